@@ -1,0 +1,120 @@
+/* What an architecture gives: the whole contract, as one list. src/arch/<name>/ implements it.
+ * Thread: control, unless a function says vCPU. */
+#ifndef STASIS_ARCH_ARCH_H
+#define STASIS_ARCH_ARCH_H
+
+#include "arch/kvm.h"
+#include "base/error.h"
+#include "devices/bus.h"
+#include "guest/memory.h"
+#include "guest/topology.h"
+
+extern const char arch_name[]; /* "x86_64", "aarch64" */
+
+/* ---- the shape ------------------------------------------------------------------------- */
+
+/* KVM's vcpu_id of vCPU index (x86: the APIC id; sparse). Pure. */
+uint32_t arch_vcpu_id(const struct topology *t, unsigned index);
+/* RAM for each node around the architecture's holes. Refuses (contention) what lies past
+ * phys_bits bits of guest physical address. Pure. */
+int arch_memory_layout(const struct topology *t, unsigned phys_bits, struct guest_layout *ret_layout,
+		       struct error *err) MUST_CHECK;
+
+/* Where a device sits: fixed by the architecture, by kind and index. */
+enum arch_device { ARCH_UART, ARCH_VIRTIO_MMIO, ARCH_I8042, ARCH_PVPANIC, ARCH_POWER };
+struct arch_slot {
+	enum arch_device kind;
+	enum bus_space space;
+	uint64_t base, size;
+	uint32_t gsi; /* 0: no interrupt */
+	bool present; /* false: this architecture has no such device */
+};
+/* -ENOSPC past the last slot of the kind. Pure. */
+int arch_slot(enum arch_device kind, unsigned index, struct arch_slot *ret_slot) MUST_CHECK;
+
+/* ---- the VM ---------------------------------------------------------------------------- */
+
+struct arch_vm; /* opaque; owned by the control thread, read by vCPU threads in their set-up */
+
+struct arch_vm_config {
+	const struct topology *topology; /* outlives the VM */
+	uint32_t halt_poll_ns;
+	bool realtime_hint; /* performance mode: KVM_HINTS_REALTIME */
+};
+
+/* Checks the host (capabilities; names all that lack), before a VM is created. Gives the guest's
+ * physical address width for arch_memory_layout. */
+int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err) MUST_CHECK;
+/* After kvm_create_vm, before the first vCPU: irqchip, timers, reserved pages. */
+int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
+		struct arch_vm **ret_vm, struct error *err) MUST_CHECK;
+/* After the last vCPU was created, before any runs (aarch64: GIC, PMU; x86: nothing). */
+int arch_vm_vcpus_created(struct arch_vm *vm, struct error *err) MUST_CHECK;
+void arch_vm_free(struct arch_vm *vm); /* accepts NULL */
+
+/* ---- boot ------------------------------------------------------------------------------ */
+
+struct arch_boot {
+	const uint8_t *kernel; /* the file's bytes */
+	size_t kernel_len;
+	const char *kernel_name; /* for messages */
+	uint64_t initrd_len;     /* 0: none; room is kept at the address below */
+	const char *cmdline;     /* complete */
+	const struct arch_slot *slots;
+	size_t slot_count;
+};
+
+/* The architecture's part of the command line (console=…, reboot=…, …). Static storage. */
+const char *arch_cmdline(bool verbose);
+/* Where an initrd of len bytes goes: host-page aligned, as high as the kernel can reach. Usage
+ * error if it doesn't fit. May be called before arch_boot_load, so that the composer can map. */
+int arch_initrd_place(const struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa, struct error *err) MUST_CHECK;
+/* Checks and loads the kernel, writes boot parameters and tables (ACPI or FDT), and keeps the
+ * entry state for arch_vcpu_setup. The file is hostile input: usage error, one line, that says
+ * what is wrong with it. */
+int arch_boot_load(struct arch_vm *vm, const struct arch_boot *boot, struct error *err) MUST_CHECK;
+/* The tables alone, as a folder of files (ACPI) or one blob (FDT): for `stasis topology`. */
+int arch_tables_write(const struct topology *t, const struct arch_slot *slots, size_t slot_count,
+		      const char *dir, struct error *err) MUST_CHECK;
+
+/* ---- vCPUs ----------------------------------------------------------------------------- */
+
+/* vCPU thread, before its first KVM_RUN (or control thread before the thread exists): CPUID or
+ * features, registers, MSRs. Only vCPU 0 gets the boot entry; the others wait for start-up. */
+int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err) MUST_CHECK;
+
+/* ---- exits ----------------------------------------------------------------------------- */
+
+#define ARCH_EXIT_DATA 8
+
+/* One exit as it travels from a vCPU thread to the control thread. */
+struct arch_exit {
+	uint64_t ticket;  /* global order of posting: see vcpu/exits.h */
+	uint32_t reason;  /* KVM_EXIT_* */
+	bool wants_reply; /* the vCPU waits; its run page belongs to the control thread meanwhile */
+	uint8_t space;    /* of a posted write: enum bus_space */
+	uint8_t len;      /* … its width in bytes */
+	uint64_t addr;    /* … its address */
+	uint8_t data[ARCH_EXIT_DATA];
+};
+
+/* What becomes of the machine after an exit was served. */
+enum arch_verdict {
+	ARCH_CONTINUE,
+	ARCH_SHUTDOWN, /* the guest powered off */
+	ARCH_RESET,    /* the guest asked for a reset */
+	ARCH_CRASHED,  /* it said that it crashed (system event) */
+	ARCH_DIED,     /* triple fault, failed entry, internal error: text says which */
+};
+
+/* vCPU thread, right after KVM_RUN returned 0. Fills out (but the ticket) from the run page.
+ * A write that fits is posted: copied whole, wants_reply false. Everything else waits. */
+void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out);
+/* Control thread. Serves one exit against the bus; run is the vCPU's page where wants_reply, else
+ * NULL. On any verdict but ARCH_CONTINUE, text (len bytes) says what happened, in one line, with
+ * the reason code and, for a death, the instruction bytes. Never fails on guest data. */
+enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned vcpu_index,
+				  struct kvm_run *run, const struct arch_exit *exit, char *text,
+				  size_t len);
+
+#endif

@@ -1,0 +1,31 @@
+/* A 16550A UART (National Semiconductor PC16550D data sheet): eight registers, 16-byte FIFOs.
+ * Control thread. */
+#ifndef STASIS_DEVICES_SERIAL_H
+#define STASIS_DEVICES_SERIAL_H
+
+#include "devices/bus.h"
+#include "devices/irq.h"
+
+#define SERIAL_FIFO 16
+
+struct serial {
+	struct bus_device bus; /* 8 bytes of address space; more is ignored above offset 7 */
+	struct irq_line irq;
+	/* What the guest sends, as it sends it; never more than len bytes at once. */
+	void (*output)(struct serial *s, const uint8_t *data, size_t len);
+	/* Room in the receive FIFO again; may be NULL. */
+	void (*drained)(struct serial *s);
+	void *arg;
+
+	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
+	uint8_t lsr_errors; /* latched until LSR is read */
+	bool thr_pending;   /* THR-empty interrupt is pending */
+	uint8_t rx[SERIAL_FIFO];
+	unsigned rx_head, rx_count;
+};
+
+void serial_init(struct serial *s, int irq_fd);
+/* Bytes for the guest; returns how many fitted. The rest: again after drained(). */
+size_t serial_input(struct serial *s, const uint8_t *data, size_t len);
+
+#endif

@@ -1,0 +1,83 @@
+/* A virtio device, whatever its transport (virtio 1.2, 2). Control thread. */
+#ifndef STASIS_DEVICES_VIRTIO_H
+#define STASIS_DEVICES_VIRTIO_H
+
+#include "base/log.h"
+#include "devices/irq.h"
+#include "devices/virtq.h"
+#include "guest/memory.h"
+
+#define VIRTIO_MAX_QUEUES 64
+
+/* Device status (virtio 1.2, 2.1). */
+enum {
+	VIRTIO_STATUS_ACKNOWLEDGE = 1,
+	VIRTIO_STATUS_DRIVER = 2,
+	VIRTIO_STATUS_DRIVER_OK = 4,
+	VIRTIO_STATUS_FEATURES_OK = 8,
+	VIRTIO_STATUS_NEEDS_RESET = 64,
+	VIRTIO_STATUS_FAILED = 128,
+};
+
+#define VIRTIO_F_INDIRECT_DESC_BIT 28
+#define VIRTIO_F_EVENT_IDX_BIT     29
+#define VIRTIO_F_VERSION_1_BIT     32
+
+struct virtio_device;
+
+struct virtio_ops {
+	const char *name;
+	uint32_t device_id;   /* virtio 1.2, 5 */
+	uint64_t features;    /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
+	unsigned queues;      /* default count; a device may set dev->queue_count at init */
+	uint16_t queue_size;  /* largest size offered; a power of two */
+	/* Reads of configuration space: offset + len may pass its end (give zeros there). */
+	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
+	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data, unsigned len);
+	/* DRIVER_OK was set: features and queues stand. */
+	void (*activate)(struct virtio_device *dev);
+	/* The driver notified queue q (its queues are ready and DRIVER_OK is set). */
+	void (*notify)(struct virtio_device *dev, unsigned q);
+	/* Stops using guest memory: cancels or finishes operations in flight, then calls
+	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown. */
+	void (*quiesce)(struct virtio_device *dev);
+	/* After quiesce, on a reset: back to the state after init. */
+	void (*reset)(struct virtio_device *dev);
+};
+
+struct virtio_device {
+	const struct virtio_ops *ops;
+	const struct guest_memory *mem;
+	struct irq_line irq;
+	uint32_t interrupt_status; /* bit 0 used buffers, bit 1 configuration */
+	uint32_t config_generation;
+	uint8_t status;
+	uint64_t features; /* accepted by the driver */
+	unsigned queue_count;
+	struct virtq queue[VIRTIO_MAX_QUEUES];
+	bool resetting;    /* a reset waits for quiesce */
+	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
+	void *on_quiesced_arg;
+	uint64_t faults;   /* guest faults so far */
+	struct log_limit fault_log;
+};
+
+void virtio_init(struct virtio_device *dev, const struct virtio_ops *ops,
+		 const struct guest_memory *mem, int irq_fd);
+/* The guest broke the rules: sets NEEDS_RESET, tells the driver, counts, logs rate-limited. The
+ * device serves no queue until it is reset. */
+void virtio_fault(struct virtio_device *dev, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Interrupt for used buffers of q, if the driver wants one (event index, flags). */
+void virtio_signal(struct virtio_device *dev, struct virtq *q);
+/* Configuration changed: generation and interrupt. */
+void virtio_config_changed(struct virtio_device *dev);
+void virtio_quiesced(struct virtio_device *dev);
+/* Quiesces for freeze or shutdown; done(dev, arg) at once or later. */
+void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *), void *arg);
+static inline bool virtio_running(const struct virtio_device *dev)
+{
+	return (dev->status & VIRTIO_STATUS_DRIVER_OK) && !dev->resetting &&
+	       !(dev->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED));
+}
+
+#endif

@@ -1,0 +1,52 @@
+/* A split virtqueue, the device's side (virtio 1.2, 2.7). Control thread; the rings are the
+ * guest's memory and change under it.
+ *
+ *   descriptor table   desc_gpa   16 bytes each: addr 8, len 4, flags 2, next 2
+ *   available ring     avail_gpa  flags 2, idx 2, ring[size] 2 each, used_event 2
+ *   used ring          used_gpa   flags 2, idx 2, ring[size] {id 4, len 4}, avail_event 2
+ */
+#ifndef STASIS_DEVICES_VIRTQ_H
+#define STASIS_DEVICES_VIRTQ_H
+
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "guest/memory.h"
+
+#define VIRTQ_MAX_SIZE 256 /* entries; also the most segments of one chain */
+
+/* A chain of descriptors as host memory: device-readable segments first, then writable ones. */
+struct virtq_chain {
+	uint16_t head;
+	unsigned out, in; /* iov[0 .. out) readable, iov[out .. out + in) writable */
+	uint64_t out_bytes, in_bytes;
+	struct iovec iov[VIRTQ_MAX_SIZE];
+};
+
+struct virtq {
+	const struct guest_memory *mem;
+	uint16_t size, max_size;
+	bool ready;
+	bool event_idx, indirect;
+	uint64_t desc_gpa, avail_gpa, used_gpa;
+	uint16_t next_avail;  /* our place in the available ring */
+	uint16_t next_used;   /* our place in the used ring */
+	uint16_t signalled;   /* next_used at the last interrupt */
+	bool signalled_valid;
+	uint16_t in_flight;   /* popped, not pushed */
+};
+
+/* The three rings as the driver set them: 0, or -EFAULT/-EINVAL if size or addresses are bad. */
+int virtq_check(const struct virtq *q) MUST_CHECK;
+/* 1: *chain is the next one. 0: none; notifications are on again and the ring was looked at once
+ * more after that. Negative: the guest broke the rules (loop, bad address, too long, indirect in
+ * indirect, index jump): the caller calls virtio_fault. */
+int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
+/* Puts the chain popped last back, unused. */
+void virtq_unpop(struct virtq *q);
+/* Returns a chain with `written` bytes. In any order. */
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
+/* Whether the driver wants an interrupt for what was pushed since the last true. */
+bool virtq_wants_signal(struct virtq *q);
+
+#endif

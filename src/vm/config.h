@@ -1,0 +1,36 @@
+/* A machine as it was asked for, resolved and checked: what `run` builds and --dry-run prints. */
+#ifndef STASIS_VM_CONFIG_H
+#define STASIS_VM_CONFIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "guest/topology.h"
+
+struct vm_include {
+	char *src, *dst;
+};
+
+struct vm_config {
+	char *name;         /* unique; the folder in the runtime directory */
+	char *kernel;       /* path */
+	char *kernel_release; /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
+	char *initrd;       /* path, or NULL: build one */
+	bool initrd_speaks; /* the initrd was made by stasis: init speaks the session protocol */
+	char *modules;      /* lib/modules/VERSION, or NULL */
+	char *append;       /* or NULL */
+	char **command;     /* NULL-terminated, or NULL: a shell on the console */
+	struct vm_include *includes;
+	size_t include_count;
+	struct topology topology; /* memory included */
+	int *pin;           /* host CPU of each vCPU, or NULL */
+	uint64_t timeout_ns; /* 0: none */
+	char *report;       /* path, or NULL */
+	int verbosity;      /* -1 quiet, 0, 1, 2 */
+};
+
+void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
+/* The resolved configuration; the caller owns the reference. NULL when out of memory. */
+json_t *vm_config_json(const struct vm_config *c);
+
+#endif
