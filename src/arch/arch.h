@@ -11,6 +11,16 @@
 
 extern const char arch_name[]; /* "x86_64", "aarch64" */
 
+/* ---- kernel files ---------------------------------------------------------------------- */
+
+/* Whether a file looks like a kernel of this architecture. Reads its first page. */
+bool arch_kernel_fits(const char *path);
+/* The release that an image says it is ("6.12.117+deb12-cloud-amd64"); malloc'ed, NULL if it
+ * doesn't say. Hostile file: bounded. */
+char *arch_kernel_release(const char *path);
+/* Where a kernel build tree keeps its image, most wanted first; NULL-terminated. */
+extern const char *const arch_kernel_in_tree[];
+
 /* ---- the shape ------------------------------------------------------------------------- */
 
 /* KVM's vcpu_id of vCPU index (x86: the APIC id; sparse). Pure. */

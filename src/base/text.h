@@ -1,0 +1,24 @@
+/* Text made by a format, on the heap. Any thread. */
+#ifndef STASIS_BASE_TEXT_H
+#define STASIS_BASE_TEXT_H
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/compiler.h"
+
+/* malloc'ed, or NULL when out of memory. */
+static inline PRINTF_LIKE(1, 2) char *text_format(const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	/* On failure vasprintf leaves text undefined. */
+	return n < 0 ? NULL : text;
+}
+
+#endif

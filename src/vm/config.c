@@ -1,0 +1,94 @@
+/* The resolved configuration: freeing it, and its JSON. Control thread. */
+#include "vm/config.h"
+
+#include <stdlib.h>
+
+void vm_config_done(struct vm_config *c)
+{
+	free(c->name);
+	free(c->kernel);
+	free(c->kernel_release);
+	free(c->initrd);
+	free(c->modules);
+	free(c->append);
+	free(c->report);
+	free(c->pin);
+	for (char **arg = c->command; arg && *arg; arg++)
+		free(*arg);
+	free(c->command);
+	for (size_t i = 0; i < c->include_count; i++) {
+		free(c->includes[i].src);
+		free(c->includes[i].dst);
+	}
+	free(c->includes);
+	*c = (struct vm_config){0};
+}
+
+static json_t *string_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
+}
+
+static json_t *command_json(char *const *command)
+{
+	json_t *list;
+
+	if (!command)
+		return json_null();
+	list = json_array();
+	for (; *command; command++)
+		/* An argument need not be UTF-8; JSON must. */
+		json_array_append_new(list, json_string(*command) ?: json_string("(not UTF-8)"));
+	return list;
+}
+
+static json_t *nodes_json(const struct topology *t)
+{
+	json_t *list = json_array();
+
+	for (unsigned n = 0; n < t->nodes; n++)
+		json_array_append_new(
+			list, json_pack("{s:i, s:I}", "llcs", (int)t->node[n].llcs, "memory_bytes",
+					(json_int_t)t->node[n].memory_bytes));
+	return list;
+}
+
+static json_t *includes_json(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->include_count; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s}", "source", c->includes[i].src,
+						      "destination", c->includes[i].dst));
+	return list;
+}
+
+static json_t *pin_json(const struct vm_config *c)
+{
+	json_t *list;
+
+	if (!c->pin)
+		return json_null();
+	list = json_array();
+	for (unsigned i = 0; i < topology_vcpus(&c->topology); i++)
+		json_array_append_new(list, json_integer(c->pin[i]));
+	return list;
+}
+
+json_t *vm_config_json(const struct vm_config *c)
+{
+	char shape[64];
+
+	return json_pack("{s:s, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:I, s:o, s:o, "
+			 "s:o}",
+			 "name", c->name, "kernel", "path", string_or_null(c->kernel), "release",
+			 string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
+			 "modules", string_or_null(c->modules), "append", string_or_null(c->append),
+			 "command", command_json(c->command), "includes", includes_json(c),
+			 "topology", topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
+			 (int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
+			 "memory_bytes", (json_int_t)topology_memory(&c->topology), "pin",
+			 pin_json(c), "timeout_ns",
+			 c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(),
+			 "report", string_or_null(c->report));
+}

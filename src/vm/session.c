@@ -1,0 +1,112 @@
+/* Lines from init become states; states only go forward. Control thread. */
+#include "vm/session.h"
+
+#include <bsd/string.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parse.h"
+
+void session_init(struct session *s)
+{
+	s->state = SESSION_WAITING;
+	s->line_len = 0;
+	s->overlong = false;
+}
+
+static void advance(struct session *s, enum session_state state)
+{
+	/* A guest that repeats itself or goes back changes nothing. */
+	if (state <= s->state)
+		return;
+	s->state = state;
+	s->changed(s);
+}
+
+/* "STATUS" or "STATUS TEXT…": *ret_rest is the text, or "". */
+static bool parse_status(const char *args, uint64_t max, int *ret_status, const char **ret_rest)
+{
+	char number[8];
+	size_t len = strcspn(args, " ");
+	uint64_t value;
+
+	if (len >= sizeof(number))
+		return false;
+	memcpy(number, args, len);
+	number[len] = '\0';
+	if (parse_uint(number, 0, max, &value) < 0)
+		return false;
+	*ret_status = (int)value;
+	*ret_rest = args[len] ? args + len + 1 : "";
+	return true;
+}
+
+static void handle_line(struct session *s)
+{
+	char *args = strchr(s->line, ' ');
+	const char *word = s->line;
+	const char *rest;
+	int status;
+
+	if (args)
+		*args++ = '\0';
+	else
+		args = s->line + s->line_len;
+	if (!strcmp(word, "hello")) {
+		advance(s, SESSION_HELLO);
+	} else if (!strcmp(word, "started")) {
+		advance(s, SESSION_STARTED);
+	} else if (!strcmp(word, "done")) {
+		if (s->state == SESSION_ENDED)
+			advance(s, SESSION_DONE);
+	} else if (s->state >= SESSION_HELLO && s->state < SESSION_ENDED) {
+		bool exited = !strcmp(word, "exited"), failed = !strcmp(word, "failed");
+
+		if (!exited && !failed && strcmp(word, "signalled"))
+			return;
+		if (!parse_status(args, exited || failed ? 255 : 64, &status, &rest))
+			return;
+		s->status = status;
+		s->signalled = !exited && !failed;
+		s->failed = failed;
+		strlcpy(s->text, rest, sizeof(s->text));
+		advance(s, SESSION_ENDED);
+	}
+}
+
+void session_input(struct session *s, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (data[i] != '\n') {
+			if (s->line_len + 1 < sizeof(s->line))
+				s->line[s->line_len++] = data[i] < ' ' ? '?' : (char)data[i];
+			else
+				s->overlong = true;
+			continue;
+		}
+		s->line[s->line_len] = '\0';
+		if (!s->overlong)
+			handle_line(s);
+		s->line_len = 0;
+		s->overlong = false;
+	}
+}
+
+void session_send_signal(struct session *s, int signo)
+{
+	char line[32];
+
+	s->send(s, line, (size_t)snprintf(line, sizeof(line), "signal %d\n", signo));
+}
+
+void session_send_closed(struct session *s, const char *stream)
+{
+	char line[32];
+
+	s->send(s, line, (size_t)snprintf(line, sizeof(line), "closed %s\n", stream));
+}
+
+void session_send_bye(struct session *s)
+{
+	s->send(s, "bye\n", 4);
+}
