@@ -46,7 +46,8 @@ int guest_memory_init(struct guest_memory *mem, const struct guest_layout *layou
 /* Accepts a zeroed or half-built object. After the VM descriptor is closed. */
 void guest_memory_done(struct guest_memory *mem);
 
-/* The pointer to [gpa, gpa + len), or NULL unless all of it lies in one region. len 0 is NULL.
+/* The pointer to [gpa, gpa + len), or NULL unless all of it is RAM; it may cross from a region to
+ * one that follows without a gap, since the host side is one reservation. len 0 is NULL.
  * The bytes are the guest's: they change under the reader. Copy before checking. Any thread. */
 void *guest_ptr(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
 
