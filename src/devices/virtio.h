@@ -19,6 +19,9 @@ enum {
 	VIRTIO_STATUS_FAILED = 128,
 };
 
+/* Bits of InterruptStatus (virtio 1.2, 4.2.2). */
+enum { VIRTIO_INTERRUPT_USED = 1, VIRTIO_INTERRUPT_CONFIG = 2 };
+
 #define VIRTIO_F_INDIRECT_DESC_BIT 28
 #define VIRTIO_F_EVENT_IDX_BIT     29
 #define VIRTIO_F_VERSION_1_BIT     32
@@ -34,12 +37,14 @@ struct virtio_ops {
 	/* Reads of configuration space: offset + len may pass its end (give zeros there). */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data, unsigned len);
-	/* DRIVER_OK was set: features and queues stand. */
+	/* DRIVER_OK was set: features and queues stand. notify of every ready queue follows. */
 	void (*activate)(struct virtio_device *dev);
-	/* The driver notified queue q (its queues are ready and DRIVER_OK is set). */
+	/* The driver notified queue q, or may have (q is ready and DRIVER_OK is set): the ring can
+	 * turn out empty. */
 	void (*notify)(struct virtio_device *dev, unsigned q);
 	/* Stops using guest memory: cancels or finishes operations in flight, then calls
-	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown. */
+	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown, and comes in
+	 * any state, also before activate; never twice at a time. */
 	void (*quiesce)(struct virtio_device *dev);
 	/* After quiesce, on a reset: back to the state after init. */
 	void (*reset)(struct virtio_device *dev);
@@ -50,12 +55,15 @@ struct virtio_device {
 	const struct guest_memory *mem;
 	struct irq_line irq;
 	uint32_t interrupt_status; /* bit 0 used buffers, bit 1 configuration */
+	uint32_t interrupt_unread; /* of those, raised since the driver last read them */
 	uint32_t config_generation;
 	uint8_t status;
 	uint64_t features; /* accepted by the driver */
 	unsigned queue_count;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
 	bool resetting;    /* a reset waits for quiesce */
+	bool quiescing;    /* ops->quiesce was called, virtio_quiesced was not */
+	bool stopped;      /* virtio_quiesce came, virtio_resume did not */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
 	uint64_t faults;   /* guest faults so far */
@@ -72,11 +80,30 @@ void virtio_signal(struct virtio_device *dev, struct virtq *q);
 /* Configuration changed: generation and interrupt. */
 void virtio_config_changed(struct virtio_device *dev);
 void virtio_quiesced(struct virtio_device *dev);
-/* Quiesces for freeze or shutdown; done(dev, arg) at once or later. */
+/* Quiesces for freeze or shutdown; done(dev, arg) at once or later. No queue is served from here
+ * on until virtio_resume. One at a time. */
 void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *), void *arg);
+/* After a freeze: notifies every ready queue, so that the device picks up what it left. */
+void virtio_resume(struct virtio_device *dev);
+
+/* ---- for the transport ----------------------------------------------------------------- */
+
+uint64_t virtio_offered(const struct virtio_device *dev);
+/* The driver wrote status; wanted are the features that it has accepted by then. FEATURES_OK is
+ * taken only if they are possible. 0 resets: status reads 0 once the device is quiet. */
+void virtio_set_status(struct virtio_device *dev, uint8_t status, uint64_t wanted);
+/* The driver set QueueReady of q. */
+void virtio_set_ready(struct virtio_device *dev, unsigned q, bool ready);
+/* The driver notified q (any number): passed on if the device serves it. */
+void virtio_notify(struct virtio_device *dev, uint32_t q);
+/* An acknowledged bit stays if it was raised again after the driver's last read: its write may
+ * reach us late (it is posted), and it can't speak of what it has not seen. */
+uint32_t virtio_interrupt_read(struct virtio_device *dev);
+void virtio_interrupt_ack(struct virtio_device *dev, uint32_t bits);
+
 static inline bool virtio_running(const struct virtio_device *dev)
 {
-	return (dev->status & VIRTIO_STATUS_DRIVER_OK) && !dev->resetting &&
+	return (dev->status & VIRTIO_STATUS_DRIVER_OK) && !dev->resetting && !dev->stopped &&
 	       !(dev->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED));
 }
 

@@ -31,22 +31,32 @@ struct virtq {
 	uint64_t desc_gpa, avail_gpa, used_gpa;
 	uint16_t next_avail;  /* our place in the available ring */
 	uint16_t next_used;   /* our place in the used ring */
-	uint16_t signalled;   /* next_used at the last interrupt */
-	bool signalled_valid;
+	uint16_t signalled;   /* next_used at the last virtq_wants_signal */
+	bool signalled_valid; /* fewer than 65,536 pushes ago */
+	bool notify_off;      /* we told the driver not to notify (no event index) */
 	uint16_t in_flight;   /* popped, not pushed */
+	uint16_t last_head;   /* of the last pop */
+	uint64_t busy[VIRTQ_MAX_SIZE / 64]; /* heads in flight */
 };
 
 /* The three rings as the driver set them: 0, or -EFAULT/-EINVAL if size or addresses are bad. */
 int virtq_check(const struct virtq *q) MUST_CHECK;
-/* 1: *chain is the next one. 0: none; notifications are on again and the ring was looked at once
- * more after that. Negative: the guest broke the rules (loop, bad address, too long, indirect in
- * indirect, index jump): the caller calls virtio_fault. */
+/* Checks, starts both rings at 0 and makes the queue ready. -EBUSY while chains are in flight
+ * from before. */
+int virtq_start(struct virtq *q) MUST_CHECK;
+/* Back to no rings and nothing in flight; mem and max_size stay. */
+void virtq_reset(struct virtq *q);
+/* 1: *chain is the next one; while chains come, notifications may be off. 0: none (or the queue
+ * isn't ready); notifications are on again and the ring was looked at once more after that.
+ * Negative: the guest broke the rules (loop, bad address, too long, indirect in indirect, index
+ * jump, a head that is still in flight): the caller calls virtio_fault. Empty segments are left
+ * out. A device that stops before 0 must come back by itself. */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
-/* Puts the chain popped last back, unused. */
+/* Puts the chain popped last back, unused. Nothing was popped or pushed since. */
 void virtq_unpop(struct virtq *q);
-/* Returns a chain with `written` bytes. In any order. */
+/* Returns a chain with `written` bytes. In any order. Dropped if the queue isn't ready any more. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
-/* Whether the driver wants an interrupt for what was pushed since the last true. */
+/* Whether the driver wants an interrupt for what was pushed since the last call. */
 bool virtq_wants_signal(struct virtq *q);
 
 #endif
