@@ -31,10 +31,12 @@ struct bus {
 
 void bus_init(struct bus *bus);
 void bus_done(struct bus *bus);
-/* -EEXIST where it overlaps, -ENOMEM. The device outlives the bus. */
+/* -EEXIST where it overlaps, -EINVAL where it is empty or wraps, -ENOMEM. The device outlives the
+ * bus. */
 int bus_attach(struct bus *bus, enum bus_space space, uint64_t base, uint64_t size,
 	       struct bus_device *dev) MUST_CHECK;
-/* An access that no device covers whole reads as ones, or is dropped; both are counted. */
+/* An access that no device covers whole, or of another width than 1, 2, 4 or 8, reads as ones or
+ * is dropped; both are counted. data has room for len bytes. */
 void bus_read(struct bus *bus, enum bus_space space, uint64_t addr, void *data, unsigned len);
 void bus_write(struct bus *bus, enum bus_space space, uint64_t addr, const void *data, unsigned len);
 
