@@ -13,19 +13,21 @@ struct serial {
 	struct irq_line irq;
 	/* What the guest sends, as it sends it; never more than len bytes at once. */
 	void (*output)(struct serial *s, const uint8_t *data, size_t len);
-	/* Room in the receive FIFO again; may be NULL. */
+	/* The receive FIFO is empty again, or input counts again after a loopback; may be NULL. It
+	 * may call serial_input. */
 	void (*drained)(struct serial *s);
 	void *arg;
 
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	uint8_t lsr_errors; /* latched until LSR is read */
 	bool thr_pending;   /* THR-empty interrupt is pending */
+	uint8_t raised;     /* interrupt sources (bits of IER) that had their edge */
 	uint8_t rx[SERIAL_FIFO];
 	unsigned rx_head, rx_count;
 };
 
 void serial_init(struct serial *s, int irq_fd);
-/* Bytes for the guest; returns how many fitted. The rest: again after drained(). */
+/* Bytes for the guest; returns how many fitted (none in loopback). The rest: after drained(). */
 size_t serial_input(struct serial *s, const uint8_t *data, size_t len);
 
 #endif
