@@ -34,7 +34,8 @@ struct virtio_ops {
 	uint64_t features;    /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
 	unsigned queues;      /* default count; a device may set dev->queue_count at init */
 	uint16_t queue_size;  /* largest size offered; a power of two */
-	/* Reads of configuration space: offset + len may pass its end (give zeros there). */
+	/* Reads of configuration space: offset + len may pass its end (give zeros there). Both
+	 * may be NULL: there is none. */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data, unsigned len);
 	/* DRIVER_OK was set: features and queues stand. notify of every ready queue follows. */
