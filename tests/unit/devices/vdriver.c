@@ -102,14 +102,13 @@ void vring_init(struct vring *r, struct vdriver *drv, struct virtq *q, uint16_t 
 
 static uint16_t take(struct vring *r)
 {
-	for (uint16_t i = 0; i < r->size; i++) {
-		if (!r->taken[i]) {
-			r->taken[i] = true;
-			return i;
-		}
-	}
-	REQUIRE(!"a free descriptor");
-	return 0;
+	uint16_t i = 0;
+
+	while (i < r->size && r->taken[i])
+		i++;
+	REQUIRE(i < r->size);
+	r->taken[i] = true;
+	return i;
 }
 
 static uint16_t seg_flags(const struct vseg *s)
