@@ -11,6 +11,18 @@
 
 extern const char arch_name[]; /* "x86_64", "aarch64" */
 
+/* ---- the host ---------------------------------------------------------------------------- */
+
+/* What a stock kernel needs of a KVM and a software back end may lack. */
+struct arch_probe {
+	bool runs_stock_kernel;
+	char lacks[96]; /* the first thing that failed; empty if it runs */
+};
+/* The emulator that the lab needs for this architecture. */
+extern const char arch_lab_qemu[];
+/* Finds out by running a small guest in a VM of its own; bounded. kvm is open, without a VM. */
+int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err) MUST_CHECK;
+
 /* ---- kernel files ---------------------------------------------------------------------- */
 
 /* Whether a file looks like a kernel of this architecture. Reads its first page. */

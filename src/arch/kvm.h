@@ -41,6 +41,8 @@ int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value, s
 int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0) MUST_CHECK;
 /* ioctl that repeats on EINTR and returns a negative errno. */
 int kvm_ioctl(int fd, unsigned long request, void *arg) MUST_CHECK;
+/* Closes the VM descriptor only; after the vCPUs', before guest memory goes. */
+void kvm_close_vm(struct kvm *kvm);
 /* Closes the VM, then /dev/kvm. Accepts a zeroed object with both descriptors -1. */
 void kvm_close(struct kvm *kvm);
 

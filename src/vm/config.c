@@ -75,16 +75,23 @@ static json_t *pin_json(const struct vm_config *c)
 	return list;
 }
 
+static const char *session_name(enum vm_session session)
+{
+	return session == VM_SESSION_COMMAND ? "command"
+	       : session == VM_SESSION_SHELL ? "shell"
+					     : "console";
+}
+
 json_t *vm_config_json(const struct vm_config *c)
 {
 	char shape[64];
 
-	return json_pack("{s:s, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:I, s:o, s:o, "
-			 "s:o}",
-			 "name", c->name, "kernel", "path", string_or_null(c->kernel), "release",
+	return json_pack("{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:o, "
+			 "s:o, s:o}",
+			 "name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel), "release",
 			 string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 			 "modules", string_or_null(c->modules), "append", string_or_null(c->append),
-			 "command", command_json(c->command), "includes", includes_json(c),
+			 "session", session_name(c->session), "command", command_json(c->command), "includes", includes_json(c),
 			 "topology", topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
 			 (int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
 			 "memory_bytes", (json_int_t)topology_memory(&c->topology), "pin",

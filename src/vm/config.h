@@ -7,6 +7,13 @@
 
 #include "guest/topology.h"
 
+/* What stasis's streams are connected to. */
+enum vm_session {
+	VM_SESSION_COMMAND, /* COMMAND's standard streams, by our init */
+	VM_SESSION_SHELL,   /* a shell on the virtio console, by our init */
+	VM_SESSION_NONE,    /* the serial console: a foreign initramfs, which knows nothing of us */
+};
+
 struct vm_include {
 	char *src, *dst;
 };
@@ -16,7 +23,7 @@ struct vm_config {
 	char *kernel;       /* path */
 	char *kernel_release; /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
 	char *initrd;       /* path, or NULL: build one */
-	bool initrd_speaks; /* the initrd was made by stasis: init speaks the session protocol */
+	enum vm_session session;
 	char *modules;      /* lib/modules/VERSION, or NULL */
 	char *append;       /* or NULL */
 	char **command;     /* NULL-terminated, or NULL: a shell on the console */

@@ -4,6 +4,8 @@
 #define STASIS_VM_SESSION_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "guest/session_protocol.h"
 

@@ -1,0 +1,228 @@
+/* Runs a small 64-bit guest at CPL 0 that does, step by step, what a stock kernel does early:
+ * software back ends that emulate CPL 0 stop at the first instruction that they lack.
+ * Any thread without vCPUs of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "arch/arch.h"
+#include "base/util.h"
+
+/* Guest memory: 64 KiB from 0.
+ *   0x1000 PML4   0x2000 PDPT   0x3000 page directory (2 MiB pages)
+ *   0x4000 GDT    0x5000 IDT    0x7000 save area   0x8000 stack, downwards   0x9000 code */
+enum {
+	PROBE_RAM = 0x10000,
+	PML4_GPA = 0x1000,
+	PDPT_GPA = 0x2000,
+	PD_GPA = 0x3000,
+	GDT_GPA = 0x4000,
+	IDT_GPA = 0x5000,
+	STACK_GPA = 0x8000,
+	CODE_GPA = 0x9000,
+	PROBE_PORT = 0x99,
+	PROBE_LIMIT_S = 2,
+};
+
+/* Each step announces itself on the port before it tries; the last one says that all held. */
+__asm__(".pushsection .rodata\n"
+	".globl probe_code, probe_bp, probe_ud, probe_code_end\n"
+	"probe_code:\n"
+	"	mov $1, %al\n	out %al, $0x99\n"
+	"	int3\n"
+	"	mov $2, %al\n	out %al, $0x99\n"
+	"	ud2\n"
+	"	mov $3, %al\n	out %al, $0x99\n"
+	"	mov $0x7000, %edi\n"
+	"	fxsave64 (%rdi)\n"
+	"	mov $4, %al\n	out %al, $0x99\n"
+	"	popcnt %rdi, %rcx\n"
+	"	mov $5, %al\n	out %al, $0x99\n"
+	"	xor %eax, %eax\n	xor %edx, %edx\n	xor %ebx, %ebx\n	xor %ecx, %ecx\n"
+	"	lock cmpxchg16b (%rdi)\n"
+	"	mov $6, %al\n	out %al, $0x99\n"
+	"	swapgs\n	swapgs\n"
+	"	mov $0, %al\n	out %al, $0x99\n"
+	"1:	hlt\n	jmp 1b\n"
+	"probe_bp:\n	iretq\n"
+	"probe_ud:\n	addq $2, (%rsp)\n	iretq\n"
+	"probe_code_end:\n"
+	".popsection\n");
+extern const uint8_t probe_code[], probe_bp[], probe_ud[], probe_code_end[];
+
+const char arch_lab_qemu[] = "qemu-system-x86_64";
+
+static const char *const step_names[] = {
+	NULL,
+	"int3 with its handler",
+	"ud2 with its handler",
+	"fxsave64",
+	"popcnt",
+	"cmpxchg16b",
+	"swapgs",
+};
+
+struct gate {
+	uint16_t offset_low, selector;
+	uint8_t ist, type;
+	uint16_t offset_mid;
+	uint32_t offset_high, reserved;
+};
+
+static void set_gate(uint8_t *ram, unsigned vector, const uint8_t *handler)
+{
+	uint64_t gva = CODE_GPA + (uint64_t)(handler - probe_code);
+	struct gate gate = {
+		.offset_low = (uint16_t)gva,
+		.selector = 8,
+		.type = 0x8e, /* present, interrupt gate: SDM 3, figure 6-8 */
+		.offset_mid = (uint16_t)(gva >> 16),
+	};
+
+	memcpy(ram + IDT_GPA + vector * sizeof(gate), &gate, sizeof(gate));
+}
+
+static void fill_ram(uint8_t *ram)
+{
+	static const uint64_t gdt[] = {0, 0x00af9b000000ffff, 0x00cf93000000ffff};
+	uint64_t pml4 = PDPT_GPA | 3, pdpt = PD_GPA | 3, pd = 0x83;
+
+	memcpy(ram + PML4_GPA, &pml4, sizeof(pml4));
+	memcpy(ram + PDPT_GPA, &pdpt, sizeof(pdpt));
+	memcpy(ram + PD_GPA, &pd, sizeof(pd));
+	memcpy(ram + GDT_GPA, gdt, sizeof(gdt));
+	memcpy(ram + CODE_GPA, probe_code, (size_t)(probe_code_end - probe_code));
+	set_gate(ram, 3, probe_bp);
+	set_gate(ram, 6, probe_ud);
+}
+
+static int set_registers(int vcpu)
+{
+	struct kvm_regs regs = {.rip = CODE_GPA, .rsp = STACK_GPA, .rflags = 2};
+	struct kvm_segment code = {
+		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {
+		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	struct kvm_sregs sregs;
+	int r = kvm_ioctl(vcpu, KVM_GET_SREGS, &sregs);
+
+	if (r < 0)
+		return r;
+	sregs.cs = code;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.gdt = (struct kvm_dtable){.base = GDT_GPA, .limit = 23};
+	sregs.idt = (struct kvm_dtable){.base = IDT_GPA, .limit = 7 * 16 - 1};
+	sregs.cr3 = PML4_GPA;
+	sregs.cr4 = 0x220;      /* PAE, OSFXSR */
+	sregs.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
+	sregs.efer = 0x500;     /* LMA, LME */
+	r = kvm_ioctl(vcpu, KVM_SET_SREGS, &sregs);
+	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_REGS, &regs);
+}
+
+static int copy_cpuid(const struct kvm *kvm, int vcpu)
+{
+	enum { ENTRIES = 256 };
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + ENTRIES * sizeof(cpuid->entries[0]));
+	int r;
+
+	if (!cpuid)
+		return -ENOMEM;
+	cpuid->nent = ENTRIES;
+	r = kvm_ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid);
+	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_CPUID2, cpuid);
+}
+
+static void on_alarm(int signo UNUSED)
+{
+}
+
+/* Runs until the guest is through, or stops; *ret_step is 0 if all held, else the step that did
+ * not. */
+static int run_steps(int vcpu, const struct kvm_run *run, unsigned *ret_step)
+{
+	unsigned step = 1;
+
+	for (;;) {
+		if (ioctl(vcpu, KVM_RUN, 0) < 0)
+			break; /* EINTR: it hangs; anything else: it can't go on */
+		if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
+			break;
+		step = *((const uint8_t *)run + run->io.data_offset);
+		if (step == 0)
+			break;
+	}
+	*ret_step = MIN(step, ARRAY_SIZE(step_names) - 1);
+	return 0;
+}
+
+static int run_with_limit(int vcpu, const struct kvm_run *run, unsigned *ret_step)
+{
+	struct sigaction action = {.sa_handler = on_alarm}, old_action;
+	struct itimerval limit = {.it_value.tv_sec = PROBE_LIMIT_S, .it_interval.tv_usec = 100000};
+	struct itimerval off = {0};
+	sigset_t alarm_set, old_set;
+	int r;
+
+	sigemptyset(&alarm_set);
+	sigaddset(&alarm_set, SIGALRM);
+	sigaction(SIGALRM, &action, &old_action);
+	pthread_sigmask(SIG_UNBLOCK, &alarm_set, &old_set);
+	setitimer(ITIMER_REAL, &limit, NULL);
+	r = run_steps(vcpu, run, ret_step);
+	setitimer(ITIMER_REAL, &off, NULL);
+	pthread_sigmask(SIG_SETMASK, &old_set, NULL);
+	sigaction(SIGALRM, &old_action, NULL);
+	return r;
+}
+
+int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
+{
+	struct kvm_userspace_memory_region slot = {.memory_size = PROBE_RAM};
+	struct kvm own = *kvm;
+	struct kvm_run *run = MAP_FAILED;
+	uint8_t *ram;
+	unsigned step = 0;
+	int vcpu = -1, r;
+
+	ram = mmap(NULL, PROBE_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ram == MAP_FAILED)
+		return error_set_shortage(err, -errno, "mapping a probe guest's memory");
+	fill_ram(ram);
+	slot.userspace_addr = (uintptr_t)ram;
+	r = kvm_create_vm(&own, 0, err);
+	if (r < 0)
+		goto unmap;
+	r = kvm_ioctl(own.vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+	if (r == 0) {
+		vcpu = ioctl(own.vm_fd, KVM_CREATE_VCPU, 0);
+		r = vcpu < 0 ? -errno : copy_cpuid(kvm, vcpu);
+	}
+	if (r == 0)
+		r = set_registers(vcpu);
+	if (r == 0) {
+		run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+		r = run == MAP_FAILED ? -errno : run_with_limit(vcpu, run, &step);
+	}
+	if (r < 0) {
+		error_set_shortage(err, r, "running a probe guest");
+	} else {
+		ret_probe->runs_stock_kernel = step == 0;
+		snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s",
+			 step ? step_names[step] : "");
+	}
+	if (run != MAP_FAILED)
+		munmap(run, kvm->run_size);
+	fd_close(&vcpu);
+	kvm_close_vm(&own);
+unmap:
+	munmap(ram, PROBE_RAM);
+	return r;
+}

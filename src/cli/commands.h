@@ -1,0 +1,17 @@
+/* The subcommands. Each gets argv[0] as its own name and returns the exit status. */
+#ifndef STASIS_CLI_COMMANDS_H
+#define STASIS_CLI_COMMANDS_H
+
+#include "base/error.h"
+
+int command_run(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_list(int argc, char **argv);
+int command_kernel(int argc, char **argv);
+int command_lab(int argc, char **argv);
+int command_lab_agent(int argc, char **argv); /* internal: the lab's inside */
+
+/* Prints the failure and gives its exit status. */
+int command_failed(const struct error *err);
+
+#endif

@@ -1,0 +1,142 @@
+/* The option parser: no abbreviations, so that adding an option breaks no script. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parse.h"
+
+#define MAX_OPTIONS 64
+
+static const struct cli_option *find_long(const struct cli_option *options, size_t n,
+					  const char *name, size_t len)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strlen(options[i].name) == len && !memcmp(options[i].name, name, len))
+			return &options[i];
+	return NULL;
+}
+
+static const struct cli_option *find_letter(const struct cli_option *options, size_t n, char letter)
+{
+	for (size_t i = 0; i < n; i++)
+		if (options[i].letter == letter)
+			return &options[i];
+	return NULL;
+}
+
+static int unknown(const struct cli_option *options, size_t n, const char *word, size_t len,
+		   struct error *err)
+{
+	const char *names[MAX_OPTIONS];
+	const char *nearest;
+	char name[64];
+	size_t shown = 0;
+
+	snprintf(name, sizeof(name), "%.*s", (int)len, word);
+	for (size_t i = 0; i < n && shown < MAX_OPTIONS; i++)
+		if (options[i].help)
+			names[shown++] = options[i].name;
+	nearest = parse_nearest(name, names, shown);
+	if (nearest)
+		return error_usage(err, "--%s: no such option; did you mean --%s?", name, nearest);
+	return error_usage(err, "--%s: no such option; --help lists them", name);
+}
+
+/* Calls set and puts the option's name before what it complains of. */
+static int apply(const struct cli_option *option, void *target, const char *value,
+		 struct error *err)
+{
+	struct error inner = {0};
+	int r = option->set(target, value, &inner);
+
+	if (r == 0)
+		return 0;
+	if (inner.kind == ERROR_USAGE)
+		error_usage(err, "--%s %s", option->name, inner.what);
+	else
+		*err = inner;
+	return r;
+}
+
+static int parse_long(const struct cli_option *options, size_t n, char **argv, int argc, int *at,
+		      void *target, struct error *err)
+{
+	const char *word = argv[*at] + 2;
+	size_t len = strcspn(word, "=");
+	const struct cli_option *option = find_long(options, n, word, len);
+	const char *value = word[len] == '=' ? word + len + 1 : NULL;
+
+	if (!option)
+		return unknown(options, n, word, len, err);
+	if (!option->value && value)
+		return error_usage(err, "--%s takes no value", option->name);
+	if (option->value && !value) {
+		if (*at + 1 >= argc)
+			return error_usage(err, "--%s needs a value: %s", option->name, option->value);
+		value = argv[++*at];
+	}
+	return apply(option, target, value, err);
+}
+
+/* "-m512M", "-m 512M", "-vv". */
+static int parse_letters(const struct cli_option *options, size_t n, char **argv, int argc, int *at,
+			 void *target, struct error *err)
+{
+	for (const char *c = argv[*at] + 1; *c; c++) {
+		const struct cli_option *option = find_letter(options, n, *c);
+		const char *value = NULL;
+		int r;
+
+		if (!option)
+			return error_usage(err, "-%c: no such option; --help lists them", *c);
+		if (option->value) {
+			value = c[1] ? c + 1 : *at + 1 < argc ? argv[++*at] : NULL;
+			if (!value)
+				return error_usage(err, "-%c needs a value: %s", *c, option->value);
+		}
+		r = apply(option, target, value, err);
+		if (r < 0 || value)
+			return r;
+	}
+	return 0;
+}
+
+int options_parse(const struct cli_option *options, size_t n, int argc, char **argv, void *target,
+		  int *ret_rest, bool *ret_dashes, struct error *err)
+{
+	int at, r;
+
+	*ret_dashes = false;
+	for (at = 1; at < argc; at++) {
+		if (!strcmp(argv[at], "--")) {
+			*ret_dashes = true;
+			at++;
+			break;
+		}
+		if (argv[at][0] != '-' || !argv[at][1])
+			break;
+		r = argv[at][1] == '-'
+			    ? parse_long(options, n, argv, argc, &at, target, err)
+			    : parse_letters(options, n, argv, argc, &at, target, err);
+		if (r < 0)
+			return r;
+	}
+	*ret_rest = at;
+	return 0;
+}
+
+void options_print(const struct cli_option *options, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char left[64];
+
+		if (!options[i].help)
+			continue;
+		snprintf(left, sizeof(left), "%s%c%s--%s %s", options[i].letter ? "-" : " ",
+			 options[i].letter ?: ' ', options[i].letter ? ", " : "  ", options[i].name,
+			 options[i].value ?: "");
+		printf("  %-34s %s\n", left, options[i].help);
+	}
+}

@@ -1,0 +1,490 @@
+/* stasis run: options to a configuration, then a machine here or in the lab. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/text.h"
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/lab_run.h"
+#include "cli/options.h"
+#include "vm/kernels.h"
+#include "vm/doctor.h"
+#include "vm/vm.h"
+
+#define DEFAULT_MEMORY GIB(1)
+
+struct run_request {
+	struct vm_config config;
+	char *kernel; /* as asked, or NULL */
+	bool have_shape, cpus_given, topology_given, no_modules;
+	uint64_t memory;
+	char *pin;
+	enum { LAB_AUTO, LAB_ALWAYS, LAB_NEVER } lab;
+	bool in_lab, dry_run, help, session_given;
+};
+
+static int keep(char **field, const char *value)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int set_kernel(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->kernel, value);
+}
+
+static int set_initrd(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.initrd, value);
+}
+
+static int set_include(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+	const char *colon = strrchr(value, ':');
+	struct vm_include *more;
+	struct vm_include add = {0};
+
+	if (colon && colon[1] != '/')
+		return error_usage(err, "%s: the place in the guest starts with '/'", value);
+	add.src = colon ? strndup(value, (size_t)(colon - value)) : strdup(value);
+	if (add.src)
+		add.dst = colon ? strdup(colon + 1) : realpath(add.src, NULL);
+	if (!add.src || !add.dst || access(add.src, R_OK) < 0 || !add.dst[1]) {
+		error_usage(err, "%s: %s", value,
+			    add.dst && !add.dst[1] ? "needs a place in the guest other than /"
+						   : strerror(errno));
+		free(add.src);
+		free(add.dst);
+		return -EINVAL;
+	}
+	more = reallocarray(c->includes, c->include_count + 1, sizeof(*more));
+	if (!more) {
+		free(add.src);
+		free(add.dst);
+		return error_set(err, -ENOMEM, "reading --include");
+	}
+	c->includes = more;
+	c->includes[c->include_count++] = add;
+	return 0;
+}
+
+static int set_modules(void *target, const char *value, struct error *err)
+{
+	if (access(value, R_OK | X_OK) < 0)
+		return error_usage(err, "%s: %s", value, strerror(errno));
+	return keep(&((struct run_request *)target)->config.modules, value);
+}
+
+static int set_topology(void *target, const char *value, struct error *err)
+{
+	struct run_request *q = target;
+
+	if (q->cpus_given)
+		return error_usage(err, "%s: --cpus was given as well; one of them is enough", value);
+	q->have_shape = q->topology_given = true;
+	return topology_parse(value, &q->config.topology, err);
+}
+
+static int set_cpus(void *target, const char *value, struct error *err)
+{
+	struct run_request *q = target;
+	uint64_t cpus;
+
+	if (q->topology_given)
+		return error_usage(err, "%s: --topology was given as well; one of them is enough",
+				   value);
+	if (parse_uint(value, 1, TOPOLOGY_MAX_VCPUS, &cpus) < 0)
+		return error_usage(err, "%s: a number from 1 to %u is accepted", value,
+				   TOPOLOGY_MAX_VCPUS);
+	q->have_shape = q->cpus_given = true;
+	return topology_from_cpus((unsigned)cpus, &q->config.topology, err);
+}
+
+static int set_memory(void *target, const char *value, struct error *err)
+{
+	uint64_t *memory = &((struct run_request *)target)->memory;
+
+	if (parse_size(value, memory) < 0 || *memory == 0)
+		return error_usage(err, "%s: a size such as 512M or 4G is accepted", value);
+	return 0;
+}
+
+static int set_append(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+	char *both;
+
+	if (!c->append)
+		return keep(&c->append, value);
+	both = text_format("%s %s", c->append, value);
+	if (!both)
+		return error_set(err, -ENOMEM, "reading --append");
+	free(c->append);
+	c->append = both;
+	return 0;
+}
+
+static int set_pin(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->pin, value);
+}
+
+static int set_timeout(void *target, const char *value, struct error *err)
+{
+	uint64_t *timeout = &((struct run_request *)target)->config.timeout_ns;
+
+	if (parse_duration(value, timeout) < 0 || *timeout == 0)
+		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted", value);
+	return 0;
+}
+
+static int set_name(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.name, value);
+}
+
+static int set_report(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.report, value);
+}
+
+static int set_lab(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->lab = LAB_ALWAYS;
+	return 0;
+}
+
+static int set_no_lab(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->lab = LAB_NEVER;
+	return 0;
+}
+
+static int set_dry_run(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->dry_run = true;
+	return 0;
+}
+
+static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->config.verbosity++;
+	return 0;
+}
+
+static int set_quiet(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->config.verbosity = -1;
+	return 0;
+}
+
+static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->help = true;
+	return 0;
+}
+
+/* Internal, from the outer stasis to the one in the lab: the initrd is of our making. */
+static int set_session(void *target, const char *value, struct error *err)
+{
+	struct run_request *q = target;
+
+	q->in_lab = q->session_given = true;
+	if (!strcmp(value, "command"))
+		q->config.session = VM_SESSION_COMMAND;
+	else if (!strcmp(value, "shell"))
+		q->config.session = VM_SESSION_SHELL;
+	else if (!strcmp(value, "console"))
+		q->config.session = VM_SESSION_NONE;
+	else
+		return error_usage(err, "%s: command, shell or console", value);
+	return 0;
+}
+
+static int not_yet(void *target UNUSED, const char *value UNUSED, struct error *err)
+{
+	return error_usage(err, "is not built yet");
+}
+
+static const struct cli_option options[] = {
+	{"kernel", 'k', "PATH", set_kernel, "bzImage, vmlinux with a PVH note, or a build tree"},
+	{"initrd", 'i', "PATH", set_initrd, "boot with this initramfs as it is"},
+	{"include", 0, "SRC[:DST]", set_include, "put a file or folder into the guest"},
+	{"modules", 0, "DIR", set_modules, "a lib/modules/VERSION folder"},
+	{"topology", 't', "SPEC", set_topology,
+	 "1n2l4c2t: NUMA nodes, caches, cores per cache, threads per core"},
+	{"cpus", 'c', "N", set_cpus, "short for 1n1lNc1t"},
+	{"memory", 'm', "SIZE", set_memory, "512M, 4G; default 1G"},
+	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
+	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
+	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
+	{"name", 0, "NAME", set_name, "default: made up, unique"},
+	{"report", 0, "FILE", set_report, "the result as JSON"},
+	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
+	{"no-lab", 0, NULL, set_no_lab, "never run in the lab"},
+	{"dry-run", 0, NULL, set_dry_run, "print the resolved configuration as JSON and stop"},
+	{"verbose", 'v', NULL, set_verbose, "the guest's console on standard error"},
+	{"quiet", 'q', NULL, set_quiet, "only errors on standard error"},
+	{"help", 'h', NULL, set_help, "this"},
+	{"session", 0, "KIND", set_session, NULL},
+	{"numa-node", 0, "SPEC", not_yet, NULL},
+	{"numa-distance", 0, "A,B=D", not_yet, NULL},
+	{"disk", 0, "PATH", not_yet, NULL},
+	{"net", 0, "KIND", not_yet, NULL},
+	{"perf", 0, NULL, not_yet, NULL},
+	{"watch", 0, "EXPR", not_yet, NULL},
+	{"watch-scx", 0, NULL, not_yet, NULL},
+	{"on-hit", 0, "ACTION", not_yet, NULL},
+	{"dump", 0, "FILE", not_yet, NULL},
+	{"vmcore", 0, "FILE", not_yet, NULL},
+	{"freeze-at", 0, "DURATION", not_yet, NULL},
+	{"qmp", 0, "PATH", not_yet, NULL},
+};
+
+static int print_help(void)
+{
+	printf("usage: stasis run [OPTIONS] [-- COMMAND [ARG...]]\n\n"
+	       "Boots a kernel and runs COMMAND in it; without COMMAND, a shell.\n\n");
+	options_print(options, ARRAY_SIZE(options));
+	return 0;
+}
+
+struct pin_list {
+	int *cpu;
+	unsigned count, max;
+};
+
+static int pin_one(uint64_t cpu, void *arg)
+{
+	struct pin_list *list = arg;
+
+	if (list->count < list->max)
+		list->cpu[list->count] = (int)cpu;
+	list->count++;
+	return 0;
+}
+
+static int resolve_pin(struct run_request *q, struct error *err)
+{
+	unsigned vcpus = topology_vcpus(&q->config.topology);
+	long cpus = sysconf(_SC_NPROCESSORS_CONF);
+	struct pin_list list = {.max = vcpus};
+
+	if (!q->pin)
+		return 0;
+	list.cpu = calloc(vcpus, sizeof(*list.cpu));
+	if (!list.cpu)
+		return error_set(err, -ENOMEM, "reading --pin");
+	q->config.pin = list.cpu;
+	if (parse_list(q->pin, (uint64_t)cpus - 1, pin_one, &list) < 0)
+		return error_usage(err, "--pin %s: a list such as 0,2-5 of host CPUs 0 to %ld is "
+					"accepted", q->pin, cpus - 1);
+	if (list.count != vcpus)
+		return error_usage(err, "--pin %s: %u CPUs for %u vCPUs; one for each is needed",
+				   q->pin, list.count, vcpus);
+	return 0;
+}
+
+static int resolve_command(struct run_request *q, int argc, char **argv, int rest, bool dashes,
+			   struct error *err)
+{
+	struct vm_config *c = &q->config;
+	static char shell[] = "/bin/sh";
+	char *fallback[] = {shell, NULL};
+	char **from = argv + rest;
+
+	if (rest < argc && !dashes)
+		return error_usage(err, "%s: COMMAND goes behind \"--\"", argv[rest]);
+	if (q->session_given)
+		return 0;
+	if (c->initrd) {
+		if (rest < argc)
+			return error_usage(err, "--initrd and COMMAND exclude each other: an initramfs "
+						"that is booted as it is runs its own init");
+		c->session = VM_SESSION_NONE;
+		return 0;
+	}
+	if (rest == argc) {
+		/* Without a terminal, the shell reads its commands from standard input. */
+		c->session = isatty(STDIN_FILENO) ? VM_SESSION_SHELL : VM_SESSION_COMMAND;
+		if (c->session == VM_SESSION_SHELL)
+			return 0;
+		from = fallback;
+	} else {
+		c->session = VM_SESSION_COMMAND;
+	}
+	for (char **word = from; *word; word++)
+		argc = (int)(word - from) + 1;
+	c->command = calloc((size_t)argc + 1, sizeof(*c->command));
+	for (int i = 0; c->command && i < argc; i++) {
+		c->command[i] = strdup(from[i]);
+		if (!c->command[i])
+			return error_set(err, -ENOMEM, "reading COMMAND");
+	}
+	return c->command ? 0 : error_set(err, -ENOMEM, "reading COMMAND");
+}
+
+static int resolve_kernel(struct run_request *q, struct error *err)
+{
+	struct kernel_choice kernel = {0};
+	int r = kernel_choose(q->kernel, &kernel, err);
+
+	if (r < 0)
+		return r;
+	q->config.kernel = kernel.path;
+	q->config.kernel_release = kernel.release;
+	if (q->config.modules)
+		free(kernel.modules);
+	else
+		q->config.modules = kernel.modules;
+	return 0;
+}
+
+static int resolve(struct run_request *q, int argc, char **argv, struct error *err)
+{
+	bool dashes;
+	int rest, r;
+
+	r = options_parse(options, ARRAY_SIZE(options), argc, argv, q, &rest, &dashes, err);
+	if (r < 0 || q->help)
+		return r;
+	if (!q->have_shape)
+		r = topology_from_cpus(1, &q->config.topology, err);
+	if (r == 0)
+		r = topology_set_memory(&q->config.topology, q->memory ?: DEFAULT_MEMORY, err);
+	if (r == 0)
+		r = resolve_pin(q, err);
+	if (r == 0)
+		r = resolve_command(q, argc, argv, rest, dashes, err);
+	if (r == 0 && q->config.initrd && access(q->config.initrd, R_OK) < 0)
+		r = error_usage(err, "--initrd %s: %s", q->config.initrd, strerror(errno));
+	if (r == 0)
+		r = resolve_kernel(q, err);
+	return r;
+}
+
+static int print_config(const struct vm_config *config)
+{
+	json_t *json = vm_config_json(config);
+
+	if (!json || json_dumpf(json, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF) {
+		log_error("writing the configuration failed");
+		json_decref(json);
+		return 125;
+	}
+	json_decref(json);
+	return 0;
+}
+
+/* Whole or not at all, so that a reader never sees half a report. */
+static void write_report(const struct vm_result *result, const struct vm_config *config)
+{
+	CLEANUP_FREE char *tmp = NULL;
+	json_t *json;
+
+	if (!config->report)
+		return;
+	tmp = text_format("%s.new-%d", config->report, (int)getpid());
+	json = vm_result_json(result, config);
+	if (!tmp || !json || json_dump_file(json, tmp, JSON_INDENT(2)) < 0 ||
+	    rename(tmp, config->report) < 0) {
+		log_error("--report %s: %s", config->report, strerror(errno ?: EIO));
+		if (tmp)
+			unlink(tmp);
+	}
+	json_decref(json);
+}
+
+static void block_signals(void)
+{
+	static const int signos[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(signos); i++)
+		sigaddset(&set, signos[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int run_here(struct run_request *q)
+{
+	struct vm_result result = {.lab = q->in_lab};
+	struct error err = {0};
+	int status;
+
+	block_signals();
+	if (vm_run(&q->config, &result, &err) < 0) {
+		log_failure(&err);
+		snprintf(result.text, sizeof(result.text), "%s", err.what);
+	} else if (result.text[0]) {
+		log_error("%s", result.text);
+	}
+	status = vm_result_status(&result);
+	write_report(&result, &q->config);
+	vm_result_done(&result);
+	return status;
+}
+
+/* Whether to go to the lab, with the one line that says why when nobody asked for it. */
+static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
+{
+	struct host_ability ability;
+	int r;
+
+	*ret_lab = q->lab == LAB_ALWAYS;
+	if (q->lab != LAB_AUTO || q->in_lab)
+		return 0;
+	r = host_ability(&ability, err);
+	if (r < 0)
+		return r;
+	*ret_lab = !ability.runs_linux;
+	if (*ret_lab && q->config.verbosity >= 0)
+		log_at(LOG_WARN, "running in the lab: %s", ability.why);
+	return 0;
+}
+
+static void request_done(struct run_request *q)
+{
+	vm_config_done(&q->config);
+	free(q->kernel);
+	free(q->pin);
+}
+
+int command_run(int argc, char **argv)
+{
+	struct run_request q = {0};
+	struct error err = {0};
+	bool lab = false;
+	int status, r;
+
+	r = resolve(&q, argc, argv, &err);
+	if (q.config.verbosity != 0)
+		log_set_level(q.config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
+	if (r == 0 && !q.help && !q.dry_run)
+		r = choose_lab(&q, &lab, &err);
+	if (r < 0)
+		status = command_failed(&err);
+	else if (q.help)
+		status = print_help();
+	else if (q.dry_run)
+		status = print_config(&q.config);
+	else if (lab)
+		status = lab_run_config(&q.config);
+	else
+		status = run_here(&q);
+	request_done(&q);
+	return status;
+}

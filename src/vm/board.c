@@ -1,0 +1,217 @@
+/* Puts the devices of a machine together. Control thread. */
+#include "vm/board.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+/* Takes the architecture's slot for a device and notes it for the firmware tables. */
+static int take_slot(struct board *b, enum arch_device kind, unsigned index,
+		     struct arch_slot *ret_slot, struct error *err)
+{
+	int r = arch_slot(kind, index, ret_slot);
+
+	if (r < 0 || b->slot_count == BOARD_MAX_SLOTS)
+		return error_contention(err, "no place for device %u of its kind on this machine",
+					index);
+	if (ret_slot->present)
+		b->slot[b->slot_count++] = *ret_slot;
+	return 0;
+}
+
+static int attach(struct board *b, const struct arch_slot *slot, struct bus_device *dev,
+		  struct error *err)
+{
+	int r = slot->present ? bus_attach(&b->bus, slot->space, slot->base, slot->size, dev) : 0;
+
+	return r < 0 ? error_set(err, r, "putting %s on the bus", dev->name) : 0;
+}
+
+/* An eventfd bound to the slot's interrupt. */
+static int make_irq(struct kvm *kvm, const struct arch_slot *slot, int *ret_fd, struct error *err)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int r;
+
+	if (fd < 0)
+		return error_set_shortage(err, -errno, "making an interrupt's event descriptor");
+	r = kvm_irqfd(kvm, fd, slot->gsi, err);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static int add_uart(struct board *b, struct kvm *kvm, unsigned index,
+		    const struct board_config *config, struct error *err)
+{
+	struct serial *uart = &b->uart[index];
+	struct arch_slot slot;
+	int r = take_slot(b, ARCH_UART, index, &slot, err);
+
+	if (r == 0 && slot.present)
+		r = make_irq(kvm, &slot, &b->uart_irq_fd[index], err);
+	if (r < 0)
+		return r;
+	serial_init(uart, b->uart_irq_fd[index]);
+	uart->output = config->uart_output;
+	uart->arg = config->arg;
+	return attach(b, &slot, &uart->bus, err);
+}
+
+static int add_legacy(struct board *b, enum arch_device kind, struct legacy *dev, struct error *err)
+{
+	struct arch_slot slot;
+	int r = take_slot(b, kind, 0, &slot, err);
+
+	return r < 0 ? r : attach(b, &slot, &dev->bus, err);
+}
+
+/* Gives a virtio device its window, its interrupt and its doorbells. The interrupt comes first,
+ * because the device is made with it. */
+static int add_virtio(struct board *b, struct kvm *kvm, unsigned index, struct error *err)
+{
+	struct board_virtio *v = &b->virtio[index];
+	const struct arch_slot *slot = NULL;
+	unsigned seen = 0;
+	int r;
+
+	for (size_t i = 0; i < b->slot_count; i++)
+		if (b->slot[i].kind == ARCH_VIRTIO_MMIO && seen++ == index)
+			slot = &b->slot[i];
+	r = virtio_mmio_init(&v->mmio, v->dev, b->loop, err);
+	if (r < 0)
+		return r;
+	v->bound = true;
+	r = attach(b, slot, &v->mmio.bus, err);
+	for (unsigned q = 0; r == 0 && q < v->dev->queue_count; q++)
+		r = kvm_ioeventfd_mmio(kvm, v->mmio.queue[q].notify.fd,
+				       slot->base + VIRTIO_MMIO_NOTIFY, q, err);
+	return r;
+}
+
+/* Reserves the next window and makes its interrupt. */
+static int next_virtio(struct board *b, struct kvm *kvm, struct board_virtio **ret_virtio,
+		       struct error *err)
+{
+	struct board_virtio *v = &b->virtio[b->virtio_count];
+	struct arch_slot slot;
+	int r;
+
+	if (b->virtio_count == BOARD_MAX_VIRTIO)
+		return error_contention(err, "more than %u virtio devices", BOARD_MAX_VIRTIO);
+	r = take_slot(b, ARCH_VIRTIO_MMIO, b->virtio_count, &slot, err);
+	if (r == 0)
+		r = make_irq(kvm, &slot, &v->irq_fd, err);
+	if (r == 0)
+		*ret_virtio = v;
+	return r;
+}
+
+static int add_console(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		       const struct board_config *config, struct error *err)
+{
+	struct board_virtio *v;
+	int r = next_virtio(b, kvm, &v, err);
+
+	if (r == 0)
+		r = virtio_console_new(b->loop, mem, v->irq_fd, config->ports, config->port_count,
+				       &b->console, err);
+	if (r < 0)
+		return r;
+	v->dev = virtio_console_device(b->console);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
+static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		   const struct board_config *config UNUSED, struct error *err)
+{
+	struct board_virtio *v;
+	int r = next_virtio(b, kvm, &v, err);
+
+	if (r == 0)
+		r = virtio_rng_new(mem, v->irq_fd, &b->rng, err);
+	if (r < 0)
+		return r;
+	v->dev = virtio_rng_device(b->rng);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
+/* The virtio devices, in the order of their windows. A new device is a row here. */
+static int (*const virtio_devices[])(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+				     const struct board_config *config, struct error *err) = {
+	add_console,
+	add_rng,
+};
+
+int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
+	       const struct board_config *config, struct error *err)
+{
+	int r = 0;
+
+	b->loop = loop;
+	bus_init(&b->bus);
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		b->uart_irq_fd[i] = -1;
+	b->virtio = calloc(BOARD_MAX_VIRTIO, sizeof(*b->virtio));
+	if (!b->virtio)
+		return error_set(err, -ENOMEM, "making the devices");
+	for (unsigned i = 0; i < BOARD_MAX_VIRTIO; i++)
+		b->virtio[i].irq_fd = -1;
+
+	i8042_init(&b->i8042, config->legacy_ops, config->arg);
+	power_init(&b->power, config->legacy_ops, config->arg);
+	pvpanic_init(&b->pvpanic, config->legacy_ops, config->arg);
+	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++)
+		r = add_uart(b, kvm, i, config, err);
+	if (r == 0)
+		r = add_legacy(b, ARCH_I8042, &b->i8042, err);
+	if (r == 0)
+		r = add_legacy(b, ARCH_POWER, &b->power, err);
+	if (r == 0)
+		r = add_legacy(b, ARCH_PVPANIC, &b->pvpanic, err);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(virtio_devices); i++)
+		r = virtio_devices[i](b, kvm, mem, config, err);
+	return r;
+}
+
+static void on_quiesced(struct virtio_device *dev UNUSED, void *arg)
+{
+	struct board *b = arg;
+
+	b->quiescing--;
+}
+
+void board_quiesce(struct board *b, uint64_t limit_ns)
+{
+	uint64_t end_ns = now_ns() + limit_ns;
+
+	for (unsigned i = 0; i < b->virtio_count; i++) {
+		if (!b->virtio[i].bound)
+			continue;
+		b->quiescing++;
+		virtio_quiesce(b->virtio[i].dev, on_quiesced, b);
+	}
+	while (b->quiescing > 0 && now_ns() < end_ns)
+		loop_turn(b->loop, end_ns - now_ns());
+}
+
+void board_done(struct board *b)
+{
+	for (unsigned i = 0; b->virtio && i < BOARD_MAX_VIRTIO; i++) {
+		if (b->virtio[i].bound)
+			virtio_mmio_done(&b->virtio[i].mmio);
+		fd_close(&b->virtio[i].irq_fd);
+	}
+	virtio_console_free(b->console);
+	virtio_rng_free(b->rng);
+	free(b->virtio);
+	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
+		fd_close(&b->uart_irq_fd[i]);
+	bus_done(&b->bus);
+	*b = (struct board){0};
+}

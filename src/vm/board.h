@@ -1,0 +1,56 @@
+/* The devices of one machine: made, put on the bus, wired to KVM, quiesced, freed. One row in
+ * board.c's list for each kind. Control thread. */
+#ifndef STASIS_VM_BOARD_H
+#define STASIS_VM_BOARD_H
+
+#include "arch/arch.h"
+#include "devices/bus.h"
+#include "devices/legacy.h"
+#include "devices/serial.h"
+#include "devices/virtio_console.h"
+#include "devices/virtio_mmio.h"
+#include "devices/virtio_rng.h"
+
+#define BOARD_UARTS      2
+#define BOARD_MAX_SLOTS  32
+#define BOARD_MAX_VIRTIO 16
+
+struct board_virtio {
+	struct virtio_device *dev; /* borrowed */
+	struct virtio_mmio mmio;
+	int irq_fd;
+	bool bound; /* mmio stands */
+};
+
+struct board {
+	struct loop *loop;
+	struct bus bus;
+	struct serial uart[BOARD_UARTS];
+	int uart_irq_fd[BOARD_UARTS];
+	struct legacy i8042, power, pvpanic;
+	struct virtio_console *console;
+	struct virtio_rng *rng;
+	struct board_virtio *virtio; /* BOARD_MAX_VIRTIO of them, owned */
+	unsigned virtio_count;
+	struct arch_slot slot[BOARD_MAX_SLOTS]; /* for the firmware tables */
+	size_t slot_count;
+	unsigned quiescing; /* devices that have not answered yet */
+};
+
+struct board_config {
+	struct virtio_console_port *ports; /* outlive the board */
+	unsigned port_count;
+	const struct legacy_ops *legacy_ops;
+	void (*uart_output)(struct serial *uart, const uint8_t *data, size_t len);
+	void *arg; /* of the legacy devices and UARTs */
+};
+
+/* After kvm_create_vm and arch_vm_new. On failure board_done still takes it. board is zeroed. */
+int board_init(struct board *board, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
+	       const struct board_config *config, struct error *err) MUST_CHECK;
+/* Takes every device off guest memory, turning the loop for at most limit_ns. */
+void board_quiesce(struct board *board, uint64_t limit_ns);
+/* Quiesced, and no vCPU runs. Accepts a zeroed or half-built one. */
+void board_done(struct board *board);
+
+#endif

@@ -1,0 +1,74 @@
+/* One running machine: everything that vm.c builds and guest_events.c listens to. Private to
+ * src/vm. Owned by the control thread. */
+#ifndef STASIS_VM_MACHINE_H
+#define STASIS_VM_MACHINE_H
+
+#include "loop/loop.h"
+#include "vcpu/vcpu.h"
+#include "vm/board.h"
+#include "vm/config.h"
+#include "vm/console_log.h"
+#include "vm/image.h"
+#include "vm/progress.h"
+#include "vm/result.h"
+#include "vm/runtime.h"
+#include "vm/session.h"
+#include "vm/stream_out.h"
+#include "vm/terminal.h"
+
+/* The console's ports: the order is the guest's port number. */
+enum machine_port { PORT_CONSOLE, PORT_CONTROL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, PORT_COUNT };
+
+struct machine {
+	struct vm_config *config;
+	struct vm_result *result;
+	struct runtime_vm runtime;
+
+	struct loop *loop;
+	struct kvm kvm;
+	struct guest_memory mem;
+	struct image image;
+	struct arch_vm *arch;
+	struct board board;
+	struct vcpu_pool *pool;
+
+	struct virtio_console_port port[PORT_COUNT];
+	struct session session;
+	struct console_log log;
+	struct stream_out console_out; /* the serial console, where somebody watches it */
+	struct loop_op console_in;     /* … and its input, with -i */
+	uint8_t console_in_buf[64];
+	size_t console_in_len, console_in_sent;
+	struct terminal terminal;
+	struct progress progress;
+
+	struct loop_signals signals;
+	struct loop_timer timeout;
+	struct loop_timer grace; /* after a panic: lets the last words out */
+	struct loop_timer tick;  /* progress */
+	uint64_t started_ns;     /* vCPUs go; 0 before */
+	uint64_t command_ns;     /* COMMAND started; 0 before */
+	unsigned unflushed;      /* output streams that still hold bytes at the end */
+	bool panicked;           /* pvpanic said so */
+	bool ended;              /* the outcome is decided */
+};
+
+/* ---- guest_events.c: what the guest and the host's person do, and what becomes of the run ---- */
+
+/* Sets up ports, session, timers' callbacks; before the board is made. */
+void machine_events_init(struct machine *m);
+/* After the loop exists: signals, console streams. */
+int machine_events_start(struct machine *m, struct error *err) MUST_CHECK;
+/* Called when the vCPUs go. */
+int machine_events_running(struct machine *m, struct error *err) MUST_CHECK;
+void machine_events_done(struct machine *m);
+/* Decides the outcome, once, and stops the loop. */
+void machine_end(struct machine *m, enum vm_outcome outcome, int status, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
+/* vcpu_pool's serve and failed. */
+void machine_serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit, void *arg);
+void machine_vcpu_failed(struct vcpu *vcpu, void *arg);
+extern const struct legacy_ops machine_legacy_ops;
+void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
+
+#endif

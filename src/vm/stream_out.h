@@ -1,0 +1,30 @@
+/* Bytes on their way to a descriptor that may be slow: kept, and written by the loop, so that the
+ * control thread never waits for a terminal or a pipe. Control thread. */
+#ifndef STASIS_VM_STREAM_OUT_H
+#define STASIS_VM_STREAM_OUT_H
+
+#include "loop/loop.h"
+
+#define STREAM_OUT_SIZE (256u << 10)
+
+struct stream_out {
+	struct loop *loop;
+	struct loop_op op;
+	int fd; /* borrowed */
+	uint64_t head, tail; /* bytes ever written out, ever put in */
+	uint64_t dropped;    /* did not fit, or the descriptor failed */
+	bool failed, polling;
+	uint8_t data[STREAM_OUT_SIZE]; /* ring */
+};
+
+void stream_out_init(struct stream_out *s, struct loop *loop, int fd);
+/* Takes all of it; what does not fit is dropped and counted. */
+void stream_out_put(struct stream_out *s, const void *data, size_t len);
+static inline bool stream_out_empty(const struct stream_out *s)
+{
+	return s->head == s->tail || s->failed;
+}
+/* Stops writing. The loop is turned until the operation in flight has ended. */
+void stream_out_done(struct stream_out *s);
+
+#endif

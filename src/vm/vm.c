@@ -1,0 +1,272 @@
+/* Builds a machine step by step, and takes it down in the reverse order. Control thread. */
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+#include "vm/host.h"
+#include "vm/machine.h"
+
+#define HALT_POLL_NS     200000u
+#define KERNEL_FILE_MAX  GIB(1)
+#define QUIESCE_LIMIT_NS 500000000u
+#define TAIL_LINES       40
+
+static int publish(struct machine *m, const char *state)
+{
+	char shape[64];
+
+	return runtime_publish(
+		&m->runtime,
+		json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s?}", "name", m->config->name, "pid",
+			  (int)getpid(), "state", state, "topology",
+			  topology_format(&m->config->topology, shape, sizeof(shape)), "vcpus",
+			  (int)topology_vcpus(&m->config->topology), "memory_bytes",
+			  (json_int_t)topology_memory(&m->config->topology), "kernel",
+			  m->config->kernel_release));
+}
+
+static int claim_name(struct machine *m, struct error *err)
+{
+	char *name = NULL;
+	int r = runtime_claim(m->config->name, &name, &m->runtime, err);
+
+	if (r < 0)
+		return r;
+	free(m->config->name);
+	m->config->name = name;
+	r = publish(m, "booting");
+	return r < 0 ? error_set_shortage(err, r, "writing to %s", m->runtime.path) : 0;
+}
+
+/* /dev/kvm, the VM, its memory, and what the architecture needs before vCPUs. */
+static int build_vm(struct machine *m, struct error *err)
+{
+	const struct topology *t = &m->config->topology;
+	struct arch_vm_config config = {.topology = t};
+	struct guest_layout layout;
+	unsigned phys_bits;
+	int r;
+
+	r = kvm_open(&m->kvm, "/dev/kvm", err);
+	if (r == 0)
+		r = arch_host_check(&m->kvm, &phys_bits, err);
+	if (r == 0)
+		r = arch_memory_layout(t, phys_bits, &layout, err);
+	if (r == 0)
+		r = guest_memory_init(&m->mem, &layout, err);
+	if (r == 0)
+		r = kvm_create_vm(&m->kvm, 0, err);
+	if (r < 0)
+		return r;
+	/* Halt polling pays only where a host CPU is there to poll on. */
+	config.halt_poll_ns = topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN)
+				      ? HALT_POLL_NS
+				      : 0;
+	return arch_vm_new(&m->kvm, &m->mem, &config, &m->arch, err);
+}
+
+static char *command_line(const struct machine *m)
+{
+	const struct vm_config *c = m->config;
+
+	return text_format("%s%s%s", arch_cmdline(c->verbosity > 0 || c->session == VM_SESSION_NONE), c->append ? " " : "",
+			   c->append ?: "");
+}
+
+/* The initramfs first, because it is mapped into the memory that KVM then gets. */
+static int load_guest(struct machine *m, struct error *err)
+{
+	CLEANUP_FREE char *kernel = NULL;
+	CLEANUP_FREE char *cmdline = command_line(m);
+	struct arch_boot boot = {
+		.kernel_name = m->config->kernel,
+		.cmdline = cmdline,
+		.slots = m->board.slot,
+		.slot_count = m->board.slot_count,
+	};
+	uint64_t initrd_gpa;
+	int r;
+
+	if (!cmdline)
+		return error_set(err, -ENOMEM, "writing the command line");
+	r = image_build(m->config, &m->image, err);
+	if (r < 0)
+		return r;
+	boot.initrd_len = image_len(&m->image);
+	if (boot.initrd_len > 0) {
+		r = arch_initrd_place(m->arch, boot.initrd_len, &initrd_gpa, err);
+		if (r == 0)
+			r = image_place(&m->image, &m->mem, initrd_gpa, err);
+	}
+	if (r == 0)
+		r = kvm_set_memory(&m->kvm, &m->mem, err);
+	if (r < 0)
+		return r;
+	r = file_read(m->config->kernel, KERNEL_FILE_MAX, &kernel, &boot.kernel_len);
+	if (r < 0)
+		return error_usage(err, "--kernel %s: %s", m->config->kernel, strerror(-r));
+	boot.kernel = (const uint8_t *)kernel;
+	return arch_boot_load(m->arch, &boot, err);
+}
+
+static int build_vcpus(struct machine *m, struct error *err)
+{
+	struct vcpu_pool_config config = {
+		.count = topology_vcpus(&m->config->topology),
+		.topology = &m->config->topology,
+		.pin = m->config->pin,
+		.serve = machine_serve,
+		.failed = machine_vcpu_failed,
+		.arg = m,
+	};
+	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
+
+	return r < 0 ? r : arch_vm_vcpus_created(m->arch, err);
+}
+
+static int build(struct machine *m, struct error *err)
+{
+	struct board_config board = {
+		.ports = m->port,
+		.port_count = PORT_COUNT,
+		.legacy_ops = &machine_legacy_ops,
+		.uart_output = machine_uart_output,
+		.arg = m,
+	};
+	int r = claim_name(m, err);
+
+	if (r == 0)
+		r = loop_new(&m->loop, err);
+	if (r == 0)
+		r = build_vm(m, err);
+	machine_events_init(m);
+	if (r == 0)
+		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
+	if (r == 0)
+		r = load_guest(m, err);
+	if (r == 0)
+		r = build_vcpus(m, err);
+	if (r == 0)
+		r = machine_events_start(m, err);
+	return r;
+}
+
+static uint64_t sum(struct machine *m, size_t field)
+{
+	uint64_t total = 0;
+
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
+		struct vcpu_stats *stats = &vcpu_pool_get(m->pool, i)->stats;
+		_Atomic uint64_t *count = (void *)((char *)stats + field);
+
+		/* Relaxed: the threads have been joined. */
+		total += atomic_load_explicit(count, memory_order_relaxed);
+	}
+	return total;
+}
+
+static json_t *exits_json(struct machine *m)
+{
+	json_t *reasons = json_object();
+	const size_t known = ARRAY_SIZE(((struct vcpu_stats *)0)->by_reason);
+
+	for (unsigned reason = 0; reason < known; reason++) {
+		uint64_t n = sum(m, offsetof(struct vcpu_stats, by_reason) +
+					    reason * sizeof(_Atomic uint64_t));
+
+		if (n > 0)
+			json_object_set_new(reasons, host_exit_name(reason),
+					    json_integer((json_int_t)n));
+	}
+	return json_pack(
+		"{s:I, s:o, s:I, s:I, s:I, s:I}", "total",
+		(json_int_t)sum(m, offsetof(struct vcpu_stats, exits)), "by_reason", reasons,
+		"handed_off", (json_int_t)sum(m, offsetof(struct vcpu_stats, handed_off)), "posted",
+		(json_int_t)sum(m, offsetof(struct vcpu_stats, posted)), "unmapped_reads",
+		(json_int_t)m->board.bus.unmapped_reads, "unmapped_writes",
+		(json_int_t)m->board.bus.unmapped_writes);
+}
+
+static void print_tail(const struct machine *m)
+{
+	CLEANUP_FREE char *tail = console_log_tail(&m->log, TAIL_LINES);
+	int status = vm_result_status(m->result);
+
+	/* Where the console was streamed, the person has seen it. */
+	if ((status != 124 && status != 125 && status != 126) || m->console_out.loop)
+		return;
+	if (tail && tail[0])
+		fprintf(stderr, "---- end of the guest's console ----\n%s----\n", tail);
+	else
+		fprintf(stderr, "---- the guest's console is empty ----\n");
+}
+
+/* DESIGN.md, Ownership: vCPU descriptors, in-kernel devices, VM descriptor, guest mappings,
+ * reservation, shared segments, /dev/kvm. */
+static void take_down(struct machine *m)
+{
+	if (m->pool) {
+		vcpu_pool_stop(m->pool);
+		m->result->exits = exits_json(m);
+	}
+	if (m->loop)
+		board_quiesce(&m->board, QUIESCE_LIMIT_NS);
+	machine_events_done(m);
+	vcpu_pool_free(m->pool);
+	board_done(&m->board);
+	arch_vm_free(m->arch);
+	kvm_close_vm(&m->kvm);
+	guest_memory_done(&m->mem);
+	image_done(&m->image);
+	kvm_close(&m->kvm);
+	loop_free(m->loop);
+	runtime_release(&m->runtime);
+}
+
+int vm_run(struct vm_config *config, struct vm_result *result, struct error *err)
+{
+	uint64_t begin_ns = now_ns(), end_ns;
+	struct machine *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return error_set(err, -ENOMEM, "making the machine");
+	*m = (struct machine){
+		.config = config,
+		.result = result,
+		.runtime = {.lock_fd = -1},
+		.kvm = {.fd = -1, .vm_fd = -1},
+		.image = {.base = {.fd = -1}},
+		.signals = {.fd = -1},
+	};
+	progress_init(&m->progress, config->verbosity >= 0);
+	result->host = host_kind();
+	r = build(m, err);
+	if (r == 0)
+		r = vcpu_pool_start(m->pool, m->arch, err);
+	result->setup_ns = now_ns() - begin_ns;
+	if (r == 0)
+		r = machine_events_running(m, err);
+	if (r == 0) {
+		(void)publish(m, "running");
+		r = loop_run(m->loop);
+		if (r < 0)
+			error_set(err, r, "running the event loop");
+	}
+	if (r < 0)
+		result->outcome = err->kind == ERROR_CONTENTION ? VM_SKIPPED : VM_ERROR;
+	end_ns = now_ns();
+	terminal_restore(&m->terminal);
+	if (m->started_ns)
+		print_tail(m);
+	take_down(m);
+	result->teardown_ns = now_ns() - end_ns;
+	free(m);
+	return r;
+}
