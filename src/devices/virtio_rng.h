@@ -3,12 +3,14 @@
 #define STASIS_DEVICES_VIRTIO_RNG_H
 
 #include "devices/virtio.h"
+#include "loop/loop.h"
 
 struct virtio_rng;
 
-int virtio_rng_new(const struct guest_memory *mem, int irq_fd, struct virtio_rng **ret_rng,
-		   struct error *err) MUST_CHECK;
-void virtio_rng_free(struct virtio_rng *rng); /* accepts NULL */
+/* loop: a driver that asks for much gets it over several turns. */
+int virtio_rng_new(struct loop *loop, const struct guest_memory *mem, int irq_fd,
+		   struct virtio_rng **ret_rng, struct error *err) MUST_CHECK;
+void virtio_rng_free(struct virtio_rng *rng); /* quiesced first; accepts NULL */
 struct virtio_device *virtio_rng_device(struct virtio_rng *rng);
 
 #endif
