@@ -56,6 +56,18 @@ static inline void *spsc_reserve(struct spsc *r)
 	return r->slots + (size_t)(tail & r->mask) * r->slot_size;
 }
 
+/* Producer only, after spsc_reserve: whether publishing that slot fills the ring. */
+static inline bool spsc_last(struct spsc *r)
+{
+	uint32_t tail = atomic_load_explicit(&r->producer.tail, memory_order_relaxed);
+
+	/* Acquire: as in spsc_reserve. */
+	if (tail - r->producer.head_seen == r->mask)
+		r->producer.head_seen =
+			atomic_load_explicit(&r->consumer.head, memory_order_acquire);
+	return tail - r->producer.head_seen == r->mask;
+}
+
 /* Producer only: publishes the slot that spsc_reserve gave. */
 static inline void spsc_publish(struct spsc *r)
 {

@@ -21,4 +21,16 @@ static inline PRINTF_LIKE(1, 2) char *text_format(const char *fmt, ...)
 	return n < 0 ? NULL : text;
 }
 
+/* Puts '?' for each control character: text that a guest or a file name brought can't start a
+ * line of its own or drive the terminal. */
+static inline void text_one_line(char *text)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c < 0x20 || c == 0x7f)
+			*text = '?';
+	}
+}
+
 #endif
