@@ -1,0 +1,125 @@
+#!/bin/bash
+# Machines that run side by side, and machines that end: by themselves, by a signal, by kill -9.
+# usage: lifecycle.sh STASIS PAYLOAD-DIR; TAP on standard output.
+set -u
+STASIS=$1
+payloads=$2
+work=$(mktemp -d)
+export XDG_RUNTIME_DIR=$work/run
+mkdir "$XDG_RUNTIME_DIR"
+trap 'rm -rf "$work"' EXIT
+count=0 failed=0
+
+[ -w /dev/kvm ] || {
+	echo "1..0 # SKIP no /dev/kvm here"
+	exit 0
+}
+: >"$work/empty"
+
+ok() { # ok DESCRIPTION CONDITION...
+	local what=$1
+	shift
+	count=$((count + 1))
+	if "$@"; then
+		echo "ok $count - $what"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $what"
+		tail -n 5 "$work"/*.err 2>/dev/null | sed 's/^/# /'
+	fi
+}
+
+run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
+	local name=$1 payload=$2
+	shift 2
+	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
+		"$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
+	pid=$!
+}
+
+is_up() { grep -q 'payload is up' "$work/$1.out"; }
+wait_up() {
+	for _ in $(seq 200); do
+		is_up "$1" && return 0
+		sleep 0.05
+	done
+	return 1
+}
+left_over() { ls "$XDG_RUNTIME_DIR/stasis" 2>/dev/null; }
+nothing_left() { [ -z "$(left_over)" ]; }
+listed() { "$STASIS" list --json | grep -c '"name"'; }
+is() { [ "$1" = "$2" ]; }
+
+# Ends of the guest's own.
+for end in poweroff:0 reset:0 triple:126; do
+	payload=${end%:*}
+	run "own-$payload" "$payload" --timeout 20s
+	wait $pid
+	status=$?
+	ok "$payload ends ${end#*:} (saw $status)" is "$status" "${end#*:}"
+	ok "$payload printed its line first" is_up "own-$payload"
+done
+ok "a triple fault is told by name" grep -qi 'triple fault' "$work/own-triple.err"
+
+# Ends from outside, halted and spinning, with one vCPU and with eight.
+for payload in halt spin; do
+	for cpus in 1 8; do
+		for signal in INT:130 TERM:143; do
+			run stopme $payload -c $cpus
+			wait_up stopme
+			start=$(date +%s%N)
+			kill -"${signal%:*}" $pid
+			wait $pid
+			status=$?
+			took=$((($(date +%s%N) - start) / 1000000))
+			ok "SIG${signal%:*} on $cpus vCPUs, $payload: ends ${signal#*:} (saw $status)" \
+				is "$status" "${signal#*:}"
+			ok "... in under a second ($took ms)" [ "$took" -lt 1000 ]
+			ok "... and leaves nothing" nothing_left
+		done
+	done
+done
+run late halt --timeout 300ms
+wait $pid
+status=$?
+ok "--timeout ends 124 (saw $status)" is "$status" 124
+
+# kill -9, and the next start.
+run killed halt
+wait_up killed
+kill -9 $pid
+wait $pid 2>/dev/null
+ok "after kill -9, list leaves the dead VM out" is "$(listed)" 0
+run killed poweroff
+wait $pid
+status=$?
+ok "... its name can be used again (saw $status)" is "$status" 0
+ok "... and the next start has cleaned up" nothing_left
+
+# A name is one VM's.
+run twin halt
+first=$pid
+wait_up twin
+"$STASIS" run --no-lab -m 64M -k "$payloads/payload-halt.elf" -i "$work/empty" --name twin </dev/null \
+	>"$work/twin2.out" 2>"$work/twin2.err"
+status=$?
+ok "a second VM of the same name ends 125 (saw $status)" is "$status" 125
+kill $first
+wait $first
+
+# Twenty at once.
+pids=
+for i in $(seq 20); do
+	run "many$i" halt
+	pids="$pids $pid"
+done
+up=0
+for i in $(seq 20); do wait_up "many$i" && up=$((up + 1)); done
+ok "twenty VMs run at once (saw $up)" is "$up" 20
+ok "list shows twenty" is "$(listed)" 20
+kill $pids
+wait
+ok "and all of them leave nothing" nothing_left
+
+echo "1..$count"
+exit $((failed > 0))

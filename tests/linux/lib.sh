@@ -1,0 +1,104 @@
+# What the tests on real kernels share: TAP output, checks, one warm lab for all of a file's runs.
+# Sourced by bash. $STASIS is the program; $LAB is "--lab" or "--no-lab", chosen by begin().
+
+set -u
+STASIS=${STASIS:?path of the stasis program}
+tap_count=0
+tap_failed=0
+work=$(mktemp -d)
+lab_started=
+
+finish() {
+	[ -n "$lab_started" ] && "$STASIS" lab stop >/dev/null 2>&1
+	rm -rf "$work"
+}
+trap finish EXIT
+
+# skip_all REASON: nothing here can run on this machine.
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 0
+}
+
+# pass DESCRIPTION; fail DESCRIPTION [DIAGNOSTIC...]
+pass() {
+	tap_count=$((tap_count + 1))
+	echo "ok $tap_count - $1"
+}
+
+fail() {
+	tap_count=$((tap_count + 1))
+	tap_failed=$((tap_failed + 1))
+	echo "not ok $tap_count - $1"
+	shift
+	printf '%s\n' "$@" | sed 's/^/# /'
+}
+
+# skip DESCRIPTION REASON
+skip() {
+	tap_count=$((tap_count + 1))
+	echo "ok $tap_count - $1 # SKIP $2"
+}
+
+# check DESCRIPTION CONDITION-COMMAND...: passes if the command succeeds.
+check() {
+	local what=$1
+	shift
+	if "$@" >"$work/check.log" 2>&1; then
+		pass "$what"
+	else
+		fail "$what" "failed: $*" "$(tail -n 5 "$work/check.log")"
+	fi
+}
+
+# equal DESCRIPTION WANT GOT
+equal() {
+	if [ "$2" = "$3" ]; then
+		pass "$1"
+	else
+		fail "$1" "want: $2" "got:  $3" "stderr: $(tail -n 15 "$work/err" 2>/dev/null)"
+	fi
+}
+
+# matches DESCRIPTION PATTERN GOT: a bash pattern.
+matches() {
+	# shellcheck disable=SC2053
+	if [[ $3 == $2 ]]; then
+		pass "$1"
+	else
+		fail "$1" "want: $2" "got:  $3" "stderr: $(tail -n 15 "$work/err" 2>/dev/null)"
+	fi
+}
+
+# stasis_run OPTIONS... -- COMMAND...: output in $out, standard error in $work/err, status in $status.
+stasis_run() {
+	out=$("$STASIS" run "$LAB" "$@" 2>"$work/err")
+	status=$?
+}
+
+# begin: finds out where Linux runs, and warms the lab if it is there.
+begin() {
+	if ! "$STASIS" kernel list 2>/dev/null | grep -q 6.12; then
+		skip_all "no Debian 6.12 kernel here; stasis kernel get fetches one"
+	fi
+	if "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
+		LAB=--no-lab
+		return
+	fi
+	LAB=--lab
+	command -v qemu-system-x86_64 >/dev/null ||
+		skip_all "this host's KVM can't run a stock kernel, and there is no QEMU for the lab"
+	"$STASIS" lab start >"$work/lab.log" 2>&1 || {
+		cat "$work/lab.log" >&2
+		echo "1..1"
+		echo "not ok 1 - the lab starts"
+		exit 1
+	}
+	lab_started=yes
+}
+
+# end: the plan, and the exit status.
+end() {
+	echo "1..$tap_count"
+	exit $((tap_failed > 0))
+}

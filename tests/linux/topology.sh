@@ -1,0 +1,58 @@
+#!/bin/bash
+# The guest sees the shape that was typed: lscpu, sysfs, on AMD-style and Intel-style leaves.
+. "$(dirname "$0")/lib.sh"
+begin
+
+# What the guest says of itself, one line per CPU, out of sysfs: the truth that lscpu reads too.
+cat >"$work/shape.sh" <<'GUEST'
+nproc
+cd /sys/devices/system/cpu
+for c in cpu[0-9]*; do
+	l3=$(for i in $c/cache/index*; do [ "$(cat $i/level)" = 3 ] && cat $i/shared_cpu_list; done)
+	l2=$(for i in $c/cache/index*; do [ "$(cat $i/level)" = 2 ] && cat $i/shared_cpu_list; done)
+	echo "$c core=$(cat $c/topology/core_cpus_list) package=$(cat $c/topology/package_cpus_list) l2=$l2 l3=$l3"
+done
+dmesg | grep -iE 'firmware bug|\[bug\]|topology|mismatch|apic.*(conflict|error|fail)' | grep -vE 'CPU topo:' >&2
+exit 0
+GUEST
+
+# shape VENDOR SPEC EXPECTED-FILE
+shape() {
+	out=$("$STASIS" run "$LAB" --cpu-vendor "$1" -t "$2" -m 1G --include "$work/shape.sh:/shape.sh" \
+		-- sh /shape.sh 2>"$work/err")
+	equal "$1 $2: CPUs, cores, packages and caches" "$(cat "$3")" "$out"
+	equal "$1 $2: the kernel finds nothing wrong with it" "" "$(cat "$work/err")"
+}
+
+# 1n2l2c2t: vCPUs are numbered thread first, then core, then cache.
+{
+	echo 8
+	for c in 0 1 2 3 4 5 6 7; do
+		core=$((c / 2 * 2))
+		llc=$((c / 4 * 4))
+		echo "cpu$c core=$core-$((core + 1)) package=0-7 l2=$core-$((core + 1)) l3=$llc-$((llc + 3))"
+	done
+} >"$work/want-1n2l2c2t"
+{
+	echo 6
+	for c in 0 1 2 3 4 5; do
+		llc=$((c / 3 * 3))
+		echo "cpu$c core=$c package=$llc-$((llc + 2)) l2=$c l3=$llc-$((llc + 2))"
+	done
+} >"$work/want-2n2l3c1t"
+
+for vendor in amd intel; do
+	shape $vendor 1n2l2c2t "$work/want-1n2l2c2t"
+	shape $vendor 2n2l3c1t "$work/want-2n2l3c1t"
+done
+
+if command -v lscpu >/dev/null; then
+	stasis_run -t 1n2l2c2t -- lscpu
+	matches "lscpu: 2 L3 instances" '*L3 cache:*(2 instances)*' "$out"
+	matches "lscpu: 2 threads per core" '*Thread(s) per core:*2*' "$out"
+	matches "lscpu: 8 CPUs" '*CPU(s):*8*' "$out"
+	matches "lscpu: 4 cores in its socket" '*Core(s) per socket:*4*' "$out"
+else
+	skip "lscpu" "util-linux is not installed"
+fi
+end

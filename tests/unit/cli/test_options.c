@@ -1,0 +1,118 @@
+/* The option parser: forms, errors that name the option, suggestions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "cli/options.h"
+
+struct target {
+	const char *memory;
+	int verbose;
+};
+
+static int set_memory(void *target, const char *value, struct error *err)
+{
+	if (!strcmp(value, "bad"))
+		return error_usage(err, "%s: a size is accepted", value);
+	((struct target *)target)->memory = value;
+	return 0;
+}
+
+static int set_verbose(void *target, const char *value, struct error *err UNUSED)
+{
+	assert_null(value);
+	((struct target *)target)->verbose++;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{"memory", 'm', "SIZE", set_memory, "size"},
+	{"verbose", 'v', NULL, set_verbose, "more"},
+	{"internal", 0, "X", set_memory, NULL},
+};
+
+static int parse(struct target *t, struct error *err, int *ret_rest, bool *ret_dashes, ...)
+{
+	static char copies[16][64];
+	char *argv[17];
+	int argc = 1;
+	va_list ap;
+	const char *word;
+
+	argv[0] = strcpy(copies[0], "run");
+	va_start(ap, ret_dashes);
+	while ((word = va_arg(ap, const char *)))
+		argv[argc] = strcpy(copies[argc], word), argc++;
+	va_end(ap);
+	argv[argc] = NULL;
+	*t = (struct target){0};
+	*err = (struct error){0};
+	return options_parse(options, ARRAY_SIZE(options), argc, argv, t, ret_rest, ret_dashes, err);
+}
+
+static void test_forms(void **state UNUSED)
+{
+	struct target t;
+	struct error err;
+	bool dashes;
+	int rest;
+
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "--memory", "1G", "x", NULL), 0);
+	assert_string_equal(t.memory, "1G");
+	assert_int_equal(rest, 3);
+	assert_false(dashes);
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "--memory=2G", "--", "-v", NULL), 0);
+	assert_string_equal(t.memory, "2G");
+	assert_int_equal(t.verbose, 0);
+	assert_int_equal(rest, 3);
+	assert_true(dashes);
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "-vvm512M", "-v", NULL), 0);
+	assert_string_equal(t.memory, "512M");
+	assert_int_equal(t.verbose, 3);
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "-m", "4G", NULL), 0);
+	assert_string_equal(t.memory, "4G");
+	assert_int_equal(rest, 3);
+}
+
+static void expect_error(const char *part, const char *a, const char *b)
+{
+	struct target t;
+	struct error err;
+	bool dashes;
+	int rest;
+
+	assert_int_equal(parse(&t, &err, &rest, &dashes, a, b, NULL), -EINVAL);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	if (!strstr(err.what, part))
+		fail_msg("\"%s\" is not in \"%s\"", part, err.what);
+}
+
+static void test_errors(void **state UNUSED)
+{
+	expect_error("did you mean --memory", "--memroy", "1G");
+	expect_error("no such option", "--zzzzzzzz", NULL);
+	expect_error("no such option", "-z", NULL);
+	expect_error("needs a value", "--memory", NULL);
+	expect_error("needs a value", "-m", NULL);
+	expect_error("takes no value", "--verbose=1", NULL);
+	expect_error("--memory bad: a size is accepted", "--memory", "bad");
+	expect_error("--memory bad: a size is accepted", "-mbad", NULL);
+	/* An internal option is taken, but never suggested. */
+	expect_error("no such option; --help", "--internel", "x");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_errors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
