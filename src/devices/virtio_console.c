@@ -250,10 +250,11 @@ static void port_ready(struct virtio_console_port_state *p)
 	 * of a port that the host has not opened gives end of file. */
 	if (p->port->name)
 		bits |= CONSOLE_SEND_NAME;
+	p->unsent |= bits;
 	/* Whatever it was told before, it forgot. */
 	p->told_open = false;
 	console_update_open(p);
-	queue_messages(p, bits);
+	send_messages(p->console);
 }
 
 static void port_open(struct virtio_console_port_state *p, bool open)
