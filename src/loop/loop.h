@@ -46,6 +46,8 @@ int loop_turn(struct loop *loop, uint64_t timeout_ns);
 void loop_stop(struct loop *loop);
 
 void loop_add_source(struct loop *loop, struct loop_source *source);
+/* Not from inside the source's own functions. Afterwards the source may go. */
+void loop_remove_source(struct loop *loop, struct loop_source *source);
 /* How long the loop keeps looking before it blocks; 0 (the default) never spins. */
 void loop_set_spin(struct loop *loop, uint64_t spin_ns);
 
