@@ -134,7 +134,7 @@ static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 	int r = next_virtio(b, kvm, &v, err);
 
 	if (r == 0)
-		r = virtio_rng_new(mem, v->irq_fd, &b->rng, err);
+		r = virtio_rng_new(b->loop, mem, v->irq_fd, &b->rng, err);
 	if (r < 0)
 		return r;
 	v->dev = virtio_rng_device(b->rng);

@@ -1,7 +1,6 @@
 /* Lines from init become states; states only go forward. Control thread. */
 #include "vm/session.h"
 
-#include <bsd/string.h>
 #include <stdio.h>
 #include <string.h>
 
