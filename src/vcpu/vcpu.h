@@ -21,27 +21,30 @@ enum vcpu_request {
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */
 struct vcpu_stats {
-	_Atomic uint64_t exits;      /* vCPU thread: returns from KVM_RUN but for EINTR */
-	_Atomic uint64_t posted;     /* vCPU thread: went on without waiting */
-	_Atomic uint64_t handed_off; /* vCPU thread: waited for a reply */
-	_Atomic uint64_t slept;      /* vCPU thread: of those, how many slept on the futex */
-	_Atomic uint64_t kicked;     /* vCPU thread: EINTR returns */
+	_Atomic uint64_t exits;		/* vCPU thread: returns from KVM_RUN but for EINTR */
+	_Atomic uint64_t posted;	/* vCPU thread: went on without waiting */
+	_Atomic uint64_t handed_off;	/* vCPU thread: waited for a reply */
+	_Atomic uint64_t slept;		/* vCPU thread: of those, how many slept on the futex */
+	_Atomic uint64_t kicked;	/* vCPU thread: EINTR returns */
 	_Atomic uint64_t by_reason[64]; /* vCPU thread: by KVM_EXIT_*; the last is "other" */
 };
 
 struct vcpu {
 	unsigned index;
-	uint32_t id;         /* KVM's vcpu_id */
-	int fd;              /* owned by the pool; only this vCPU's thread runs ioctls on it */
+	uint32_t id;	     /* KVM's vcpu_id */
+	int fd;		     /* owned by the pool; only this vCPU's thread runs ioctls on it */
 	struct kvm_run *run; /* vCPU thread's; the control thread's between post and reply */
 	pthread_t thread;
-	bool started;        /* control thread: thread exists */
+	bool started; /* control thread: thread exists */
 	struct vcpu_pool *pool;
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
 	struct vcpu_stats stats;
-	struct error error;  /* vCPU thread's until it ended; why it failed to run */
+	struct error error; /* vCPU thread's until failed() is called; why it failed to run */
 };
+
+/* exit.reason of the post that says that a vCPU thread ended by itself; no KVM_EXIT_* value. */
+#define VCPU_EXIT_FAILED UINT32_MAX
 
 struct vcpu_pool_config {
 	unsigned count;
@@ -49,8 +52,9 @@ struct vcpu_pool_config {
 	/* Host CPU of each vCPU, or -1; NULL: none is pinned. count entries, copied. */
 	const int *pin;
 	/* Serves one exit on the control thread, in the order of vcpu/exits.h. run is NULL for a
-	 * posted one. The reply is sent when it returns. */
-	void (*serve)(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit, void *arg);
+	 * posted one. The reply is sent when it returns. May stop the pool, not free it. */
+	void (*serve)(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit,
+		      void *arg);
 	/* A vCPU thread ended by itself: vcpu->error says why. Control thread. */
 	void (*failed)(struct vcpu *vcpu, void *arg);
 	void *arg;
@@ -62,14 +66,16 @@ struct vcpu_pool_config {
 int vcpu_pool_new(struct loop *loop, struct kvm *kvm, const struct vcpu_pool_config *config,
 		  struct vcpu_pool **ret_pool, struct error *err) MUST_CHECK;
 /* Starts the threads; each calls arch_vcpu_setup(vm, …) first, then enters KVM_RUN once all are
- * set up. Returns when every one is set up, or with the first that failed. Kick signal: SIGRTMIN. */
+ * set up. Returns when every one is set up, or with the first that failed. Kick signal: SIGRTMIN.
+ */
 int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Makes one vCPU leave KVM_RUN soon, and look at its requests. Never lost, never blocks. */
 void vcpu_kick(struct vcpu *vcpu);
 /* Ends every thread, in KVM_RUN, halted, waiting for a reply or never started, and joins it.
- * Bounded: well under a second. Idempotent. */
+ * Bounded: well under a second. Idempotent. Exits that were not served by then are dropped. */
 void vcpu_pool_stop(struct vcpu_pool *pool);
-/* Stops, unmaps, closes the vCPU descriptors. Accepts NULL. */
+/* Stops, unmaps, closes the vCPU descriptors, leaves the loop. Accepts NULL. Not from serve or
+ * failed. */
 void vcpu_pool_free(struct vcpu_pool *pool);
 
 unsigned vcpu_pool_count(const struct vcpu_pool *pool);

@@ -1,0 +1,39 @@
+/* What the pool, its threads and the kick share. Private to src/vcpu. */
+#ifndef STASIS_VCPU_POOL_H
+#define STASIS_VCPU_POOL_H
+
+#include <signal.h>
+
+#include "vcpu/vcpu.h"
+
+#define VCPU_KICK_SIGNAL SIGRTMIN
+
+enum vcpu_gate { VCPU_GATE_SHUT, VCPU_GATE_OPEN };
+
+struct vcpu_pool {
+	struct vcpu *vcpu;
+	unsigned count;
+	bool immediate_exit; /* KVM_CAP_IMMEDIATE_EXIT */
+	uint32_t run_size;
+	struct vcpu_pool_config config; /* pin is ours */
+	struct arch_vm *vm;		/* since vcpu_pool_start */
+	struct vcpu_exits_hub hub;
+	bool stopped;
+
+	/* Futex words of the start: threads that are not set up yet (the control thread waits for
+	 * none), and enum vcpu_gate (they wait until it opens). */
+	CACHE_ALIGNED _Atomic uint32_t unready;
+	CACHE_ALIGNED _Atomic uint32_t gate;
+};
+
+/* The thread's body: start routine of pthread_create, arg is its struct vcpu. Begins with every
+ * signal blocked but those of faults. */
+void *vcpu_thread(void *arg);
+/* Gives the kick signal its empty handler. Process-wide. */
+int vcpu_kick_install(void) MUST_CHECK;
+static inline int vcpu_pin_of(const struct vcpu *vcpu)
+{
+	return vcpu->pool->config.pin ? vcpu->pool->config.pin[vcpu->index] : -1;
+}
+
+#endif

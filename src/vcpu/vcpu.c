@@ -1,0 +1,184 @@
+/* A vCPU's thread: set-up, the run loop around KVM_RUN, and the kick that ends KVM_RUN.
+ * vcpu_kick is the control thread's; everything else runs on the vCPU thread. */
+#include "vcpu/vcpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "vcpu/futex.h"
+#include "vcpu/pin.h"
+#include "vcpu/pool.h"
+
+/* Bytes of the kernel's sigset: one bit per signal, the first is signal 1. */
+#define KERNEL_SIGSET 8
+
+/* ---- the kick -------------------------------------------------------------------------- */
+
+/* Being there is enough: the signal ends KVM_RUN. */
+static void on_kick(int signo)
+{
+	(void)signo;
+}
+
+int vcpu_kick_install(void)
+{
+	struct sigaction action = {.sa_handler = on_kick}; /* no SA_RESTART */
+
+	sigemptyset(&action.sa_mask);
+	return sigaction(VCPU_KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
+}
+
+void vcpu_kick(struct vcpu *vcpu)
+{
+	if (!vcpu->started)
+		return;
+	/* Sequentially consistent, after the request: pairs with the clear in may_enter. KVM looks
+	 * at it in KVM_RUN, so a kick that the vCPU thread's look at its requests has missed is
+	 * not lost before entry; the signal ends a KVM_RUN that is past it. */
+	if (vcpu->pool->immediate_exit)
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	pthread_kill(vcpu->thread, VCPU_KICK_SIGNAL);
+}
+
+/* With immediate_exit the handler takes the signal wherever it lands. Without, it stays blocked
+ * but within KVM_RUN, so that it can't be taken between the look at the requests and KVM_RUN. */
+static int kick_accept(struct vcpu *vcpu)
+{
+	struct { /* struct kvm_signal_mask with its array's length */
+		uint32_t len;
+		uint8_t sigset[KERNEL_SIGSET];
+	} mask = {.len = KERNEL_SIGSET};
+	sigset_t set;
+
+	if (vcpu->pool->immediate_exit) {
+		sigemptyset(&set);
+		sigaddset(&set, VCPU_KICK_SIGNAL);
+		return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	}
+	pthread_sigmask(SIG_SETMASK, NULL, &set);
+	sigdelset(&set, VCPU_KICK_SIGNAL);
+	memcpy(mask.sigset, &set, KERNEL_SIGSET); /* glibc's set begins with the kernel's */
+	return ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask) < 0 ? -errno : 0;
+}
+
+/* Forgets kicks so far, then looks for what they were about. */
+static bool may_enter(struct vcpu *vcpu)
+{
+	if (vcpu->pool->immediate_exit) {
+		/* Clear, then look: pairs with request, then set in vcpu_kick. */
+		__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	} else {
+		const struct timespec now = {0};
+		sigset_t kick;
+
+		sigemptyset(&kick);
+		sigaddset(&kick, VCPU_KICK_SIGNAL);
+		while (sigtimedwait(&kick, NULL, &now) > 0)
+			;
+	}
+	return !(atomic_load_explicit(&vcpu->requests, memory_order_seq_cst) & VCPU_REQ_STOP);
+}
+
+/* ---- the run loop ---------------------------------------------------------------------- */
+
+/* Relaxed, and no read-modify-write: one writer; readers want a recent value only. */
+static void count(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+static void hand_off(struct vcpu *vcpu)
+{
+	struct vcpu_stats *stats = &vcpu->stats;
+	const size_t other = ARRAY_SIZE(stats->by_reason) - 1;
+	struct arch_exit exit = {0};
+
+	arch_exit_capture(vcpu->run, &exit);
+	count(&stats->exits);
+	count(&stats->by_reason[MIN(exit.reason, other)]);
+	switch (vcpu_exits_post(&vcpu->exits, &exit)) {
+	case VCPU_EXITS_WENT_ON:
+		count(&stats->posted);
+		break;
+	case VCPU_EXITS_SLEPT:
+		count(&stats->slept);
+		count(&stats->handed_off);
+		break;
+	case VCPU_EXITS_WAITED:
+		count(&stats->handed_off);
+		break;
+	}
+}
+
+/* The last post of this vCPU: in order after its exits. */
+static void post_failure(struct vcpu *vcpu)
+{
+	const struct arch_exit exit = {.reason = VCPU_EXIT_FAILED};
+
+	vcpu_exits_post(&vcpu->exits, &exit);
+}
+
+static void run(struct vcpu *vcpu)
+{
+	while (may_enter(vcpu)) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			hand_off(vcpu);
+		} else if (errno == EINTR) {
+			count(&vcpu->stats.kicked);
+		} else if (errno != EAGAIN) {
+			/* EAGAIN: it was woken while it waited for its start-up IPI. */
+			error_set_shortage(&vcpu->error, -errno,
+					   "running vCPU %u (KVM's exit reason %u)", vcpu->index,
+					   vcpu->run->exit_reason);
+			post_failure(vcpu);
+			return;
+		}
+	}
+}
+
+/* ---- the thread ------------------------------------------------------------------------ */
+
+static int set_up(struct vcpu *vcpu)
+{
+	int r, cpu = vcpu_pin_of(vcpu);
+	char name[16];
+
+	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
+	/* A name is for people only. */
+	(void)pthread_setname_np(pthread_self(), name);
+	/* First, so that what KVM allocates for it lies near. */
+	r = cpu < 0 ? 0 : pin_self(cpu, &vcpu->error);
+	if (r == 0)
+		r = arch_vcpu_setup(vcpu->pool->vm, vcpu->index, vcpu->fd, &vcpu->error);
+	if (r == 0) {
+		r = kick_accept(vcpu);
+		if (r < 0)
+			error_set(&vcpu->error, r, "setting up the kick signal of vCPU %u",
+				  vcpu->index);
+	}
+	return r;
+}
+
+void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	struct vcpu_pool *pool = vcpu->pool;
+	int r = set_up(vcpu);
+
+	if (r < 0)
+		error_set(&vcpu->error, r, "setting up vCPU %u", vcpu->index);
+	/* Release: vcpu_pool_start sees the error. One wake-up, by the last. */
+	if (atomic_fetch_sub_explicit(&pool->unready, 1, memory_order_acq_rel) == 1)
+		futex_wake(&pool->unready, 1);
+	if (r < 0)
+		return NULL;
+	/* Acquire: pairs with the release in gate_open. */
+	while (atomic_load_explicit(&pool->gate, memory_order_acquire) == VCPU_GATE_SHUT)
+		futex_wait(&pool->gate, VCPU_GATE_SHUT);
+	run(vcpu);
+	return NULL;
+}
