@@ -94,10 +94,16 @@ void virtio_notify(struct virtio_device *dev, uint32_t q)
 		dev->ops->notify(dev, q);
 }
 
-/* A notification travels by its own descriptor and can overtake the write that made the device
- * able to serve it; so each such write counts as a notification too. */
-static void notify_all(struct virtio_device *dev)
+/* Begins or goes on to serve, if it may. A notification travels by its own descriptor and can
+ * overtake the write that made the device able to serve it; so that counts as one too. */
+static void run(struct virtio_device *dev)
 {
+	if (!virtio_running(dev))
+		return;
+	if (!dev->activated) {
+		dev->activated = true;
+		dev->ops->activate(dev);
+	}
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		virtio_notify(dev, i);
 }
@@ -150,6 +156,7 @@ void virtio_quiesced(struct virtio_device *dev)
 		dev->features = 0;
 		dev->interrupt_status = 0;
 		dev->interrupt_unread = 0;
+		dev->activated = false;
 		dev->resetting = false;
 		dev->status = 0;
 	}
@@ -173,7 +180,7 @@ void virtio_resume(struct virtio_device *dev)
 {
 	assert(!dev->on_quiesced);
 	dev->stopped = false;
-	notify_all(dev);
+	run(dev);
 }
 
 static bool accept_features(struct virtio_device *dev, uint64_t wanted)
@@ -210,9 +217,6 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status, uint64_t wante
 		virtio_fault(dev, "DRIVER_OK without FEATURES_OK");
 	}
 	dev->status |= fresh;
-	if ((fresh & VIRTIO_STATUS_DRIVER_OK) &&
-	    !(dev->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED))) {
-		dev->ops->activate(dev);
-		notify_all(dev);
-	}
+	if (fresh & VIRTIO_STATUS_DRIVER_OK)
+		run(dev);
 }

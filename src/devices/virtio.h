@@ -38,7 +38,8 @@ struct virtio_ops {
 	 * may be NULL: there is none. */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data, unsigned len);
-	/* DRIVER_OK was set: features and queues stand. notify of every ready queue follows. */
+	/* DRIVER_OK was set, and nothing holds the device back: features and queues stand. notify
+	 * of every ready queue follows. */
 	void (*activate)(struct virtio_device *dev);
 	/* The driver notified queue q, or may have (q is ready and DRIVER_OK is set): the ring can
 	 * turn out empty. */
@@ -65,6 +66,7 @@ struct virtio_device {
 	bool resetting;    /* a reset waits for quiesce */
 	bool quiescing;    /* ops->quiesce was called, virtio_quiesced was not */
 	bool stopped;      /* virtio_quiesce came, virtio_resume did not */
+	bool activated;    /* ops->activate was called since the last reset */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
 	uint64_t faults;   /* guest faults so far */
