@@ -21,7 +21,7 @@ static void put_le32(uint8_t *at, uint32_t v)
 }
 
 /* The plain compressor, not HC: on a base archive of busybox and modules it takes about a
- * twentieth of HC's time for an output about a fifth larger, and the kernel unpacks both equally
+ * tenth of HC's time for an output about a fifth larger, and the kernel unpacks both equally
  * fast; the whole cost is at our start. */
 int initramfs_compress(const struct initramfs *fs, uint8_t **ret_data, size_t *ret_len,
 		       struct error *err)

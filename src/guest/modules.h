@@ -17,8 +17,9 @@ struct module_list {
 };
 
 /* Loads names and all that they depend on; a name that is built in (modules.builtin), or is not
- * there at all, is left out: *ret_list then lacks it. .ko, .ko.gz, .ko.xz, .ko.zst.
- * -EBADMSG for a broken file. */
+ * there at all, is left out: *ret_list then lacks it. '-' and '_' are one. .ko, .ko.gz, .ko.xz,
+ * .ko.zst. Soft dependencies ("pre:") are loaded before where they are there. -EBADMSG for a
+ * broken file; a usage error for a dependency that is neither there nor built in. */
 int modules_load(const char *dir, const char *const *names, size_t n, struct module_list *ret_list,
 		 struct error *err) MUST_CHECK;
 void modules_done(struct module_list *list);
