@@ -1,8 +1,4 @@
-/* The newc archive in memory, and the names that are in it already. Control thread.
- *
- *   entry: "070701", 13 fields of 8 hex digits, name + NUL, pad to 4, content, pad to 4
- *   fields: ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor
- *           namesize check           (buffer-format.rst; all else zero, so equal in, equal out) */
+/* The newc archive in memory, and the names that are in it already. Control thread. */
 #include "guest/initramfs.h"
 
 #include <assert.h>
@@ -15,6 +11,13 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+/* Each entry (Documentation/driver-api/early-userspace/buffer-format.rst):
+ *
+ *   "070701", 13 fields of 8 hex digits, name and NUL, pad to 4, content, pad to 4
+ *   fields: ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor
+ *           namesize check
+ *
+ * Owner, time, device and check are 0 here, so that equal input gives equal bytes. */
 #define HEADER_SIZE 110
 #define TRAILER	    "TRAILER!!!"
 #define NAMES_MIN   256u

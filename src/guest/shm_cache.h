@@ -1,15 +1,16 @@
 /* Compressed initramfs images kept in shared memory (/dev/shm), keyed by their contents, so that
  * the next VM neither compresses nor copies. Many processes at once; a crash leaves no lock.
- * Control thread.
- *
- *   stasis-UID-KEY:  | content, zeros up to a page | struct trailer, zeros up to a page |
- *
- * The trailer is written last: a segment without one is half-written, whoever wrote it. */
+ * Control thread. */
 #ifndef STASIS_GUEST_SHM_CACHE_H
 #define STASIS_GUEST_SHM_CACHE_H
 
 #include "base/error.h"
 
+/* A segment is the file stasis-UID-KEY:
+ *
+ *   | content, zeros up to a page | struct trailer, zeros up to a page |
+ *
+ * The trailer is written last: a segment without one is half-written, whoever wrote it. */
 #define SHM_CACHE_DIR   "/dev/shm"
 #define SHM_KEY_HEX_LEN 32
 
