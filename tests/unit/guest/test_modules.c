@@ -69,7 +69,7 @@ static struct blob pack(const struct blob *b, const char *file)
 		out.len = sizeof(out.data) - z.avail_out;
 		deflateEnd(&z);
 	} else if (strcmp(end, ".xz") == 0) {
-		assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, b->data, b->len,
+		assert_int_equal(lzma_easy_buffer_encode(0, LZMA_CHECK_CRC32, NULL, b->data, b->len,
 							 out.data, &out.len, sizeof(out.data)),
 				 LZMA_OK);
 	} else if (strcmp(end, ".zst") == 0) {
