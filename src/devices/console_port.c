@@ -5,6 +5,11 @@
 #include "devices/console_port.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/util.h"
 
 #define TX_WINDOW_BYTES MIB(1)
 /* Of output to a function, or dropped, before other work gets a turn. */
@@ -178,6 +183,27 @@ static uint64_t output_some(struct virtio_console_port_state *p)
 	return n;
 }
 
+/* Where to write to. io_uring asks a terminal whether it has room and then writes in the
+ * submitter's thread, where a blocking one waits until all of it is taken: the control thread would
+ * stand still behind a Ctrl-S. So a terminal is written without blocking, by an open file of our
+ * own; where it can't be opened again, the flag is set on the shared one for as long as the device
+ * lives. */
+static int output_fd(struct virtio_console_port_state *p)
+{
+	int fd = p->port->out_fd, flags;
+	char path[32];
+
+	if (!p->tty_tried && isatty(fd) && (flags = fcntl(fd, F_GETFL)) >= 0 &&
+	    !(flags & O_NONBLOCK)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		p->tty_fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (p->tty_fd < 0)
+			p->tty_shared = fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+	}
+	p->tty_tried = true;
+	return p->tty_fd >= 0 ? p->tty_fd : fd;
+}
+
 static void serve_tx(struct virtio_console_port_state *p)
 {
 	struct virtq_window *w = &p->tx.window;
@@ -202,7 +228,7 @@ static void serve_tx(struct virtio_console_port_state *p)
 		finish_tx(p, 0);
 		if (!w->bytes)
 			continue;
-		if (loop_writev(p->console->loop, &p->tx.op, p->port->out_fd, w->iov, w->segments,
+		if (loop_writev(p->console->loop, &p->tx.op, output_fd(p), w->iov, w->segments,
 				NO_OFFSET) < 0)
 			console_again(p->console, RETRY_NS);
 		return;
@@ -231,7 +257,7 @@ static void tx_done(struct loop_op *op, int res)
 	if (!polled && res == 0)
 		res = -EIO;
 	if (res == -EAGAIN && !polled)
-		poll_stream(p, &p->tx, p->port->out_fd, POLLOUT);
+		poll_stream(p, &p->tx, output_fd(p), POLLOUT);
 	else if (res < 0 && res != -EINTR && res != -ECANCELED && res != -EAGAIN)
 		break_output(p, res);
 	else if (!polled && res > 0 && console_usable(p->console))
@@ -278,6 +304,17 @@ void console_port_init(struct virtio_console_port_state *p, struct virtio_consol
 	p->rx.op.done = rx_done;
 	p->rx.window.writable = true;
 	p->tx.op.done = tx_done;
+	p->tty_fd = -1;
+}
+
+void console_port_done(struct virtio_console_port_state *p)
+{
+	int flags;
+
+	free(p->input);
+	fd_close(&p->tty_fd);
+	if (p->tty_shared && (flags = fcntl(p->port->out_fd, F_GETFL)) >= 0)
+		(void)fcntl(p->port->out_fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
 void console_port_cancel(struct virtio_console_port_state *p)

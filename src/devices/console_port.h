@@ -42,6 +42,9 @@ struct virtio_console_port_state {
 	/* The host's side: a reset does not touch it. */
 	bool closed;	 /* no more input will come; what is in `input` still goes out */
 	bool out_broken; /* output is dropped */
+	bool tty_tried;	 /* whether out_fd is a terminal was looked at */
+	bool tty_shared; /* its O_NONBLOCK is ours to take back */
+	int tty_fd;	 /* a terminal opened once more, non-blocking; -1 */
 	uint16_t cols, rows;
 	/* A ring of CONSOLE_INPUT_BYTES, filled by virtio_console_input or, where there is an
 	 * in_fd, by a read whose buffer the guest took away meanwhile. */
@@ -59,6 +62,7 @@ struct virtio_console {
 
 void console_port_init(struct virtio_console_port_state *p, struct virtio_console *c,
 		       struct virtio_console_port *port, unsigned index);
+void console_port_done(struct virtio_console_port_state *p);
 /* Serve what can be served of one direction, now. Safe at any time. */
 void console_port_rx(struct virtio_console_port_state *p);
 void console_port_tx(struct virtio_console_port_state *p);

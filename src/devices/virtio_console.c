@@ -479,10 +479,12 @@ void virtio_console_free(struct virtio_console *c)
 		return;
 	loop_timer_clear(c->loop, &c->again);
 	for (unsigned i = 0; i < c->count; i++) {
+		/* Not initialised: virtio_console_new ran out of memory before it. */
+		if (!c->port[i].port)
+			break;
 		assert(!console_port_busy(&c->port[i]));
-		free(c->port[i].input);
-		if (c->port[i].port)
-			c->port[i].port->state = NULL;
+		console_port_done(&c->port[i]);
+		c->port[i].port->state = NULL;
 	}
 	free(c);
 }
