@@ -1,6 +1,6 @@
-/* A guest with a virtio-console driver that behaves as Linux's does (drivers/char/virtio_console.c):
- * pre-filled receive queues, READY and OPEN answers, buffers that go back once they are read.
- * For unit tests; failures end the program. */
+/* A guest with a virtio-console driver that behaves as Linux's does
+ * (drivers/char/virtio_console.c): pre-filled receive queues, READY and OPEN answers, buffers that
+ * go back once they are read. For unit tests; failures end the program. */
 #ifndef STASIS_TESTS_CONSOLE_GUEST_H
 #define STASIS_TESTS_CONSOLE_GUEST_H
 
@@ -13,7 +13,16 @@
 #define GUEST_TX_BYTES	 8192
 #define GUEST_TRACE	 128
 
-enum { DEVICE_READY, PORT_ADD, PORT_REMOVE, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME };
+enum {
+	DEVICE_READY,
+	PORT_ADD,
+	PORT_REMOVE,
+	PORT_READY,
+	CONSOLE_PORT,
+	RESIZE,
+	PORT_OPEN,
+	PORT_NAME
+};
 
 struct guest_message {
 	uint32_t id;

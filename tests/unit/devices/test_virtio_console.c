@@ -323,8 +323,7 @@ static void test_output(void **state)
 
 		for (size_t i = 0; i < len; i++)
 			want[at + i] = (uint8_t)rand_r(&seed);
-		size_t n = guest_send(g, CONTROL, want + at, len,
-				      1 + (unsigned)rand_r(&seed) % 4);
+		size_t n = guest_send(g, CONTROL, want + at, len, 1 + (unsigned)rand_r(&seed) % 4);
 		at += n;
 		guest_look(g);
 		/* At once, up to a bound. */
