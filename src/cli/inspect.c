@@ -86,7 +86,8 @@ int command_doctor(int argc, char **argv)
 		return command_failed(&err);
 	if (l.json)
 		return print_json(checks);
-	json_array_foreach (checks, i, row) {
+	json_array_foreach(checks, i, row)
+	{
 		const char *mend = text_of(row, "mend");
 
 		printf("%-4s %-14s %s\n", json_is_true(json_object_get(row, "ok")) ? "ok" : "no",
@@ -113,7 +114,7 @@ int command_list(int argc, char **argv)
 	if (l.json)
 		return print_json(list);
 	printf("%-20s %8s %-16s %s\n", "NAME", "PID", "SHAPE", "STATE");
-	json_array_foreach (list, i, row)
+	json_array_foreach(list, i, row)
 		printf("%-20s %8lld %-16s %s\n", text_of(row, "name"),
 		       (long long)json_integer_value(json_object_get(row, "pid")),
 		       text_of(row, "topology"), text_of(row, "state"));
@@ -133,9 +134,8 @@ static int kernel_list_command(int argc, char **argv)
 	list = kernel_list();
 	if (l.json)
 		return print_json(list);
-	json_array_foreach (list, i, row)
-		printf("%-36s %-6s %s\n", text_of(row, "release"), text_of(row, "source"),
-		       text_of(row, "path"));
+	json_array_foreach(list, i, row) printf("%-36s %-6s %s\n", text_of(row, "release"),
+						text_of(row, "source"), text_of(row, "path"));
 	json_decref(list);
 	return 0;
 }
@@ -167,8 +167,10 @@ int command_kernel(int argc, char **argv)
 		return command_failed(&err);
 	}
 	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		printf("usage: stasis kernel get            fetch Debian's newest 6.12 cloud kernel\n"
-		       "       stasis kernel list [--json]  kernels that can be booted by default\n");
+		printf("usage: stasis kernel get            fetch Debian's newest 6.12 cloud "
+		       "kernel\n"
+		       "       stasis kernel list [--json]  kernels that can be booted by "
+		       "default\n");
 		return 0;
 	}
 	error_usage(&err, "stasis kernel %s: get or list is accepted", argc >= 2 ? argv[1] : "");

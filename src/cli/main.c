@@ -25,8 +25,8 @@ static const struct command {
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"topology", "freeze", "thaw", "status",  "dump", "vmcore",
-				    "snapshot", "restore", "exec", "bench", "top",  "stats",
+static const char *const later[] = {"topology", "freeze",  "thaw",    "status", "dump", "vmcore",
+				    "snapshot", "restore", "exec",    "bench",	"top",	"stats",
 				    "profile",	"report",  "compare", "locks"};
 
 static void print_help(void)

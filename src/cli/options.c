@@ -74,7 +74,8 @@ static int parse_long(const struct cli_option *options, size_t n, char **argv, i
 		return error_usage(err, "--%s takes no value", option->name);
 	if (option->value && !value) {
 		if (*at + 1 >= argc)
-			return error_usage(err, "--%s needs a value: %s", option->name, option->value);
+			return error_usage(err, "--%s needs a value: %s", option->name,
+					   option->value);
 		value = argv[++*at];
 	}
 	return apply(option, target, value, err);
@@ -117,9 +118,8 @@ int options_parse(const struct cli_option *options, size_t n, int argc, char **a
 		}
 		if (argv[at][0] != '-' || !argv[at][1])
 			break;
-		r = argv[at][1] == '-'
-			    ? parse_long(options, n, argv, argc, &at, target, err)
-			    : parse_letters(options, n, argv, argc, &at, target, err);
+		r = argv[at][1] == '-' ? parse_long(options, n, argv, argc, &at, target, err)
+				       : parse_letters(options, n, argv, argc, &at, target, err);
 		if (r < 0)
 			return r;
 	}

@@ -8,7 +8,7 @@
 
 struct cli_option {
 	const char *name;  /* without "--" */
-	char letter;       /* 0: none */
+	char letter;	   /* 0: none */
 	const char *value; /* what help calls its value; NULL: it takes none */
 	/* value is NULL where it takes none. A usage error names the option by itself: the text
 	 * given begins with the value. */

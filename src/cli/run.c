@@ -13,8 +13,8 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
-#include "vm/kernels.h"
 #include "vm/doctor.h"
+#include "vm/kernels.h"
 #include "vm/vm.h"
 
 #define DEFAULT_MEMORY GIB(1)
@@ -93,7 +93,8 @@ static int set_topology(void *target, const char *value, struct error *err)
 	struct run_request *q = target;
 
 	if (q->cpus_given)
-		return error_usage(err, "%s: --cpus was given as well; one of them is enough", value);
+		return error_usage(err, "%s: --cpus was given as well; one of them is enough",
+				   value);
 	q->have_shape = q->topology_given = true;
 	return topology_parse(value, &q->config.topology, err);
 }
@@ -147,7 +148,8 @@ static int set_timeout(void *target, const char *value, struct error *err)
 	uint64_t *timeout = &((struct run_request *)target)->config.timeout_ns;
 
 	if (parse_duration(value, timeout) < 0 || *timeout == 0)
-		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted", value);
+		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted",
+				   value);
 	return 0;
 }
 
@@ -290,8 +292,10 @@ static int resolve_pin(struct run_request *q, struct error *err)
 		return error_set(err, -ENOMEM, "reading --pin");
 	q->config.pin = list.cpu;
 	if (parse_list(q->pin, (uint64_t)cpus - 1, pin_one, &list) < 0)
-		return error_usage(err, "--pin %s: a list such as 0,2-5 of host CPUs 0 to %ld is "
-					"accepted", q->pin, cpus - 1);
+		return error_usage(err,
+				   "--pin %s: a list such as 0,2-5 of host CPUs 0 to %ld is "
+				   "accepted",
+				   q->pin, cpus - 1);
 	if (list.count != vcpus)
 		return error_usage(err, "--pin %s: %u CPUs for %u vCPUs; one for each is needed",
 				   q->pin, list.count, vcpus);
@@ -312,8 +316,9 @@ static int resolve_command(struct run_request *q, int argc, char **argv, int res
 		return 0;
 	if (c->initrd) {
 		if (rest < argc)
-			return error_usage(err, "--initrd and COMMAND exclude each other: an initramfs "
-						"that is booted as it is runs its own init");
+			return error_usage(err,
+					   "--initrd and COMMAND exclude each other: an initramfs "
+					   "that is booted as it is runs its own init");
 		c->session = VM_SESSION_NONE;
 		return 0;
 	}

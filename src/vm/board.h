@@ -11,8 +11,8 @@
 #include "devices/virtio_mmio.h"
 #include "devices/virtio_rng.h"
 
-#define BOARD_UARTS      2
-#define BOARD_MAX_SLOTS  32
+#define BOARD_UARTS	 2
+#define BOARD_MAX_SLOTS	 32
 #define BOARD_MAX_VIRTIO 16
 
 struct board_virtio {

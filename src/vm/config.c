@@ -47,9 +47,9 @@ static json_t *nodes_json(const struct topology *t)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; n < t->nodes; n++)
-		json_array_append_new(
-			list, json_pack("{s:i, s:I}", "llcs", (int)t->node[n].llcs, "memory_bytes",
-					(json_int_t)t->node[n].memory_bytes));
+		json_array_append_new(list, json_pack("{s:i, s:I}", "llcs", (int)t->node[n].llcs,
+						      "memory_bytes",
+						      (json_int_t)t->node[n].memory_bytes));
 	return list;
 }
 
@@ -86,16 +86,17 @@ json_t *vm_config_json(const struct vm_config *c)
 {
 	char shape[64];
 
-	return json_pack("{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:o, "
-			 "s:o, s:o}",
-			 "name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel), "release",
-			 string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
-			 "modules", string_or_null(c->modules), "append", string_or_null(c->append),
-			 "session", session_name(c->session), "command", command_json(c->command), "includes", includes_json(c),
-			 "topology", topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
-			 (int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
-			 "memory_bytes", (json_int_t)topology_memory(&c->topology), "pin",
-			 pin_json(c), "timeout_ns",
-			 c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(),
-			 "report", string_or_null(c->report));
+	return json_pack(
+		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:o, "
+		"s:o, s:o}",
+		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
+		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
+		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
+		"session", session_name(c->session), "command", command_json(c->command),
+		"includes", includes_json(c), "topology",
+		topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
+		(int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
+		"memory_bytes", (json_int_t)topology_memory(&c->topology), "pin", pin_json(c),
+		"timeout_ns", c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(),
+		"report", string_or_null(c->report));
 }

@@ -19,21 +19,21 @@ struct vm_include {
 };
 
 struct vm_config {
-	char *name;         /* unique; the folder in the runtime directory */
-	char *kernel;       /* path */
+	char *name;	      /* unique; the folder in the runtime directory */
+	char *kernel;	      /* path */
 	char *kernel_release; /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
-	char *initrd;       /* path, or NULL: build one */
+	char *initrd;	      /* path, or NULL: build one */
 	enum vm_session session;
-	char *modules;      /* lib/modules/VERSION, or NULL */
-	char *append;       /* or NULL */
-	char **command;     /* NULL-terminated, or NULL: a shell on the console */
+	char *modules;	/* lib/modules/VERSION, or NULL */
+	char *append;	/* or NULL */
+	char **command; /* NULL-terminated, or NULL: a shell on the console */
 	struct vm_include *includes;
 	size_t include_count;
 	struct topology topology; /* memory included */
-	int *pin;           /* host CPU of each vCPU, or NULL */
-	uint64_t timeout_ns; /* 0: none */
-	char *report;       /* path, or NULL */
-	int verbosity;      /* -1 quiet, 0, 1, 2 */
+	int *pin;		  /* host CPU of each vCPU, or NULL */
+	uint64_t timeout_ns;	  /* 0: none */
+	char *report;		  /* path, or NULL */
+	int verbosity;		  /* -1 quiet, 0, 1, 2 */
 };
 
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */

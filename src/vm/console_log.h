@@ -11,9 +11,9 @@
 
 struct console_log {
 	char text[CONSOLE_LOG_SIZE]; /* ring */
-	uint64_t written;            /* bytes ever */
-	unsigned matched;            /* how much of the panic line the last bytes match */
-	bool panicked;               /* the panic line was seen */
+	uint64_t written;	     /* bytes ever */
+	unsigned matched;	     /* how much of the panic line the last bytes match */
+	bool panicked;		     /* the panic line was seen */
 };
 
 void console_log_add(struct console_log *log, const uint8_t *data, size_t len);

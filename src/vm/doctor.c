@@ -84,7 +84,8 @@ static void ability_from(const struct arch_probe *p, struct host_ability *ret_ab
 	*ret_ability = (struct host_ability){.runs_linux = p->runs_stock_kernel};
 	if (!p->runs_stock_kernel)
 		snprintf(ret_ability->why, sizeof(ret_ability->why),
-			 "this host's KVM (%s) can't run a stock kernel: a probe guest stopped at %s",
+			 "this host's KVM (%s) can't run a stock kernel: a probe guest stopped at "
+			 "%s",
 			 host_kind(), p->lacks);
 }
 
@@ -98,7 +99,8 @@ int host_ability(struct host_ability *ret_ability, struct error *err)
 
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {
 		*ret_ability = (struct host_ability){0};
-		snprintf(ret_ability->why, sizeof(ret_ability->why), "/dev/kvm: %s", strerror(errno));
+		snprintf(ret_ability->why, sizeof(ret_ability->why), "/dev/kvm: %s",
+			 strerror(errno));
 		return 0;
 	}
 	identity = host_identity();

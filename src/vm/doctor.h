@@ -9,7 +9,7 @@
 
 struct host_ability {
 	bool runs_linux; /* a stock kernel boots on this host's KVM */
-	char why[256];   /* if not: one line */
+	char why[256];	 /* if not: one line */
 };
 
 /* Quick: the probe guest's answer is remembered in the runtime directory until the host is booted

@@ -11,7 +11,7 @@
 
 /* After a panic the kernel still prints its trace, and resets; both are quick. */
 #define PANIC_GRACE_NS 2000000000u
-#define TICK_NS        250000000u
+#define TICK_NS	       250000000u
 #define NS_PER_S       1000000000u
 
 void machine_end(struct machine *m, enum vm_outcome outcome, int status, const char *fmt, ...)
@@ -231,8 +231,8 @@ static void on_timeout(struct loop_timer *t)
 			    : m->session.state < SESSION_ENDED	? "COMMAND was still running"
 								: "the guest was going down";
 
-	machine_end(m, VM_TIMEOUT, 0, "%g s are over and %s", (double)m->config->timeout_ns / NS_PER_S,
-		    doing);
+	machine_end(m, VM_TIMEOUT, 0, "%g s are over and %s",
+		    (double)m->config->timeout_ns / NS_PER_S, doing);
 }
 
 static void on_grace_over(struct loop_timer *t)
@@ -261,8 +261,10 @@ void machine_events_init(struct machine *m)
 	m->signals.fd = -1;
 	m->console_in.done = on_console_in;
 	for (unsigned i = 0; i < PORT_COUNT; i++)
-		m->port[i] = (struct virtio_console_port){
-			.in_fd = -1, .out_fd = -1, .flushed = on_flushed, .arg = m};
+		m->port[i] = (struct virtio_console_port){.in_fd = -1,
+							  .out_fd = -1,
+							  .flushed = on_flushed,
+							  .arg = m};
 	m->port[PORT_CONSOLE].console = true;
 	m->port[PORT_CONTROL].name = SESSION_PORT_CONTROL;
 	m->port[PORT_CONTROL].output = on_control_output;

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/text.h"
 #include "base/util.h"
@@ -102,8 +101,11 @@ static int add_modules(struct initramfs *fs, const char *dir, struct error *err)
 /* shm_cache_get's make(): the whole base, compressed. */
 static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct error *err)
 {
-	static const char *const folders[] = {"dev", "proc", "sys", "run", "tmp", "root", "etc",
-					      "var", "mnt"};
+	static const char *const folders[] = {"dev",	   "proc",	   "sys",      "run",
+					      "tmp",	   "root",	   "var",      "mnt",
+					      "etc",	   "bin",	   "sbin",     "lib",
+					      "lib64",	   "usr/bin",	   "usr/sbin", "usr/lib",
+					      "usr/lib64", "usr/local/bin"};
 	const struct base_parts *parts = arg;
 	struct initramfs fs = {0};
 	int r = initramfs_init(&fs);
@@ -124,7 +126,8 @@ static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct erro
 	if (r == 0 && parts->modules)
 		r = add_modules(&fs, parts->modules, err);
 	if (r == 0)
-		r = initramfs_file(&fs, "etc/passwd", 0644, "root:x:0:0:root:/root:/bin/sh\n", 30, err);
+		r = initramfs_file(&fs, "etc/passwd", 0644, "root:x:0:0:root:/root:/bin/sh\n", 30,
+				   err);
 	if (r == 0)
 		r = initramfs_file(&fs, "etc/group", 0644, "root:x:0:\n", 10, err);
 	if (r == 0)
@@ -135,49 +138,29 @@ static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct erro
 	return r;
 }
 
-/* Takes in which file stands at path; a changed file gives another key. */
-static int key_add(XXH3_state_t *state, const char *path)
+static int base_key(const struct base_parts *parts, char hex[SHM_KEY_HEX_LEN + 1],
+		    struct error *err)
 {
-	struct stat st;
+	CLEANUP_FREE char *order = NULL;
+	struct shm_key key = {0};
+	int r = shm_key_init(&key);
 
-	if (stat(path, &st) < 0)
-		return -errno;
-	XXH3_128bits_update(state, path, strlen(path) + 1);
-	XXH3_128bits_update(state, &st.st_dev, sizeof(st.st_dev));
-	XXH3_128bits_update(state, &st.st_ino, sizeof(st.st_ino));
-	XXH3_128bits_update(state, &st.st_size, sizeof(st.st_size));
-	XXH3_128bits_update(state, &st.st_mtim, sizeof(st.st_mtim));
-	XXH3_128bits_update(state, &st.st_ctim, sizeof(st.st_ctim));
-	return 0;
-}
-
-static int base_key(const struct base_parts *parts, char key[33])
-{
-	XXH3_state_t *state = XXH3_createState();
-	XXH128_hash_t hash;
-	int r = state ? 0 : -ENOMEM;
-
+	if (r < 0)
+		return error_set(err, r, "naming the cached initramfs");
+	shm_key_text(&key, STASIS_VERSION);
+	r = shm_key_file(&key, parts->init, err);
 	if (r == 0)
-		XXH3_128bits_reset(state);
-	if (r == 0)
-		r = key_add(state, parts->init);
-	if (r == 0)
-		r = key_add(state, parts->busybox);
+		r = shm_key_file(&key, parts->busybox, err);
 	if (r == 0 && parts->modules) {
 		/* Packaged modules are replaced as a folder; modules.order changes with a build. */
-		CLEANUP_FREE char *order = text_format("%s/modules.order", parts->modules);
-
-		r = key_add(state, parts->modules);
+		order = text_format("%s/modules.order", parts->modules);
+		r = shm_key_file(&key, parts->modules, err);
 		if (r == 0 && order)
-			(void)key_add(state, order);
+			(void)shm_key_file(&key, order, NULL);
 	}
-	if (r == 0) {
-		XXH3_128bits_update(state, STASIS_VERSION, sizeof(STASIS_VERSION));
-		hash = XXH3_128bits_digest(state);
-		snprintf(key, 33, "%016llx%016llx", (unsigned long long)hash.high64,
-			 (unsigned long long)hash.low64);
-	}
-	XXH3_freeState(state);
+	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
+		shm_key_text(&key, base_modules[i]);
+	shm_key_done(&key, hex);
 	return r;
 }
 
@@ -187,7 +170,7 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 	CLEANUP_FREE char *init = NULL;
 	CLEANUP_FREE char *busybox = NULL;
 	struct base_parts parts;
-	char key[33];
+	char key[SHM_KEY_HEX_LEN + 1];
 	int r;
 
 	r = tools_init(&init, err);
@@ -196,23 +179,10 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 	if (r < 0)
 		return r;
 	parts = (struct base_parts){.init = init, .busybox = busybox, .modules = config->modules};
-	r = base_key(&parts, key);
+	r = base_key(&parts, key, err);
 	if (r < 0)
-		return error_set(err, r, "reading %s, %s or %s", init, busybox,
-				 config->modules ?: "the modules");
+		return r;
 	return shm_cache_get(key, make_base, &parts, ret_base, err);
-}
-
-struct closure {
-	struct initramfs *fs;
-	struct error *err;
-};
-
-static int add_closure_file(const char *path, void *arg)
-{
-	struct closure *c = arg;
-
-	return initramfs_add_host(c->fs, path + (path[0] == '/'), path, false, c->err);
 }
 
 /* COMMAND's file with all that it needs, at its own path; *ret_path is where the guest finds it.
@@ -222,25 +192,21 @@ static int add_command(struct initramfs *fs, const char *command, char **ret_pat
 {
 	const char *path_env = getenv("PATH") ?: "/usr/local/bin:/usr/bin:/bin";
 	CLEANUP_FREE char *found = NULL;
-	CLEANUP_FREE char *real = NULL;
-	struct closure c = {.fs = fs, .err = err};
 	int r;
 
 	if (elf_which(command, path_env, &found, NULL) < 0) {
 		*ret_path = strdup(command);
 		return *ret_path ? 0 : error_set(err, -ENOMEM, "naming COMMAND");
 	}
-	real = realpath(found, NULL);
-	/* In the guest the command is where the host has it, links followed in its folder only. */
 	if (found[0] != '/') {
+		char *real = realpath(found, NULL);
+
 		free(found);
-		found = real ? strdup(real) : NULL;
+		found = real;
 	}
-	if (!found || !real)
+	if (!found)
 		return error_set(err, -errno, "reading %s", command);
-	r = initramfs_add_host(fs, found + 1, real, false, err);
-	if (r == 0)
-		r = elf_closure(real, add_closure_file, &c, err);
+	r = initramfs_add_host(fs, found, found, true, err);
 	if (r < 0)
 		return r;
 	*ret_path = found;
@@ -288,7 +254,8 @@ static int add_argv(struct initramfs *fs, char *const *command, struct error *er
 
 static int add_env(struct initramfs *fs, struct error *err)
 {
-	static const char *const passed[] = {"TERM", "LANG", "LC_ALL", "TZ"};
+	/* LD_LIBRARY_PATH, because the closure went by it. */
+	static const char *const passed[] = {"TERM", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"};
 	const char *env[ARRAY_SIZE(passed) + 1] = {NULL};
 	char *made[ARRAY_SIZE(passed)] = {NULL};
 	size_t n = 0;
@@ -319,7 +286,7 @@ static int build_tail(const struct vm_config *config, struct image *image, struc
 	for (size_t i = 0; r == 0 && i < config->include_count; i++) {
 		const struct vm_include *include = &config->includes[i];
 
-		r = initramfs_add_host(&fs, include->dst + 1, include->src, true, err);
+		r = initramfs_add_host(&fs, include->dst, include->src, true, err);
 	}
 	if (r == 0 && config->command)
 		r = add_argv(&fs, config->command, err);

@@ -13,12 +13,13 @@
 
 struct image {
 	struct shm_segment base; /* fd -1: none */
-	uint8_t *tail;           /* owned */
+	uint8_t *tail;		 /* owned */
 	size_t tail_len;
 };
 
 /* Builds both parts for config; with config->initrd, the file is the tail and there is no base. */
-int image_build(const struct vm_config *config, struct image *ret_image, struct error *err) MUST_CHECK;
+int image_build(const struct vm_config *config, struct image *ret_image,
+		struct error *err) MUST_CHECK;
 /* Bytes of guest memory that it takes. */
 uint64_t image_len(const struct image *image);
 /* Puts it at gpa (page-aligned, room for image_len): base mapped copy-on-write, tail copied. */

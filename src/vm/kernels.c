@@ -74,7 +74,8 @@ static int describe(struct kernel_choice *kernel)
 
 /* Calls each with the path and release of every DIR/vmlinuz-RELEASE that can be read. */
 static void for_each_image(const char *dir_path,
-			   void (*each)(const char *path, const char *release, void *arg), void *arg)
+			   void (*each)(const char *path, const char *release, void *arg),
+			   void *arg)
 {
 	DIR *dir = opendir(dir_path);
 	struct dirent *entry;

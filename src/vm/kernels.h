@@ -15,7 +15,8 @@ struct kernel_choice {
 
 /* asked is an image, a kernel build tree, or NULL: the newest readable /boot/vmlinuz-*, then the
  * newest in the kernel cache. Nothing found is contention (77) with the command that gets one. */
-int kernel_choose(const char *asked, struct kernel_choice *ret_kernel, struct error *err) MUST_CHECK;
+int kernel_choose(const char *asked, struct kernel_choice *ret_kernel,
+		  struct error *err) MUST_CHECK;
 /* Newest of the kernel cache whose release begins with prefix; -ENOENT without a message. */
 int kernel_from_cache(const char *prefix, struct kernel_choice *ret_kernel) MUST_CHECK;
 void kernel_choice_done(struct kernel_choice *kernel); /* accepts a zeroed one */

@@ -45,12 +45,12 @@ struct machine {
 	struct loop_signals signals;
 	struct loop_timer timeout;
 	struct loop_timer grace; /* after a panic: lets the last words out */
-	struct loop_timer tick;  /* progress */
-	uint64_t started_ns;     /* vCPUs go; 0 before */
-	uint64_t command_ns;     /* COMMAND started; 0 before */
-	unsigned unflushed;      /* output streams that still hold bytes at the end */
-	bool panicked;           /* pvpanic said so */
-	bool ended;              /* the outcome is decided */
+	struct loop_timer tick;	 /* progress */
+	uint64_t started_ns;	 /* vCPUs go; 0 before */
+	uint64_t command_ns;	 /* COMMAND started; 0 before */
+	unsigned unflushed;	 /* output streams that still hold bytes at the end */
+	bool panicked;		 /* pvpanic said so */
+	bool ended;		 /* the outcome is decided */
 };
 
 /* ---- guest_events.c: what the guest and the host's person do, and what becomes of the run ---- */

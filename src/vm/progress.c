@@ -35,8 +35,7 @@ void progress_tick(struct progress *p)
 
 	if (!p->enabled || !p->what || s < 1)
 		return;
-	snprintf(line, sizeof(line), "\r\033[Kstasis: %s … %llu s", p->what,
-		 (unsigned long long)s);
+	snprintf(line, sizeof(line), "\r\033[Kstasis: %s … %llu s", p->what, (unsigned long long)s);
 	put(line);
 	p->shown = true;
 }

@@ -4,9 +4,9 @@
 #include "arch/arch.h"
 
 static const char *const outcome_names[] = {
-	[VM_EXITED] = "exited",	  [VM_SIGNALLED] = "signalled", [VM_PANICKED] = "panicked",
-	[VM_DIED] = "died",	  [VM_NO_INIT] = "no-init",	[VM_TIMEOUT] = "timeout",
-	[VM_HIT] = "hit",	  [VM_KILLED] = "killed",	[VM_SKIPPED] = "skipped",
+	[VM_EXITED] = "exited", [VM_SIGNALLED] = "signalled", [VM_PANICKED] = "panicked",
+	[VM_DIED] = "died",	[VM_NO_INIT] = "no-init",     [VM_TIMEOUT] = "timeout",
+	[VM_HIT] = "hit",	[VM_KILLED] = "killed",	      [VM_SKIPPED] = "skipped",
 	[VM_ERROR] = "error",
 };
 
@@ -42,29 +42,29 @@ int vm_result_status(const struct vm_result *r)
 json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config)
 {
 	char shape[64];
-	json_t *json = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b}", "stasis", STASIS_VERSION,
-				 "outcome", vm_outcome_name(r->outcome), "exit_status",
-				 vm_result_status(r), "arch", arch_name, "host",
-				 r->host ?: "unknown", "lab", (int)r->lab);
+	json_t *json =
+		json_pack("{s:s, s:s, s:i, s:s, s:s, s:b}", "stasis", STASIS_VERSION, "outcome",
+			  vm_outcome_name(r->outcome), "exit_status", vm_result_status(r), "arch",
+			  arch_name, "host", r->host ?: "unknown", "lab", (int)r->lab);
 
 	if (!json)
 		return NULL;
 	if (r->text[0])
 		json_object_set_new(json, "text", json_stringn_nocheck(r->text, strlen(r->text)));
 	json_object_set_new(json, "name", json_string(config->name ?: ""));
-	json_object_set_new(
-		json, "kernel",
-		json_pack("{s:s?, s:s?}", "path", config->kernel, "release", config->kernel_release));
+	json_object_set_new(json, "kernel",
+			    json_pack("{s:s?, s:s?}", "path", config->kernel, "release",
+				      config->kernel_release));
 	json_object_set_new(json, "topology",
 			    json_string(topology_format(&config->topology, shape, sizeof(shape))));
 	json_object_set_new(json, "vcpus", json_integer(topology_vcpus(&config->topology)));
 	json_object_set_new(json, "memory_bytes",
 			    json_integer((json_int_t)topology_memory(&config->topology)));
-	json_object_set_new(
-		json, "timing_ns",
-		json_pack("{s:I, s:I, s:I, s:I}", "setup", (json_int_t)r->setup_ns,
-			  "guest_start_to_init", (json_int_t)r->guest_start_to_init_ns, "command",
-			  (json_int_t)r->command_ns, "teardown", (json_int_t)r->teardown_ns));
+	json_object_set_new(json, "timing_ns",
+			    json_pack("{s:I, s:I, s:I, s:I}", "setup", (json_int_t)r->setup_ns,
+				      "guest_start_to_init", (json_int_t)r->guest_start_to_init_ns,
+				      "command", (json_int_t)r->command_ns, "teardown",
+				      (json_int_t)r->teardown_ns));
 	if (r->exits)
 		json_object_set(json, "exits", r->exits);
 	else

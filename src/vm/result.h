@@ -8,19 +8,27 @@
 #include "vm/config.h"
 
 enum vm_outcome {
-	VM_EXITED, VM_SIGNALLED, VM_PANICKED, VM_DIED, VM_NO_INIT, VM_TIMEOUT, VM_HIT, VM_KILLED,
-	VM_SKIPPED, VM_ERROR,
+	VM_EXITED,
+	VM_SIGNALLED,
+	VM_PANICKED,
+	VM_DIED,
+	VM_NO_INIT,
+	VM_TIMEOUT,
+	VM_HIT,
+	VM_KILLED,
+	VM_SKIPPED,
+	VM_ERROR,
 };
 
 struct vm_result {
 	enum vm_outcome outcome;
-	int status;          /* COMMAND's status, or its signal, or the host signal that killed us */
-	char text[512];      /* one line for anything but exited and signalled */
-	const char *host;    /* "kvm-svm", "kvm-vmx", "kvm-pvm", "kvm-arm64", "none" */
+	int status;	  /* COMMAND's status, or its signal, or the host signal that killed us */
+	char text[512];	  /* one line for anything but exited and signalled */
+	const char *host; /* "kvm-svm", "kvm-vmx", "kvm-pvm", "kvm-arm64", "none" */
 	bool lab;
 	uint64_t setup_ns, guest_start_to_init_ns, command_ns, teardown_ns;
-	json_t *exits;       /* object, or NULL */
-	json_t *degraded;    /* array of strings, or NULL */
+	json_t *exits;	  /* object, or NULL */
+	json_t *degraded; /* array of strings, or NULL */
 };
 
 /* The process's exit status for a result (CLI.md, Exit status). */

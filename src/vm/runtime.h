@@ -13,8 +13,8 @@
 #include "base/error.h"
 
 struct runtime_vm {
-	char *path;   /* the VM's folder; owned */
-	int lock_fd;  /* -1: none */
+	char *path;  /* the VM's folder; owned */
+	int lock_fd; /* -1: none */
 };
 
 /* The directory itself, made where it lacks; malloc'ed. Refuses one that another user owns. */

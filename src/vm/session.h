@@ -11,10 +11,10 @@
 
 enum session_state {
 	SESSION_WAITING, /* nothing heard yet */
-	SESSION_HELLO,   /* init is up */
+	SESSION_HELLO,	 /* init is up */
 	SESSION_STARTED, /* COMMAND runs */
-	SESSION_ENDED,   /* its status is known */
-	SESSION_DONE,    /* its output has been sent, file systems are synced */
+	SESSION_ENDED,	 /* its status is known */
+	SESSION_DONE,	 /* its output has been sent, file systems are synced */
 };
 
 struct session {
@@ -25,13 +25,13 @@ struct session {
 	void *arg;
 
 	enum session_state state;
-	bool signalled;         /* status is a signal */
-	bool failed;            /* COMMAND could not be started; text says why */
+	bool signalled; /* status is a signal */
+	bool failed;	/* COMMAND could not be started; text says why */
 	int status;
 	char text[SESSION_LINE_MAX];
 	char line[SESSION_LINE_MAX]; /* what came of the current line */
 	size_t line_len;
-	bool overlong;               /* the current line is being dropped */
+	bool overlong; /* the current line is being dropped */
 };
 
 void session_init(struct session *s);

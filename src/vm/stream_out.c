@@ -14,8 +14,9 @@ static void write_more(struct stream_out *s)
 
 	if (s->op.active || s->failed || len == 0)
 		return;
-	r = s->polling ? loop_poll_fd(s->loop, &s->op, s->fd, POLLOUT)
-		       : loop_write(s->loop, &s->op, s->fd, s->data + at, (uint32_t)len, UINT64_MAX);
+	r = s->polling
+		    ? loop_poll_fd(s->loop, &s->op, s->fd, POLLOUT)
+		    : loop_write(s->loop, &s->op, s->fd, s->data + at, (uint32_t)len, UINT64_MAX);
 	if (r < 0)
 		s->failed = true;
 }

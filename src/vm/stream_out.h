@@ -10,7 +10,7 @@
 struct stream_out {
 	struct loop *loop;
 	struct loop_op op;
-	int fd; /* borrowed */
+	int fd;		     /* borrowed */
 	uint64_t head, tail; /* bytes ever written out, ever put in */
 	uint64_t dropped;    /* did not fit, or the descriptor failed */
 	bool failed, polling;

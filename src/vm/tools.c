@@ -48,7 +48,8 @@ static int find_own(const char *name, const char *in_tree, char **ret_path, stru
 
 	found = first_readable(candidates, ARRAY_SIZE(candidates));
 	if (!found) {
-		error_set(err, -ENOENT, "finding %s near %s or in %s", name, exe, STASIS_LIBEXECDIR);
+		error_set(err, -ENOENT, "finding %s near %s or in %s", name, exe,
+			  STASIS_LIBEXECDIR);
 		error_hint(err, "set STASIS_LIBEXEC to the folder that holds it");
 		return -ENOENT;
 	}

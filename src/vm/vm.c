@@ -12,23 +12,25 @@
 #include "vm/host.h"
 #include "vm/machine.h"
 
-#define HALT_POLL_NS     200000u
-#define KERNEL_FILE_MAX  GIB(1)
+#define HALT_POLL_NS	 200000u
+#define KERNEL_FILE_MAX	 GIB(1)
 #define QUIESCE_LIMIT_NS 500000000u
-#define TAIL_LINES       40
+#define TAIL_LINES	 40
 
 static int publish(struct machine *m, const char *state)
 {
 	char shape[64];
 
-	return runtime_publish(
-		&m->runtime,
-		json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s?}", "name", m->config->name, "pid",
-			  (int)getpid(), "state", state, "topology",
-			  topology_format(&m->config->topology, shape, sizeof(shape)), "vcpus",
-			  (int)topology_vcpus(&m->config->topology), "memory_bytes",
-			  (json_int_t)topology_memory(&m->config->topology), "kernel",
-			  m->config->kernel_release));
+	return runtime_publish(&m->runtime,
+			       json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s?}", "name",
+					 m->config->name, "pid", (int)getpid(), "state", state,
+					 "topology",
+					 topology_format(&m->config->topology, shape,
+							 sizeof(shape)),
+					 "vcpus", (int)topology_vcpus(&m->config->topology),
+					 "memory_bytes",
+					 (json_int_t)topology_memory(&m->config->topology),
+					 "kernel", m->config->kernel_release));
 }
 
 static int claim_name(struct machine *m, struct error *err)
@@ -65,9 +67,8 @@ static int build_vm(struct machine *m, struct error *err)
 	if (r < 0)
 		return r;
 	/* Halt polling pays only where a host CPU is there to poll on. */
-	config.halt_poll_ns = topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN)
-				      ? HALT_POLL_NS
-				      : 0;
+	config.halt_poll_ns =
+		topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN) ? HALT_POLL_NS : 0;
 	return arch_vm_new(&m->kvm, &m->mem, &config, &m->arch, err);
 }
 
@@ -75,8 +76,9 @@ static char *command_line(const struct machine *m)
 {
 	const struct vm_config *c = m->config;
 
-	return text_format("%s%s%s", arch_cmdline(c->verbosity > 0 || c->session == VM_SESSION_NONE), c->append ? " " : "",
-			   c->append ?: "");
+	return text_format("%s%s%s",
+			   arch_cmdline(c->verbosity > 0 || c->session == VM_SESSION_NONE),
+			   c->append ? " " : "", c->append ?: "");
 }
 
 /* The initramfs first, because it is mapped into the memory that KVM then gets. */
@@ -184,13 +186,13 @@ static json_t *exits_json(struct machine *m)
 			json_object_set_new(reasons, host_exit_name(reason),
 					    json_integer((json_int_t)n));
 	}
-	return json_pack(
-		"{s:I, s:o, s:I, s:I, s:I, s:I}", "total",
-		(json_int_t)sum(m, offsetof(struct vcpu_stats, exits)), "by_reason", reasons,
-		"handed_off", (json_int_t)sum(m, offsetof(struct vcpu_stats, handed_off)), "posted",
-		(json_int_t)sum(m, offsetof(struct vcpu_stats, posted)), "unmapped_reads",
-		(json_int_t)m->board.bus.unmapped_reads, "unmapped_writes",
-		(json_int_t)m->board.bus.unmapped_writes);
+	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I}", "total",
+			 (json_int_t)sum(m, offsetof(struct vcpu_stats, exits)), "by_reason",
+			 reasons, "handed_off",
+			 (json_int_t)sum(m, offsetof(struct vcpu_stats, handed_off)), "posted",
+			 (json_int_t)sum(m, offsetof(struct vcpu_stats, posted)), "unmapped_reads",
+			 (json_int_t)m->board.bus.unmapped_reads, "unmapped_writes",
+			 (json_int_t)m->board.bus.unmapped_writes);
 }
 
 static void print_tail(const struct machine *m)

@@ -8,9 +8,9 @@
 #include "arch/arch.h"
 #include "base/util.h"
 
-#define SETUP_MAGIC_AT   0x202 /* "HdrS" */
+#define SETUP_MAGIC_AT	 0x202 /* "HdrS" */
 #define SETUP_VERSION_AT 0x20E /* u16: offset of the version text, less 0x200 */
-#define HEAD_LEN         0x8000
+#define HEAD_LEN	 0x8000
 
 const char *const arch_kernel_in_tree[] = {"arch/x86/boot/bzImage", "vmlinux", NULL};
 

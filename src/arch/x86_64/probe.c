@@ -44,7 +44,8 @@ __asm__(".pushsection .rodata\n"
 	"	mov $4, %al\n	out %al, $0x99\n"
 	"	popcnt %rdi, %rcx\n"
 	"	mov $5, %al\n	out %al, $0x99\n"
-	"	xor %eax, %eax\n	xor %edx, %edx\n	xor %ebx, %ebx\n	xor %ecx, %ecx\n"
+	"	xor %eax, %eax\n	xor %edx, %edx\n	xor %ebx, %ebx\n	xor %ecx, "
+	"%ecx\n"
 	"	lock cmpxchg16b (%rdi)\n"
 	"	mov $6, %al\n	out %al, $0x99\n"
 	"	swapgs\n	swapgs\n"
@@ -105,10 +106,20 @@ static void fill_ram(uint8_t *ram)
 static int set_registers(int vcpu)
 {
 	struct kvm_regs regs = {.rip = CODE_GPA, .rsp = STACK_GPA, .rflags = 2};
-	struct kvm_segment code = {
-		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-	struct kvm_segment data = {
-		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	struct kvm_segment code = {.limit = 0xffffffff,
+				   .selector = 8,
+				   .type = 11,
+				   .present = 1,
+				   .s = 1,
+				   .l = 1,
+				   .g = 1};
+	struct kvm_segment data = {.limit = 0xffffffff,
+				   .selector = 16,
+				   .type = 3,
+				   .present = 1,
+				   .s = 1,
+				   .db = 1,
+				   .g = 1};
 	struct kvm_sregs sregs;
 	int r = kvm_ioctl(vcpu, KVM_GET_SREGS, &sregs);
 
@@ -119,9 +130,9 @@ static int set_registers(int vcpu)
 	sregs.gdt = (struct kvm_dtable){.base = GDT_GPA, .limit = 23};
 	sregs.idt = (struct kvm_dtable){.base = IDT_GPA, .limit = 7 * 16 - 1};
 	sregs.cr3 = PML4_GPA;
-	sregs.cr4 = 0x220;      /* PAE, OSFXSR */
+	sregs.cr4 = 0x220;	/* PAE, OSFXSR */
 	sregs.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
-	sregs.efer = 0x500;     /* LMA, LME */
+	sregs.efer = 0x500;	/* LMA, LME */
 	r = kvm_ioctl(vcpu, KVM_SET_SREGS, &sregs);
 	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_REGS, &regs);
 }

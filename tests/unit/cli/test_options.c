@@ -53,7 +53,8 @@ static int parse(struct target *t, struct error *err, int *ret_rest, bool *ret_d
 	argv[argc] = NULL;
 	*t = (struct target){0};
 	*err = (struct error){0};
-	return options_parse(options, ARRAY_SIZE(options), argc, argv, t, ret_rest, ret_dashes, err);
+	return options_parse(options, ARRAY_SIZE(options), argc, argv, t, ret_rest, ret_dashes,
+			     err);
 }
 
 static void test_forms(void **state UNUSED)

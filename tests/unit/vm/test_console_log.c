@@ -61,7 +61,8 @@ static void test_panic_line(void **state UNUSED)
 	for (size_t cut = 0; cut < sizeof(line); cut++) {
 		log_ = (struct console_log){0};
 		console_log_add(&log_, (const uint8_t *)line, cut);
-		console_log_add(&log_, (const uint8_t *)line + cut, sizeof(line) - 1 - MIN(cut, sizeof(line) - 1));
+		console_log_add(&log_, (const uint8_t *)line + cut,
+				sizeof(line) - 1 - MIN(cut, sizeof(line) - 1));
 		assert_true(log_.panicked);
 	}
 	log_ = (struct console_log){0};

@@ -53,8 +53,11 @@ static void test_claim_and_release(void **state UNUSED)
 
 static void test_bad_names(void **state UNUSED)
 {
-	static const char *const bad[] = {"", ".", "..", "a/b", "-x", ".x", "a b",
-					  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+	static const char *const bad[] =
+		{"",	".",
+		 "..",	"a/b",
+		 "-x",	".x",
+		 "a b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct runtime_vm vm;

@@ -74,7 +74,8 @@ static void test_every_split_is_the_same(void **state UNUSED)
 
 		begin(&f);
 		session_input(&f.session, (const uint8_t *)text, cut);
-		session_input(&f.session, (const uint8_t *)text + cut, sizeof(text) - 1 - MIN(cut, sizeof(text) - 1));
+		session_input(&f.session, (const uint8_t *)text + cut,
+			      sizeof(text) - 1 - MIN(cut, sizeof(text) - 1));
 		assert_int_equal(f.session.state, SESSION_DONE);
 		assert_true(f.session.signalled);
 		assert_int_equal(f.session.status, 15);
@@ -108,9 +109,10 @@ static void test_order_only_goes_forward(void **state UNUSED)
 
 static void test_hostile_lines(void **state UNUSED)
 {
-	static const char *const bad[] = {"exited\n",	 "exited 256\n", "exited -1\n",
-					  "exited 1x\n", "signalled 65\n", "exited 99999999999\n",
-					  "\n",		 " \n",		 "exited  3\n"};
+	static const char *const bad[] =
+		{"exited\n",	   "exited 256\n",	   "exited -1\n", "exited 1x\n",
+		 "signalled 65\n", "exited 99999999999\n", "\n",	  " \n",
+		 "exited  3\n"};
 	struct fixture f;
 	uint8_t long_line[SESSION_LINE_MAX * 3];
 
