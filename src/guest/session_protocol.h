@@ -1,21 +1,34 @@
 /* What stasis and its init program say to each other on the virtio-console ports.
  * Included by both sides; nothing but constants. Owner: none.
  *
- * Control port, both ways: lines of at most SESSION_LINE_MAX bytes, '\n' at the end, a word and
+ * Control port, both ways: lines of at most SESSION_LINE_MAX bytes with their '\n', a word and
  * its arguments split by single spaces. Unknown words are ignored.
  *
- *   guest → host                          host → guest
- *   hello 1            init is up         signal N          send to COMMAND's group
- *   started            COMMAND execed     winsize ROWS COLS console size
- *   exited STATUS      COMMAND ended      closed stdout     host's reader is gone (or stderr)
- *   signalled N        … of a signal      bye               power off now
- *   failed TEXT        could not start it
- *   done               all output sent, file systems synced
+ *   guest → host                                     host → guest
+ *   hello 1             init is up                   signal N           send to COMMAND's group
+ *   started             COMMAND execed               winsize ROWS COLS  console size
+ *   closed stdin        COMMAND reads no more        closed stdout      host's reader is gone
+ *   exited STATUS       COMMAND ended                closed stderr      (or stderr's)
+ *   signalled N         … of a signal                bye                power off now
+ *   failed STATUS TEXT  could not start it
+ *   done                all output sent, file systems synced
+ *
+ * One conversation: hello, then failed, or started and exited or signalled, then done. The status
+ * of failed is a shell's: 127 not found, 126 found but not run. What COMMAND wrote before its end
+ * is in the output ports' queues before exited is in the control port's.
+ * After done, init waits for bye, however long: what it sent may still be in queues in the guest's
+ * memory. It powers off by itself when the host closes the control port, at any time.
+ * The host opens a port (VIRTIO_CONSOLE_PORT_OPEN) before it names it: a port that isn't open
+ * reads as end of file, and init waits only SESSION_CONNECT_MS for it to be opened.
  */
 #ifndef STASIS_GUEST_SESSION_PROTOCOL_H
 #define STASIS_GUEST_SESSION_PROTOCOL_H
 
-#define SESSION_LINE_MAX     512
+#define SESSION_VERSION    1
+#define SESSION_LINE_MAX   512
+#define SESSION_PORTS_MS   10000 /* how long init waits for the ports to appear */
+#define SESSION_CONNECT_MS 2000
+
 #define SESSION_PORT_CONTROL "org.stasis.control"
 #define SESSION_PORT_STDIN   "org.stasis.stdin"
 #define SESSION_PORT_STDOUT  "org.stasis.stdout"
@@ -23,7 +36,7 @@
 
 /* In the initramfs: what to run. Each file holds NUL-terminated strings, one after another. */
 #define SESSION_ARGV_FILE    "/stasis/argv"    /* COMMAND and its arguments; absent: a shell on hvc0 */
-#define SESSION_ENV_FILE     "/stasis/env"     /* NAME=VALUE */
+#define SESSION_ENV_FILE     "/stasis/env"     /* NAME=VALUE, over init's own few */
 #define SESSION_MODULES_FILE "/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order */
 #define SESSION_MODULES_DIR  "/stasis/modules.d"
 
