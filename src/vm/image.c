@@ -156,7 +156,7 @@ static int base_key(const struct base_parts *parts, char hex[SHM_KEY_HEX_LEN + 1
 		order = text_format("%s/modules.order", parts->modules);
 		r = shm_key_file(&key, parts->modules, err);
 		if (r == 0 && order)
-			(void)shm_key_file(&key, order, NULL);
+			r = access(order, R_OK) == 0 ? shm_key_file(&key, order, err) : 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
 		shm_key_text(&key, base_modules[i]);
