@@ -45,15 +45,17 @@ struct rings {
 	struct used_ring *used;
 };
 
+/* The rings' words that both sides look at while the other writes. The order of a store here before
+ * a load there, which suppression needs, comes from both being seq_cst: a full barrier's effect
+ * that thread sanitizers understand, too. */
 static uint16_t load16(const uint16_t *p)
 {
-	/* Relaxed: whoever needs an order puts a fence beside it. */
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
+	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
 }
 
 static void store16(uint16_t *p, uint16_t v)
 {
-	__atomic_store_n(p, v, __ATOMIC_RELAXED);
+	__atomic_store_n(p, v, __ATOMIC_SEQ_CST);
 }
 
 static int map(const struct virtq *q, struct rings *ret)
@@ -198,9 +200,10 @@ static int walk(const struct virtq *q, const uint8_t *table, uint32_t i, struct 
 /* Chains offered and not popped, or -EINVAL when the index can't be. */
 static int pending(const struct virtq *q, const struct rings *r)
 {
-	/* Acquire: pairs with the write barrier before the driver's store of idx
-	 * (virtqueue_add_split), so that the entries and descriptors are read after it. */
-	uint16_t idx = __atomic_load_n(&r->avail->idx, __ATOMIC_ACQUIRE);
+	/* Seq_cst: acquire pairs with the write barrier before the driver's store of idx
+	 * (virtqueue_add_split), so that the entries and descriptors are read after it; and it
+	 * comes after the store in notify_enable. */
+	uint16_t idx = load16(&r->avail->idx);
 	uint16_t n = (uint16_t)(idx - q->next_avail);
 
 	return n > q->size ? -EINVAL : n;
@@ -217,14 +220,13 @@ static void notify_suppress(struct virtq *q, const struct rings *r)
 
 static void notify_enable(struct virtq *q, const struct rings *r)
 {
+	/* Seq_cst, before the next load of avail idx. Pairs with the full barrier in
+	 * virtqueue_kick_prepare, which has it the other way round: one side sees the other. */
 	if (q->event_idx)
 		store16((uint16_t *)&r->used->ring[q->size], q->next_avail);
 	else if (q->notify_off)
 		store16(&r->used->flags, 0);
 	q->notify_off = false;
-	/* Full: our store above before the next load of avail idx. Pairs with the full barrier in
-	 * virtqueue_kick_prepare, which has it the other way round: one side sees the other. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 int virtq_pop(struct virtq *q, struct virtq_chain *chain)
@@ -246,7 +248,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
 		return n;
 	notify_suppress(q, &r);
 
-	uint16_t head = load16(&r.avail->ring[q->next_avail & (q->size - 1)]);
+	/* Relaxed: idx was loaded before. Atomic, so that it is read once. */
+	uint16_t head =
+		__atomic_load_n(&r.avail->ring[q->next_avail & (q->size - 1)], __ATOMIC_RELAXED);
 	/* A head that we still hold can't be offered again: whoever indexes requests by head may
 	 * rely on it. */
 	if (head >= q->size || busy(q, head))
@@ -310,10 +314,10 @@ bool virtq_wants_signal(struct virtq *q)
 	q->signalled = now;
 	q->signalled_valid = true;
 
-	/* Full: our store of used idx before the load of what the driver wants. Pairs with the full
-	 * barrier in virtqueue_enable_cb_prepare and _poll: it stores its wish, then looks at idx.
-	 */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* Once more, as seq_cst: used idx before the load of what the driver wants. Pairs with the
+	 * full barrier in virtqueue_enable_cb_prepare and _poll: it stores its wish, then looks at
+	 * idx. Once a batch, so that virtq_push needs no more than a release. */
+	store16(&r.used->idx, now);
 	if (!q->event_idx)
 		return !(load16(&r.avail->flags) & AVAIL_F_NO_INTERRUPT);
 

@@ -2,10 +2,12 @@
  * notifications and interrupts. test_virtq_hostile.c has the one that doesn't. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -339,6 +341,46 @@ static void notifications_off_while_chains_come(void **state)
 	assert_true(vring_wants_kick(&r, 2, 3));
 }
 
+static uint8_t *used_page;
+
+/* The driver's turn, at the instant of the device's store: it offers a chain, and sees the old
+ * wish, so that it does not notify. */
+static void offer_at_the_store(int signo)
+{
+	(void)signo;
+	mprotect(used_page, 4096, PROT_READ | PROT_WRITE);
+	vring_offer(&r, 1);
+}
+
+/* A chain that comes between the first look and the store that asks for notifications is found
+ * by the second look. The store is caught by write protection. */
+static void a_chain_in_the_last_instant(void **state)
+{
+	struct sigaction act = {.sa_handler = offer_at_the_store}, before;
+	struct virtq_chain c;
+
+	(void)state;
+	for (int event_idx = 0; event_idx < 2; event_idx++) {
+		fresh(4);
+		q.event_idx = event_idx;
+		q.used_gpa = vdriver_alloc(&drv, 4096, 4096);
+		used_page = vdriver_ptr(&drv, q.used_gpa, 4096);
+		uint64_t buf = vdriver_alloc(&drv, 4096, 4096);
+		r.desc[1] = (struct vdesc){buf, 1, VDESC_WRITE, 0};
+		r.desc[0] = r.desc[1];
+		vring_offer(&r, 0);
+		assert_int_equal(virtq_pop(&q, &c), 1);
+
+		sigaction(SIGSEGV, &act, &before);
+		mprotect(used_page, 4096, PROT_READ);
+		int rc = virtq_pop(&q, &c);
+		sigaction(SIGSEGV, &before, NULL);
+		assert_int_equal(rc, 1);
+		assert_int_equal(c.head, 1);
+		assert_int_equal(*r.avail_idx, 2);
+	}
+}
+
 static void no_interrupt_flag(void **state)
 {
 	struct virtq_chain c;
@@ -457,6 +499,7 @@ int main(void)
 		cmocka_unit_test(indirect_tables),
 		cmocka_unit_test(empty_and_overlapping_segments),
 		cmocka_unit_test(notifications_off_while_chains_come),
+		cmocka_unit_test(a_chain_in_the_last_instant),
 		cmocka_unit_test(no_interrupt_flag),
 		cmocka_unit_test(used_event_at_all_boundaries),
 		cmocka_unit_test(a_whole_round_without_looking),
