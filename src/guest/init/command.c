@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -165,6 +166,7 @@ static void become(const struct command *c)
 	for (int i = 0; i < 3; i++)
 		if (dup2(c->stdio[i], i) < 0)
 			return;
+	(void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (c->cwd && chdir(c->cwd) < 0)
 		return;
 	/* execvpe looks a plain name up in this process's PATH. */
