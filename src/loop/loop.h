@@ -1,6 +1,6 @@
 /* The control thread's event loop on io_uring. It knows no device.
  *
- * Everything here is called on the thread that called loop_init (the control thread), except
+ * Everything here is called on the thread that called loop_new (the control thread), except
  * loop_event_signal. An operation belongs to its submitter, is embedded in what it works on, and
  * pins it: neither may go before done() has run, cancel or not. done() always runs once, never
  * inside the call that submitted or cancelled it. */
@@ -69,8 +69,8 @@ void loop_set_spin(struct loop *loop, uint64_t spin_ns);
  * -ECANCELED inside loop_free; otherwise 0 and done() will run. op is zeroed but for done before
  * its first use. A turn makes the system call, in the order of submission: buffers, iovecs and fd
  * live until done(). off -1: the file's own position. A read or write of a non-blocking descriptor
- * ends with -EAGAIN where a blocking one would be waited for: poll it first. The process ignores
- * SIGPIPE. */
+ * waits or ends with -EAGAIN, as the kind of file and the kernel have it: poll it first. The
+ * process ignores SIGPIPE. */
 int loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t len,
 	      uint64_t off) MUST_CHECK;
 int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, uint32_t len,
