@@ -67,6 +67,8 @@ static int kick_accept(struct vcpu *vcpu)
 /* Forgets kicks so far, then looks for what they were about. */
 static bool may_enter(struct vcpu *vcpu)
 {
+	uint32_t requests;
+
 	if (vcpu->pool->immediate_exit) {
 		/* Clear, then look: pairs with request, then set in vcpu_kick. */
 		__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -79,7 +81,12 @@ static bool may_enter(struct vcpu *vcpu)
 		while (sigtimedwait(&kick, NULL, &now) > 0)
 			;
 	}
-	return !(atomic_load_explicit(&vcpu->requests, memory_order_seq_cst) & VCPU_REQ_STOP);
+	requests = atomic_load_explicit(&vcpu->requests, memory_order_seq_cst);
+	/* Release: who sees it cleared sees what this thread did before. */
+	if (requests & VCPU_REQ_LOOK)
+		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
+					  memory_order_acq_rel);
+	return !(requests & VCPU_REQ_STOP);
 }
 
 /* ---- the run loop ---------------------------------------------------------------------- */

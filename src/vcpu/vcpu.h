@@ -17,6 +17,7 @@ struct vcpu_pool;
 /* Bits of vcpu->requests: set by the control thread, seen by the vCPU thread before KVM_RUN. */
 enum vcpu_request {
 	VCPU_REQ_STOP = 1u << 0, /* end the thread */
+	VCPU_REQ_LOOK = 1u << 1, /* cleared by the vCPU thread once it is out of KVM_RUN */
 };
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */

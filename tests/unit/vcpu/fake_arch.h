@@ -1,0 +1,36 @@
+/* Stands in for src/arch in the tests of src/vcpu: guests of a few real-mode instructions. */
+#ifndef STASIS_TEST_FAKE_ARCH_H
+#define STASIS_TEST_FAKE_ARCH_H
+
+#include "vcpu/vcpu.h"
+
+#define FAKE_RAM_BYTES 0x10000u
+#define FAKE_VCPUS_MAX 1024
+
+/* What a vCPU does. */
+enum fake_program {
+	FAKE_SPIN,     /* jumps to itself */
+	FAKE_HALT,     /* halts in the kernel, interrupts off */
+	FAKE_WRITES,   /* posts AL to port 0x10, 1, 2, 3 … */
+	FAKE_ECHO,     /* reads port 0x30, adds 3, writes it there */
+	FAKE_LEADER,   /* writes n to port 0x10, tells the follower by memory, waits for it */
+	FAKE_FOLLOWER, /* … which then writes n to port 0x11 */
+	FAKE_WAITS,    /* not a program: waits for its start-up IPI */
+	FAKE_BROKEN,   /* set-up replaces the descriptor, so that KVM_RUN fails */
+	FAKE_REFUSED,  /* set-up fails */
+};
+
+struct arch_vm {
+	uint8_t *ram;
+	enum fake_program program[FAKE_VCPUS_MAX];
+};
+
+/* 0: ids are the indexes; else every id. */
+extern uint32_t fake_vcpu_id;
+
+/* Opens /dev/kvm, makes a VM with its irqchip in the kernel and FAKE_RAM_BYTES of RAM. Aborts on
+ * any failure: the test's main has checked for /dev/kvm. */
+void fake_vm_open(struct kvm *kvm, struct arch_vm *vm);
+void fake_vm_close(struct kvm *kvm, struct arch_vm *vm);
+
+#endif

@@ -1,0 +1,506 @@
+/* vCPU threads on real KVM: round trips, order, kicks against entry, stop in every state.
+ * With --long: more kicks, more cycles, 1,024 vCPUs. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "fake_arch.h"
+
+#define WATCHDOG_S    300
+#define SECOND_NS     1000000000u
+#define KICK_LIMIT_NS (20ull * SECOND_NS)
+#define ECHO_ROUNDS   2000
+
+static bool long_run;
+
+struct rig {
+	struct kvm kvm;
+	struct arch_vm vm;
+	struct loop *loop;
+	struct topology topology;
+	struct vcpu_pool *pool;
+	uint64_t served, wrong;
+	uint8_t value; /* what port 0x30 reads, or the last one seen at 0x10 */
+	uint32_t last_port;
+	struct vcpu *failed;
+	bool stop_in_serve;
+};
+
+static struct rig rig;
+
+/* ---- the devices ----------------------------------------------------------------------- */
+
+static void serve_echo(struct rig *r, struct kvm_run *run, const struct arch_exit *exit)
+{
+	if (exit->wants_reply) {
+		r->value = (uint8_t)r->served;
+		memcpy((uint8_t *)run + run->io.data_offset, &r->value, 1);
+	} else {
+		r->wrong += exit->data[0] != (uint8_t)(r->value + 3);
+	}
+}
+
+static void serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit, void *arg)
+{
+	struct rig *r = arg;
+
+	r->served++;
+	/* Only what waits lends its run page. */
+	r->wrong += exit->reason != KVM_EXIT_IO || (run != NULL) != exit->wants_reply;
+	switch (r->vm.program[vcpu->index]) {
+	case FAKE_WRITES:
+		r->wrong += exit->data[0] != (uint8_t)r->served;
+		break;
+	case FAKE_ECHO:
+		serve_echo(r, run, exit);
+		break;
+	case FAKE_LEADER: /* the next number, after the follower's last */
+		r->wrong += exit->data[0] != (uint8_t)(r->value + 1) || r->last_port == 0x10;
+		r->value = exit->data[0];
+		break;
+	case FAKE_FOLLOWER: /* the same number, after the leader */
+		r->wrong += exit->data[0] != r->value || r->last_port != 0x10;
+		break;
+	default:
+		r->wrong++;
+	}
+	r->last_port = (uint32_t)exit->addr;
+	if (r->stop_in_serve)
+		vcpu_pool_stop(r->pool);
+}
+
+static void on_failed(struct vcpu *vcpu, void *arg)
+{
+	((struct rig *)arg)->failed = vcpu;
+}
+
+/* ---- the rig --------------------------------------------------------------------------- */
+
+static struct vcpu_pool_config config_of(unsigned count)
+{
+	return (struct vcpu_pool_config){
+		.count = count,
+		.topology = &rig.topology,
+		.serve = serve,
+		.failed = on_failed,
+		.arg = &rig,
+	};
+}
+
+static struct rig *rig_open(bool immediate_exit)
+{
+	struct error err = {0};
+
+	memset(&rig, 0, sizeof(rig));
+	fake_vm_open(&rig.kvm, &rig.vm);
+	rig.kvm.immediate_exit &= immediate_exit;
+	assert_int_equal(loop_new(&rig.loop, &err), 0);
+	alarm(WATCHDOG_S);
+	return &rig;
+}
+
+static void rig_make(struct rig *r, unsigned count, enum fake_program program)
+{
+	struct vcpu_pool_config config = config_of(count);
+	struct error err = {0};
+
+	for (unsigned i = 0; i < count; i++)
+		r->vm.program[i] = program;
+	if (vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0)
+		fail_msg("%s", err.what);
+}
+
+static void rig_start(struct rig *r)
+{
+	struct error err = {0};
+
+	if (vcpu_pool_start(r->pool, &r->vm, &err) < 0)
+		fail_msg("%s", err.what);
+}
+
+/* Stop is bounded in every state. */
+static void rig_close(struct rig *r)
+{
+	uint64_t begin_ns = now_ns();
+
+	if (r->pool)
+		vcpu_pool_stop(r->pool);
+	assert_true(now_ns() - begin_ns < SECOND_NS);
+	vcpu_pool_free(r->pool);
+	loop_free(r->loop);
+	fake_vm_close(&r->kvm, &r->vm);
+	alarm(0);
+	assert_int_equal(r->wrong, 0);
+}
+
+static void serve_until(struct rig *r, uint64_t n)
+{
+	while (r->served < n)
+		loop_turn(r->loop, UINT64_MAX);
+}
+
+static bool *mode_of(void **state)
+{
+	return *state;
+}
+
+/* ---- exits ----------------------------------------------------------------------------- */
+
+static void reads_get_what_was_answered(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	rig_make(r, 1, FAKE_ECHO);
+	rig_start(r);
+	serve_until(r, ECHO_ROUNDS);
+	vcpu_pool_stop(r->pool);
+	struct vcpu_stats *stats = &vcpu_pool_get(r->pool, 0)->stats;
+	uint64_t exits = atomic_load(&stats->exits);
+
+	assert_true(exits >= ECHO_ROUNDS);
+	assert_int_equal(atomic_load(&stats->by_reason[KVM_EXIT_IO]), exits);
+	assert_int_equal(atomic_load(&stats->posted) + atomic_load(&stats->handed_off), exits);
+	assert_true(atomic_load(&stats->handed_off) >= ECHO_ROUNDS / 2);
+	rig_close(r);
+}
+
+static void writes_arrive_in_order(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	rig_make(r, 1, FAKE_WRITES);
+	rig_start(r);
+	serve_until(r, 5000);
+	vcpu_pool_stop(r->pool);
+	assert_true(atomic_load(&vcpu_pool_get(r->pool, 0)->stats.posted) > 0);
+	rig_close(r);
+}
+
+static void order_by_guest_memory_is_kept(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	rig_make(r, 2, FAKE_LEADER);
+	r->vm.program[1] = FAKE_FOLLOWER;
+	rig_start(r);
+	serve_until(r, 2000);
+	rig_close(r);
+}
+
+/* ---- kicks ----------------------------------------------------------------------------- */
+
+/* Asks the vCPU to come out, and waits until it has. */
+static void kick_and_wait(struct rig *r, struct vcpu *vcpu)
+{
+	uint64_t begin_ns = now_ns();
+
+	atomic_fetch_or(&vcpu->requests, VCPU_REQ_LOOK);
+	vcpu_kick(vcpu);
+	while (atomic_load(&vcpu->requests) & VCPU_REQ_LOOK) {
+		loop_turn(r->loop, 0);
+		if (now_ns() - begin_ns > KICK_LIMIT_NS)
+			fail_msg("a kick of vCPU %u was lost", vcpu->index);
+	}
+}
+
+static void kick_many(enum fake_program program, unsigned kicks, bool immediate_exit)
+{
+	struct rig *r = rig_open(immediate_exit);
+	unsigned seed = 3;
+
+	rig_make(r, 2, program);
+	rig_start(r);
+	alarm(long_run ? 6 * WATCHDOG_S : WATCHDOG_S);
+	for (unsigned i = 0; i < kicks; i++) {
+		/* Around the length of the way from one KVM_RUN into the next. */
+		unsigned delay = (unsigned)rand_r(&seed) % (i % 4 ? 500 : 20000);
+
+		for (unsigned k = 0; k < delay; k++)
+			cpu_relax();
+		kick_and_wait(r, vcpu_pool_get(r->pool, i % 2));
+	}
+	rig_close(r);
+}
+
+static void kicks_against_entry_are_never_lost(void **state)
+{
+	unsigned kicks = long_run ? 250000 : 5000;
+
+	kick_many(FAKE_SPIN, kicks, *mode_of(state));
+	kick_many(FAKE_HALT, kicks, *mode_of(state));
+	kick_many(FAKE_WRITES, kicks, *mode_of(state));
+	kick_many(FAKE_ECHO, kicks, *mode_of(state));
+}
+
+static _Atomic bool storm;
+
+static void *storm_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	while (atomic_load(&storm)) {
+		pthread_kill(vcpu->thread, SIGRTMIN);
+		usleep(20);
+	}
+	return NULL;
+}
+
+static void a_storm_of_signals_changes_nothing(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	pthread_t thread;
+
+	rig_make(r, 1, FAKE_ECHO);
+	rig_start(r);
+	atomic_store(&storm, true);
+	assert_int_equal(pthread_create(&thread, NULL, storm_thread, vcpu_pool_get(r->pool, 0)), 0);
+	serve_until(r, ECHO_ROUNDS);
+	atomic_store(&storm, false);
+	pthread_join(thread, NULL);
+	assert_true(atomic_load(&vcpu_pool_get(r->pool, 0)->stats.kicked) > 0);
+	rig_close(r);
+}
+
+/* ---- stop ------------------------------------------------------------------------------ */
+
+static void stop_ends_a(enum fake_program program, bool immediate_exit, unsigned wait_us)
+{
+	struct rig *r = rig_open(immediate_exit);
+
+	rig_make(r, 3, program);
+	rig_start(r);
+	usleep(wait_us);
+	rig_close(r);
+}
+
+static void stop_ends_a_tight_loop(void **state)
+{
+	stop_ends_a(FAKE_SPIN, *mode_of(state), 20000);
+}
+
+static void stop_ends_a_halt(void **state)
+{
+	stop_ends_a(FAKE_HALT, *mode_of(state), 20000);
+}
+
+static void stop_ends_a_wait_for_a_reply(void **state)
+{
+	/* Nothing turns the loop: the read is never answered. */
+	stop_ends_a(FAKE_ECHO, *mode_of(state), 20000);
+}
+
+static void stop_ends_a_wait_for_room(void **state)
+{
+	stop_ends_a(FAKE_WRITES, *mode_of(state), 20000);
+}
+
+static void stop_ends_a_wait_for_start_up(void **state)
+{
+	stop_ends_a(FAKE_WAITS, *mode_of(state), 20000);
+}
+
+static void stop_before_start_is_fine(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	rig_make(r, 3, FAKE_SPIN);
+	vcpu_kick(vcpu_pool_get(r->pool, 1));
+	vcpu_pool_stop(r->pool);
+	vcpu_pool_stop(r->pool);
+	rig_close(r);
+}
+
+static void stop_ends_one_that_is_about_to_enter(void **state)
+{
+	static const enum fake_program programs[] = {FAKE_SPIN, FAKE_HALT, FAKE_ECHO, FAKE_WRITES,
+						     FAKE_WAITS};
+	unsigned rounds = long_run ? 2000 : 60;
+
+	for (unsigned i = 0; i < rounds; i++)
+		stop_ends_a(programs[i % ARRAY_SIZE(programs)], *mode_of(state), i * 7 % 300);
+}
+
+static void stop_works_inside_serve(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	r->stop_in_serve = true;
+	rig_make(r, 2, FAKE_ECHO);
+	rig_start(r);
+	serve_until(r, 1);
+	loop_turn(r->loop, 0);
+	assert_int_equal(r->served, 1);
+	rig_close(r);
+}
+
+/* ---- failures -------------------------------------------------------------------------- */
+
+static void a_failing_run_is_told(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+
+	rig_make(r, 2, FAKE_HALT);
+	r->vm.program[1] = FAKE_BROKEN;
+	/* Without immediate_exit, set-up itself uses the broken descriptor. */
+	if (!r->kvm.immediate_exit) {
+		rig_close(r);
+		skip();
+	}
+	rig_start(r);
+	while (!r->failed)
+		loop_turn(r->loop, UINT64_MAX);
+	assert_ptr_equal(r->failed, vcpu_pool_get(r->pool, 1));
+	assert_int_equal(r->failed->error.code, -ENOTTY);
+	assert_non_null(strstr(r->failed->error.what, "vCPU 1"));
+	rig_close(r);
+}
+
+static void a_failing_set_up_is_told(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct error err = {0};
+
+	rig_make(r, 4, FAKE_SPIN);
+	r->vm.program[2] = FAKE_REFUSED;
+	assert_int_equal(vcpu_pool_start(r->pool, &r->vm, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "fake set-up of vCPU 2"));
+	rig_close(r);
+}
+
+static void limits_are_named(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct vcpu_pool_config config = config_of(5);
+	struct error err = {0};
+
+	r->kvm.max_vcpus = 4;
+	assert_true(vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "5 vCPUs"));
+	err = (struct error){0};
+	r->kvm.max_vcpus = 8;
+	r->kvm.max_vcpu_id = 4;
+	assert_true(vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "id 4"));
+	/* Two with one id: a half-built pool comes down. */
+	err = (struct error){0};
+	r->kvm.max_vcpu_id = 8;
+	fake_vcpu_id = 3;
+	assert_int_equal(vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err), -EEXIST);
+	assert_non_null(strstr(err.what, "vCPU 1"));
+	assert_null(r->pool);
+	rig_close(r);
+}
+
+static void too_few_descriptors_is_contention(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct vcpu_pool_config config = config_of(64);
+	struct error err = {0};
+	struct rlimit old, low = {.rlim_cur = 32, .rlim_max = 32};
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low.rlim_max = old.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	assert_int_equal(vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	rig_close(r);
+}
+
+static void a_missing_host_cpu_is_contention(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	int pin[2] = {-1, 60000};
+	struct vcpu_pool_config config = config_of(2);
+	struct error err = {0};
+
+	config.pin = pin;
+	r->vm.program[0] = r->vm.program[1] = FAKE_HALT;
+	assert_int_equal(vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err), 0);
+	assert_true(vcpu_pool_start(r->pool, &r->vm, &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "60000"));
+	rig_close(r);
+}
+
+/* ---- many ------------------------------------------------------------------------------ */
+
+static void a_thousand_start_and_stop(void **state)
+{
+	struct rlimit files;
+	struct rig *r = rig_open(*mode_of(state));
+	unsigned count = MIN(FAKE_VCPUS_MAX, r->kvm.max_vcpus);
+	uint64_t begin_ns, made_ns, started_ns;
+
+	if (!long_run)
+		count = MIN(count, 32);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = MIN(files.rlim_max, 4096);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	begin_ns = now_ns();
+	rig_make(r, count, FAKE_HALT);
+	r->vm.program[count / 2] = FAKE_ECHO;
+	made_ns = now_ns();
+	rig_start(r);
+	started_ns = now_ns();
+	serve_until(r, 200);
+	/* The halted ones cost nothing. */
+	assert_true(vcpu_pool_count(r->pool) == count);
+	print_message("%u vCPUs: %llu us to make, %llu us to start\n", count,
+		      (unsigned long long)(made_ns - begin_ns) / 1000,
+		      (unsigned long long)(started_ns - made_ns) / 1000);
+	begin_ns = now_ns();
+	vcpu_pool_stop(r->pool);
+	print_message("%llu us to stop\n", (unsigned long long)(now_ns() - begin_ns) / 1000);
+	assert_true(now_ns() - begin_ns < SECOND_NS);
+	rig_close(r);
+}
+
+#define TEST(f)                                                                                    \
+	{#f, f, NULL, NULL, &immediate},                                                           \
+	{                                                                                          \
+#f " (signal mask)", f, NULL, NULL, &masked                                        \
+	}
+
+int main(int argc, char **argv)
+{
+	static bool immediate = true, masked = false;
+	const struct CMUnitTest tests[] = {
+		TEST(reads_get_what_was_answered),
+		TEST(writes_arrive_in_order),
+		TEST(order_by_guest_memory_is_kept),
+		TEST(stop_ends_a_tight_loop),
+		TEST(stop_ends_a_halt),
+		TEST(stop_ends_a_wait_for_a_reply),
+		TEST(stop_ends_a_wait_for_room),
+		TEST(stop_ends_a_wait_for_start_up),
+		TEST(stop_before_start_is_fine),
+		TEST(stop_ends_one_that_is_about_to_enter),
+		TEST(stop_works_inside_serve),
+		TEST(a_failing_run_is_told),
+		TEST(a_failing_set_up_is_told),
+		TEST(limits_are_named),
+		TEST(too_few_descriptors_is_contention),
+		TEST(a_missing_host_cpu_is_contention),
+		TEST(a_storm_of_signals_changes_nothing),
+		TEST(a_thousand_start_and_stop),
+		TEST(kicks_against_entry_are_never_lost),
+	};
+
+	long_run = argc > 1 && strcmp(argv[1], "--long") == 0;
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		printf("skipped: /dev/kvm: %s\n", strerror(errno));
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
