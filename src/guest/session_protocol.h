@@ -16,6 +16,7 @@
  * One conversation: hello, then failed, or started and exited or signalled, then done. The status
  * of failed is a shell's: 127 not found, 126 found but not run. What COMMAND wrote before its end
  * is in the output ports' queues before exited is in the control port's.
+ * closed stdin may also come as COMMAND ends.
  * After done, init waits for bye, however long: what it sent may still be in queues in the guest's
  * memory. It powers off by itself when the host closes the control port, at any time.
  * The host opens a port (VIRTIO_CONSOLE_PORT_OPEN) before it names it: a port that isn't open

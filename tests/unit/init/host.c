@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define LINE_TIMEOUT_MS 20000
+#define CLOSED_STDIN	"closed stdin"
 
 static struct serve serve;
 
@@ -85,7 +86,7 @@ void host_say(struct host *h, const char *line)
 	(void)sent;
 }
 
-const char *host_line(struct host *h)
+const char *host_any_line(struct host *h)
 {
 	size_t len = 0;
 
@@ -104,6 +105,27 @@ const char *host_line(struct host *h)
 	return h->line;
 }
 
+const char *host_line(struct host *h)
+{
+	const char *line;
+
+	do
+		line = host_any_line(h);
+	while (line && !strcmp(line, CLOSED_STDIN));
+	return line;
+}
+
+/* COMMAND's end is told, or nothing can be. */
+static bool ended(struct host *h)
+{
+	char start[sizeof(CLOSED_STDIN) - 1];
+	ssize_t n = recv(h->control, start, sizeof(start), MSG_PEEK);
+
+	if (n != sizeof(start) || memcmp(start, CLOSED_STDIN, sizeof(start)) != 0)
+		return true;
+	return !host_any_line(h);
+}
+
 size_t host_read(struct host *h, enum serve_stream stream, void *data, size_t len)
 {
 	size_t got = 0;
@@ -115,9 +137,11 @@ size_t host_read(struct host *h, enum serve_stream stream, void *data, size_t le
 
 		if (poll(fds, 2, LINE_TIMEOUT_MS) <= 0)
 			break;
-		/* A line means that COMMAND has ended and its output was sent before. */
-		if (!fds[0].revents)
+		/* Its output was sent before. */
+		if (!fds[0].revents && ended(h))
 			break;
+		if (!fds[0].revents)
+			continue;
 		n = read(h->port[stream], (char *)data + got, len - got);
 		if (n <= 0)
 			break;

@@ -19,6 +19,8 @@ struct host {
 void host_start(struct host *h, const char *const *argv);
 void host_say(struct host *h, const char *line);
 /* The next line from init without its newline; NULL at the end or after 20 s. */
+const char *host_any_line(struct host *h);
+/* … that isn't "closed stdin", which may come whenever COMMAND ends. */
 const char *host_line(struct host *h);
 /* Reads a stream until init is through with COMMAND or for len bytes; returns how many came. */
 size_t host_read(struct host *h, enum serve_stream stream, void *data, size_t len);

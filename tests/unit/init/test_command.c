@@ -97,7 +97,7 @@ static void test_start(void **state)
 		{"sh", "-c",
 		 "echo $X; pwd; set -- $(cat /proc/$$/stat); shift 4; echo $(( $1 == $$ && $2 == "
 		 "$$ )); "
-		 "grep -E 'Sig(Blk|Ign)' /proc/$$/status; ls /proc/self/fd | wc -l; exit 9",
+		 "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | wc -l; exit 9",
 		 NULL};
 	char out[1024];
 	sigset_t all, old;
