@@ -283,10 +283,15 @@ static int wait_for_work(struct loop *loop, uint64_t timeout_ns, unsigned *serve
 	if (!loop->freeing)
 		end_ns = MIN(end_ns, loop_timers_head_ns(loop));
 	if (loop->spin_ns && !loop->freeing) {
+		uint64_t spin_end_ns = MIN(end_ns, now + loop->spin_ns);
+
 		r = loop_ring_submit(loop);
-		if (r < 0 || spin(loop, MIN(end_ns, now + loop->spin_ns), served))
+		if (r < 0)
 			return r;
-		if (end_ns <= now + loop->spin_ns)
+		/* Submits what the sources queued, and brings in what the kernel holds. */
+		if (spin(loop, spin_end_ns, served))
+			return loop_ring_submit(loop);
+		if (end_ns == spin_end_ns)
 			return 0;
 	}
 	armed = !loop->in_sources && !loop->freeing;
