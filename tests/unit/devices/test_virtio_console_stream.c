@@ -105,6 +105,50 @@ static struct bench *make(int flags)
 	return b;
 }
 
+/* The linker puts these before the loop's (--wrap): every so often a transfer finds the
+ * descriptor not ready, as kernels before 5.19 say of non-blocking ones, or no memory. */
+static unsigned not_ready_every, no_memory_every, transfers;
+static int idle[2] = {-1, -1};
+
+static bool inject(struct loop *loop, struct loop_op *op, int *ret_rc)
+{
+	static uint8_t byte;
+
+	transfers++;
+	if (no_memory_every && transfers % no_memory_every == 0)
+		*ret_rc = -ENOMEM;
+	else if (not_ready_every && transfers % not_ready_every == 0)
+		*ret_rc = loop_recv(loop, op, idle[0], &byte, 1, MSG_DONTWAIT);
+	else
+		return false;
+	return true;
+}
+
+int __real_loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		      unsigned n, uint64_t off);
+int __real_loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		       unsigned n, uint64_t off);
+int __wrap_loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		      unsigned n, uint64_t off);
+int __wrap_loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		       unsigned n, uint64_t off);
+
+int __wrap_loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		      unsigned n, uint64_t off)
+{
+	int rc;
+
+	return inject(loop, op, &rc) ? rc : __real_loop_readv(loop, op, fd, iov, n, off);
+}
+
+int __wrap_loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov,
+		       unsigned n, uint64_t off)
+{
+	int rc;
+
+	return inject(loop, op, &rc) ? rc : __real_loop_writev(loop, op, fd, iov, n, off);
+}
+
 static int set_up(void **state)
 {
 	*state = make(0);
@@ -245,11 +289,8 @@ static void assert_quiet(struct bench *b)
 	assert_int_equal(work, 0);
 }
 
-static void test_both_ways(void **state)
+static void exchange(struct bench *b)
 {
-	struct bench *b = *state;
-
-	boot(b);
 	while (b->in_sent < MIB(1) || b->out_sent < MIB(1)) {
 		switch (random_below(b, 4)) {
 		case 0:
@@ -277,6 +318,45 @@ static void test_both_ways(void **state)
 	check(b->g.port[IN].data, 0, b->in_sent);
 	assert_int_equal(b->g.dev->faults, 0);
 	assert_int_equal(b->failures, 0);
+}
+
+static void test_both_ways(void **state)
+{
+	boot(*state);
+	exchange(*state);
+}
+
+static void test_not_ready(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, idle), 0);
+	not_ready_every = 1;
+	boot(b);
+	some_turns(b, 5);
+	/* All it does is wait: for a byte, and for room. */
+	for (size_t n = 0; n < 65536; n += 4096) {
+		static const uint8_t junk[4096];
+
+		assert_int_equal(write(b->out[1], junk, sizeof(junk)), sizeof(junk));
+	}
+	send_some(b, 100);
+	unsigned before = transfers;
+	assert_quiet(b);
+	assert_in_range(transfers, before, before + 2);
+	for (size_t n = 0; n < 65536;) {
+		uint8_t junk[4096];
+		ssize_t got = read(b->out[0], junk, sizeof(junk));
+
+		assert_true(got > 0);
+		n += (size_t)got;
+	}
+	not_ready_every = 3;
+	no_memory_every = 50;
+	exchange(b);
+	not_ready_every = no_memory_every = 0;
+	close(idle[0]);
+	close(idle[1]);
 }
 
 static void test_not_read_until_open(void **state)
@@ -759,6 +839,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_both_ways),
+		BOTH(test_not_ready),
 		BOTH(test_not_read_until_open),
 		BOTH(test_guest_reopens),
 		BOTH(test_back_pressure),
