@@ -27,7 +27,7 @@
 
 #define SESSION_VERSION    1
 #define SESSION_LINE_MAX   512
-#define SESSION_PORTS_MS   10000 /* how long init waits for the ports to appear */
+#define SESSION_PORTS_MS   30000 /* how long init waits for each port: emulated guests are slow */
 #define SESSION_CONNECT_MS 2000
 
 #define SESSION_PORT_CONTROL "org.stasis.control"
