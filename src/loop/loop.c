@@ -148,7 +148,7 @@ void loop_remove_source(struct loop *loop, struct loop_source *source)
 
 void loop_set_spin(struct loop *loop, uint64_t spin_ns)
 {
-	loop->spin_ns = spin_ns;
+	loop->spin_ns = MIN(spin_ns, WAIT_MAX_NS);
 }
 
 void loop_stop(struct loop *loop)

@@ -206,6 +206,11 @@ static void spinning_sees_the_ring_the_clock_and_its_limit(void **state)
 	assert_true(now_ns() - start < 5 * S);
 	assert_int_equal(in.arms, 0);
 
+	/* For ever is no overflow. */
+	loop_set_spin(loop, UINT64_MAX);
+	assert_int_equal(loop_turn(loop, MS), 0);
+	assert_int_equal(in.arms, 0);
+
 	/* Past its limit it sleeps, with the source armed. */
 	loop_set_spin(loop, 1000);
 	assert_int_equal(loop_turn(loop, 5 * MS), 0);
