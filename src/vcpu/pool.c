@@ -15,7 +15,14 @@
 
 /* A vCPU thread needs a signal frame (up to 11 KiB with the widest vector state), the tables of
  * arch_vcpu_setup and one formatted message. Small, because a thousand of them are made. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+#if SANITIZED
 #define STACK_BYTES KIB(512)
 #else
 #define STACK_BYTES KIB(64)

@@ -253,6 +253,10 @@ static void kick_many(enum fake_program program, unsigned kicks, unsigned pause,
 		static const unsigned most[] = {8, 30, 8, 100, 8, 500, 8, 5000};
 		unsigned delay = (unsigned)rand_r(&seed) % most[i % ARRAY_SIZE(most)];
 
+		/* Every other time after a kick about nothing, which sends it round the loop: the
+		 * next then also finds it before its look. */
+		if (i / ARRAY_SIZE(most) % 2)
+			vcpu_kick(vcpu_pool_get(r->pool, i % vcpus));
 		for (unsigned k = 0; k < delay; k++)
 			cpu_relax();
 		kick_and_wait(r, vcpu_pool_get(r->pool, i % vcpus));
