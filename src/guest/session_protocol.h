@@ -25,7 +25,7 @@
 #ifndef STASIS_GUEST_SESSION_PROTOCOL_H
 #define STASIS_GUEST_SESSION_PROTOCOL_H
 
-#define SESSION_VERSION    1
+#define SESSION_VERSION	   1
 #define SESSION_LINE_MAX   512
 #define SESSION_PORTS_MS   30000 /* how long init waits for each port: emulated guests are slow */
 #define SESSION_CONNECT_MS 2000
@@ -36,9 +36,10 @@
 #define SESSION_PORT_STDERR  "org.stasis.stderr"
 
 /* In the initramfs: what to run. Each file holds NUL-terminated strings, one after another. */
-#define SESSION_ARGV_FILE    "/stasis/argv"    /* COMMAND and its arguments; absent: a shell on hvc0 */
-#define SESSION_ENV_FILE     "/stasis/env"     /* NAME=VALUE, over init's own few */
-#define SESSION_MODULES_FILE "/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order */
-#define SESSION_MODULES_DIR  "/stasis/modules.d"
+#define SESSION_ARGV_FILE    "/stasis/argv" /* COMMAND and its arguments; absent: a shell on hvc0 */
+#define SESSION_ENV_FILE     "/stasis/env"  /* NAME=VALUE, over init's own few */
+#define SESSION_MODULES_FILE "/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order  \
+						*/
+#define SESSION_MODULES_DIR "/stasis/modules.d"
 
 #endif
