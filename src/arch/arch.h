@@ -62,6 +62,7 @@ struct arch_vm_config {
 	const struct topology *topology; /* outlives the VM */
 	uint32_t halt_poll_ns;
 	bool realtime_hint; /* performance mode: KVM_HINTS_REALTIME */
+	const char *cpu_vendor; /* tests, x86 only: "amd" or "intel" leaves; NULL: the host's */
 };
 
 /* Checks the host (capabilities; names all that lack), before a VM is created. Gives the guest's
@@ -89,8 +90,8 @@ struct arch_boot {
 /* The architecture's part of the command line (console=…, reboot=…, …). Static storage. */
 const char *arch_cmdline(bool verbose);
 /* Where an initrd of len bytes goes: host-page aligned, as high as the kernel can reach. Usage
- * error if it doesn't fit. May be called before arch_boot_load, so that the composer can map. */
-int arch_initrd_place(const struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa, struct error *err) MUST_CHECK;
+ * error if it doesn't fit. Before arch_boot_load, which tells the kernel of it. */
+int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa, struct error *err) MUST_CHECK;
 /* Checks and loads the kernel, writes boot parameters and tables (ACPI or FDT), and keeps the
  * entry state for arch_vcpu_setup. The file is hostile input: usage error, one line, that says
  * what is wrong with it. */

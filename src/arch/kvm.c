@@ -1,0 +1,182 @@
+/* /dev/kvm and VM descriptors: opening, checking, and the calls that every architecture shares.
+ * Control thread. */
+#include "arch/kvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+#define API_VERSION    12
+#define RETRY_LIMIT_NS 2000000000u
+#define RETRY_PAUSE_NS 5000000
+#define DEFAULT_VCPUS  4 /* KVM_CAP_NR_VCPUS, where the kernel does not say (KVM API, 4.4) */
+
+int kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+	int r;
+
+	do
+		r = ioctl(fd, request, arg);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static int open_failed(const char *path, int code, struct error *err)
+{
+	error_set_shortage(err, code, "opening %s", path);
+	if (code == -ENOENT || code == -ENXIO || code == -ENODEV)
+		error_hint(err,
+			   "modprobe kvm_amd or kvm_intel; in a virtual machine, its host has to "
+			   "allow nesting");
+	else if (code == -EACCES || code == -EPERM)
+		error_hint(err, "be in the group that owns %s", path);
+	return code;
+}
+
+int kvm_open(struct kvm *kvm, const char *path, struct error *err)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int version, r;
+
+	if (fd < 0)
+		return open_failed(path, -errno, err);
+	version = kvm_ioctl(fd, KVM_GET_API_VERSION, NULL);
+	if (version != API_VERSION) {
+		r = error_usage(err, "%s: API version %d, %d is needed", path, version,
+				API_VERSION);
+		close(fd);
+		return r;
+	}
+	r = kvm_ioctl(fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (r < (int)sizeof(struct kvm_run)) {
+		close(fd);
+		return error_set(err, r < 0 ? r : -EPROTO, "asking %s for the size of a run page",
+				 path);
+	}
+	*kvm = (struct kvm){.fd = fd, .vm_fd = -1, .run_size = (uint32_t)r};
+	kvm->immediate_exit = kvm_cap(kvm, KVM_CAP_IMMEDIATE_EXIT) > 0;
+	kvm->max_vcpus = (uint32_t)(kvm_cap(kvm, KVM_CAP_MAX_VCPUS)
+					    ?: kvm_cap(kvm, KVM_CAP_NR_VCPUS) ?: DEFAULT_VCPUS);
+	kvm->max_vcpu_id = (uint32_t)kvm_cap(kvm, KVM_CAP_MAX_VCPU_ID) ?: kvm->max_vcpus;
+	return 0;
+}
+
+int kvm_cap(const struct kvm *kvm, long cap)
+{
+	int fd = kvm->vm_fd >= 0 ? kvm->vm_fd : kvm->fd;
+	int r = ioctl(fd, KVM_CHECK_EXTENSION, cap);
+
+	return r < 0 ? 0 : r;
+}
+
+int kvm_require(const struct kvm *kvm, const struct kvm_need *needs, size_t n, struct error *err)
+{
+	char missing[384] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (kvm_cap(kvm, needs[i].cap) > 0 || len >= sizeof(missing))
+			continue;
+		len += (size_t)snprintf(missing + len, sizeof(missing) - len, "%s%s",
+					len ? ", " : "", needs[i].name);
+	}
+	if (!len)
+		return 0;
+	error_contention(err, "this host's KVM lacks %s", missing);
+	return -ENOSYS;
+}
+
+static bool is_passing(int code)
+{
+	return code == -ENOMEM || code == -EBUSY || code == -EMFILE || code == -ENFILE ||
+	       code == -EAGAIN;
+}
+
+int kvm_create_vm(struct kvm *kvm, unsigned long type, struct error *err)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_PAUSE_NS};
+	uint64_t end_ns = now_ns() + RETRY_LIMIT_NS;
+	int fd;
+
+	for (;;) {
+		/* EINTR: a signal came while KVM set up its notifiers; nothing is left of it. */
+		fd = ioctl(kvm->fd, KVM_CREATE_VM, type);
+		if (fd >= 0)
+			break;
+		if (errno == EINTR)
+			continue;
+		if (!is_passing(-errno) || now_ns() > end_ns)
+			return error_set_shortage(err, -errno, "creating a VM");
+		nanosleep(&pause, NULL);
+	}
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	kvm->vm_fd = fd;
+	return 0;
+}
+
+int kvm_set_memory(struct kvm *kvm, const struct guest_memory *mem, struct error *err)
+{
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_region *region = &mem->region[i];
+		struct kvm_userspace_memory_region slot = {
+			.slot = i,
+			.guest_phys_addr = region->range.gpa,
+			.memory_size = region->range.size,
+			.userspace_addr = (uintptr_t)region->host,
+		};
+		int r = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+
+		if (r < 0)
+			return error_set_shortage(err, r, "giving the guest its memory at %#llx",
+						  (unsigned long long)region->range.gpa);
+	}
+	return 0;
+}
+
+int kvm_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct error *err)
+{
+	struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = gsi};
+	int r = kvm_ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd);
+
+	return r < 0 ? error_set_shortage(err, r, "binding an event to interrupt %u", gsi) : 0;
+}
+
+int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value, struct error *err)
+{
+	struct kvm_ioeventfd event = {
+		.datamatch = value,
+		.addr = addr,
+		.len = sizeof(value),
+		.fd = fd,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+	int r = kvm_ioctl(kvm->vm_fd, KVM_IOEVENTFD, &event);
+
+	return r < 0 ? error_set_shortage(err, r, "binding an event to writes at %#llx",
+					  (unsigned long long)addr)
+		     : 0;
+}
+
+int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0)
+{
+	struct kvm_enable_cap enable = {.cap = cap, .args = {arg0}};
+
+	return kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &enable);
+}
+
+void kvm_close_vm(struct kvm *kvm)
+{
+	fd_close(&kvm->vm_fd);
+}
+
+void kvm_close(struct kvm *kvm)
+{
+	kvm_close_vm(kvm);
+	fd_close(&kvm->fd);
+}

@@ -1,0 +1,136 @@
+/* A vCPU before its first KVM_RUN: CPUID, MSRs, local APIC, and the boot registers of the first.
+ * vCPU thread; the struct arch_vm is read only. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/x86_64/machine.h"
+#include "base/util.h"
+
+#define MSR_MISC_ENABLE	  0x1A0
+#define MSR_MTRR_DEF_TYPE 0x2FF
+#define MISC_FAST_STRING  1u
+#define MTRR_ON_WB	  0x806u /* enabled, default write-back */
+
+#define APIC_LVT_LINT0 0x350
+#define APIC_LVT_LINT1 0x360
+#define APIC_EXTINT    0x700
+#define APIC_NMI       0x400
+
+#define CR0_PE	 (1ull << 0)
+#define CR0_ET	 (1ull << 4)
+#define CR0_PG	 (1ull << 31)
+#define CR4_PAE	 (1ull << 5)
+#define EFER_LME (1ull << 8)
+#define EFER_LMA (1ull << 10)
+
+static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
+{
+	unsigned room = cpuid_room(vm->supported);
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + room * sizeof(cpuid->entries[0]));
+	const struct cpuid_request request = {
+		.supported = vm->supported,
+		.topology = vm->topology,
+		.index = index,
+		.vendor = vm->vendor,
+		.override_vendor = vm->have_vendor,
+		.realtime_hint = vm->realtime_hint,
+		.tsc_deadline = vm->tsc_deadline,
+	};
+
+	if (!cpuid)
+		return -ENOMEM;
+	cpuid_build(&request, cpuid);
+	return kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
+}
+
+static int set_msrs(int fd)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[2];
+	} msrs = {
+		.head.nmsrs = 2,
+		.entry = {{.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING},
+			  {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ON_WB}},
+	};
+	int r = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
+
+	return r < 0 ? r : r == 2 ? 0 : -EPROTO;
+}
+
+/* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. */
+static int set_lapic(int fd)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t lint0 = APIC_EXTINT, lint1 = APIC_NMI;
+	int r = kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
+
+	if (r < 0)
+		return r;
+	memcpy(lapic.regs + APIC_LVT_LINT0, &lint0, sizeof(lint0));
+	memcpy(lapic.regs + APIC_LVT_LINT1, &lint1, sizeof(lint1));
+	return kvm_ioctl(fd, KVM_SET_LAPIC, &lapic);
+}
+
+static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code64)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+		.l = code64,
+		.db = !code64,
+	};
+}
+
+/* Boot protocol, "64-bit boot protocol": flat segments at selectors 10h and 18h, paging one to
+ * one. PVH: 32-bit flat, paging off, a valid TR (Xen, docs/misc/pvh). */
+static int set_entry(const struct cpu_entry *entry, int fd)
+{
+	struct kvm_regs regs = {.rflags = 2, .rip = entry->rip};
+	struct kvm_sregs sregs;
+	int r = kvm_ioctl(fd, KVM_GET_SREGS, &sregs);
+
+	if (r < 0)
+		return r;
+	sregs.cs = flat(0x10, 11, entry->long_mode);
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat(0x18, 3, false);
+	sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = 0x20, .type = 11, .present = 1};
+	sregs.gdt = (struct kvm_dtable){.base = GDT_GPA, .limit = 5 * 8 - 1};
+	sregs.idt = (struct kvm_dtable){.base = IDT_GPA, .limit = 0};
+	sregs.cr0 = CR0_PE | CR0_ET;
+	if (entry->long_mode) {
+		sregs.cr0 |= CR0_PG;
+		sregs.cr3 = PAGE_TABLES_GPA;
+		sregs.cr4 |= CR4_PAE;
+		sregs.efer |= EFER_LME | EFER_LMA;
+		regs.rsi = entry->params_gpa;
+	} else {
+		regs.rbx = entry->params_gpa;
+	}
+	r = kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
+	return r < 0 ? r : kvm_ioctl(fd, KVM_SET_REGS, &regs);
+}
+
+int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
+{
+	int r = set_cpuid(vm, index, vcpu_fd);
+
+	if (r < 0)
+		return error_set_shortage(err, r, "setting the CPUID of vCPU %u", index);
+	r = set_msrs(vcpu_fd);
+	if (r < 0)
+		return error_set(err, r, "setting the MSRs of vCPU %u", index);
+	r = set_lapic(vcpu_fd);
+	if (r < 0)
+		return error_set(err, r, "setting the local APIC of vCPU %u", index);
+	/* KVM starts vCPU 0 and lets the others wait for INIT and SIPI. */
+	if (index == 0)
+		r = set_entry(&vm->entry, vcpu_fd);
+	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
+}

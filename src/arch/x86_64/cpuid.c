@@ -1,0 +1,246 @@
+/* A vCPU's CPUID: what KVM supports, with every leaf that speaks of topology or caches replaced by
+ * the shape that was asked for. Pure; any thread.
+ *
+ * A last-level cache is a package. Its field is the outermost one of the APIC id, and Linux takes
+ * the last-level cache from the package on AMD families before 17h, from 8000_001D after. */
+#include <string.h>
+
+#include "arch/x86_64/machine.h"
+
+/* Leaf indexes that are wholly ours: the host's are dropped. */
+static bool is_ours(uint32_t function)
+{
+	switch (function) {
+	case 2:
+	case 3:
+	case 4:
+	case 0xB:
+	case 0x1F:
+	case 0x80000005:
+	case 0x80000006:
+	case 0x8000001D:
+	case 0x8000001E:
+	case 0x80000026:
+		return true;
+	default:
+		return false;
+	}
+}
+
+struct cache {
+	unsigned level, type; /* type: 1 data, 2 instruction, 3 unified (SDM 2A, leaf 4) */
+	uint32_t bytes, ways;
+	bool package; /* shared by the package; else by a core */
+};
+
+#define LINE_BYTES 64
+
+static const struct cache caches[] = {
+	{1, 1, 32u << 10, 8, false},
+	{1, 2, 32u << 10, 8, false},
+	{2, 3, 1u << 20, 16, false},
+	{3, 3, 16u << 20, 16, true},
+};
+
+struct builder {
+	const struct cpuid_request *q;
+	struct kvm_cpuid2 *out;
+	struct apic_fields fields;
+	struct topology_place place;
+	uint32_t apic_id;
+	unsigned package_bits;	  /* of thread and core */
+	unsigned package_threads; /* that exist */
+};
+
+static struct kvm_cpuid_entry2 *add(struct builder *b, uint32_t function, uint32_t index,
+				    uint32_t flags)
+{
+	struct kvm_cpuid_entry2 *e = &b->out->entries[b->out->nent++];
+
+	*e = (struct kvm_cpuid_entry2){.function = function, .index = index, .flags = flags};
+	return e;
+}
+
+static void set_vendor(struct kvm_cpuid_entry2 *e, enum cpu_vendor vendor)
+{
+	const char *name = vendor == CPU_VENDOR_AMD ? "AuthenticAMD" : "GenuineIntel";
+
+	memcpy(&e->ebx, name, 4);
+	memcpy(&e->edx, name + 4, 4);
+	memcpy(&e->ecx, name + 8, 4);
+}
+
+/* The family and model that go with a vendor which is not the host's. */
+static uint32_t signature_of(enum cpu_vendor vendor)
+{
+	return vendor == CPU_VENDOR_AMD ? 0x00A20F10u  /* family 19h */
+					: 0x00050654u; /* family 6, model 55h */
+}
+
+static void patch_leaf1(struct builder *b, struct kvm_cpuid_entry2 *e)
+{
+	uint32_t ids = MIN(1u << b->package_bits, 255u);
+
+	if (b->q->override_vendor)
+		e->eax = signature_of(b->q->vendor);
+	e->ebx = (e->ebx & 0xff00) | LINE_BYTES / 8 << 8 | ids << 16 | (b->apic_id & 0xff) << 24;
+	e->ecx |= 1u << 31 | 1u << 21; /* hypervisor, x2APIC */
+	e->ecx &= ~(1u << 3);	       /* MONITOR/MWAIT */
+	if (b->q->tsc_deadline)
+		e->ecx |= 1u << 24;
+	e->edx &= ~(1u << 28);
+	if (b->package_threads > 1)
+		e->edx |= 1u << 28; /* HTT: the ids above count */
+}
+
+static void patch(struct builder *b, struct kvm_cpuid_entry2 *e)
+{
+	bool amd = b->q->vendor == CPU_VENDOR_AMD;
+
+	switch (e->function) {
+	case 0:
+		e->eax = amd ? MIN(MAX(e->eax, 0xDu), 0x10u) : MAX(MIN(e->eax, 0x1Fu), 0x1Fu);
+		set_vendor(e, b->q->vendor);
+		break;
+	case 1:
+		patch_leaf1(b, e);
+		break;
+	case 5:
+		e->eax = e->ebx = e->ecx = e->edx = 0; /* MWAIT */
+		break;
+	case 0x40000001:
+		if (b->q->realtime_hint)
+			e->edx |= 1; /* KVM_HINTS_REALTIME */
+		break;
+	case 0x80000000:
+		/* 8000_0026 would be the host's topology. */
+		e->eax =
+			amd ? MIN(MAX(e->eax, 0x8000001Eu), 0x80000021u) : MIN(e->eax, 0x80000008u);
+		if (amd)
+			set_vendor(e, b->q->vendor);
+		else
+			e->ebx = e->ecx = e->edx = 0;
+		break;
+	case 0x80000001:
+		e->ecx &= ~(1u << 22 | 1u << 1);
+		if (amd)
+			e->ecx |= 1u << 22; /* topology extensions: 8000_001D and 1E */
+		if (amd && b->package_threads > 1)
+			e->ecx |= 1u << 1; /* legacy multi-core */
+		break;
+	case 0x80000008:
+		e->ecx =
+			amd ? (b->package_bits & 0xf) << 12 | MIN(b->package_threads - 1, 255u) : 0;
+		break;
+	}
+}
+
+static void add_cache(struct builder *b, uint32_t function, uint32_t index, const struct cache *c)
+{
+	struct kvm_cpuid_entry2 *e = add(b, function, index, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	/* Ids, not CPUs: the fields are rounded up to powers of two. */
+	uint32_t sharing = 1u << (c->package ? b->package_bits : b->fields.thread_bits);
+	uint32_t cores = 1u << b->fields.core_bits;
+
+	e->eax = c->type | c->level << 5 | 1u << 8 | (sharing - 1) << 14;
+	if (function == 4)
+		e->eax |= MIN(cores - 1, 63u) << 26;
+	e->ebx = (LINE_BYTES - 1) | (c->ways - 1) << 22;
+	e->ecx = c->bytes / (c->ways * LINE_BYTES) - 1;
+}
+
+static void add_caches(struct builder *b)
+{
+	bool amd = b->q->vendor == CPU_VENDOR_AMD;
+	uint32_t function = amd ? 0x8000001D : 4;
+	struct kvm_cpuid_entry2 *e;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(caches); i++)
+		add_cache(b, function, i, &caches[i]);
+	add(b, function, ARRAY_SIZE(caches), KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	if (!amd) {
+		e = add(b, 2, 0, 0);
+		e->eax = 0x0000FF01; /* once; descriptor FFh: leaf 4 has the caches */
+		return;
+	}
+	e = add(b, 0x80000005, 0, 0);
+	e->ecx = e->edx = (32u << 24) | 8u << 16 | 1u << 8 | LINE_BYTES;
+	e = add(b, 0x80000006, 0, 0);
+	e->ecx = 1024u << 16 | 8u << 12 | 1u << 8 | LINE_BYTES; /* 8h: 16 ways */
+	e->edx = (16u << 20) / (512u << 10) << 18 | 8u << 12 | 1u << 8 | LINE_BYTES;
+}
+
+/* Extended topology (SDM 2A, leaves B and 1F): thread level, core level, end. */
+static void add_levels(struct builder *b, uint32_t function)
+{
+	const struct topology *t = b->q->topology;
+	struct kvm_cpuid_entry2 *e = add(b, function, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+
+	e->eax = b->fields.thread_bits;
+	e->ebx = t->threads_per_core;
+	e->ecx = 1u << 8;
+	e->edx = b->apic_id;
+	e = add(b, function, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	e->eax = b->package_bits;
+	e->ebx = b->package_threads;
+	e->ecx = 2u << 8 | 1;
+	e->edx = b->apic_id;
+	e = add(b, function, 2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	e->ecx = 2;
+	e->edx = b->apic_id;
+}
+
+/* APM 3, Fn8000_001E: extended APIC id, core id and threads, node id (one node a package). */
+static void add_amd_ids(struct builder *b)
+{
+	struct kvm_cpuid_entry2 *e = add(b, 0x8000001E, 0, 0);
+
+	e->eax = b->apic_id;
+	e->ebx = (b->place.core & 0xff) | (b->q->topology->threads_per_core - 1) << 8;
+	e->ecx = b->place.llc & 0xff;
+}
+
+unsigned cpuid_room(const struct kvm_cpuid2 *supported)
+{
+	/* Levels twice, caches with their end, leaf 2 or 8000_0005 and 6, 8000_001E. */
+	return supported->nent + 3 * 2 + (unsigned)ARRAY_SIZE(caches) + 1 + 2 + 1;
+}
+
+void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret)
+{
+	struct builder b = {
+		.q = q,
+		.out = ret,
+		.fields = apic_fields(q->topology),
+		.place = topology_locate(q->topology, q->index),
+		.apic_id = arch_vcpu_id(q->topology, q->index),
+		.package_threads = q->topology->cores_per_llc * q->topology->threads_per_core,
+	};
+
+	b.package_bits = b.fields.thread_bits + b.fields.core_bits;
+	ret->nent = 0;
+	for (uint32_t i = 0; i < q->supported->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &q->supported->entries[i];
+
+		if (is_ours(e->function))
+			continue;
+		ret->entries[ret->nent] = *e;
+		patch(&b, &ret->entries[ret->nent++]);
+	}
+	add_caches(&b);
+	add_levels(&b, 0xB);
+	if (q->vendor == CPU_VENDOR_INTEL)
+		add_levels(&b, 0x1F);
+	else
+		add_amd_ids(&b);
+}
+
+enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported)
+{
+	for (uint32_t i = 0; i < supported->nent; i++)
+		if (supported->entries[i].function == 0)
+			/* "Genu": anything else (AMD, Hygon) speaks AMD's leaves. */
+			return supported->entries[i].ebx == 0x756e6547 ? CPU_VENDOR_INTEL
+								       : CPU_VENDOR_AMD;
+	return CPU_VENDOR_AMD;
+}

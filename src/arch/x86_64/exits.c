@@ -1,0 +1,167 @@
+/* What a vCPU's exit is, and what is done about it: one table of handlers by reason.
+ * Capture runs on the vCPU thread, serving on the control thread. */
+#include <stdio.h>
+#include <string.h>
+
+#include "arch/arch.h"
+#include "arch/x86_64/machine.h"
+
+#define INSN_MAX 15 /* SDM 2, 2.3.11: the longest instruction */
+
+struct exit_context {
+	struct arch_vm *vm;
+	struct bus *bus;
+	unsigned vcpu;
+	struct kvm_run *run;
+	char *text;
+	size_t len;
+};
+
+void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
+{
+	*out = (struct arch_exit){.reason = run->exit_reason, .wants_reply = true};
+	if (run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT &&
+	    run->io.count == 1 && run->io.size <= ARCH_EXIT_DATA) {
+		out->wants_reply = false;
+		out->space = BUS_PIO;
+		out->addr = run->io.port;
+		out->len = run->io.size;
+		memcpy(out->data, (const uint8_t *)run + run->io.data_offset, run->io.size);
+	} else if (run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
+		   run->mmio.len <= ARCH_EXIT_DATA) {
+		out->wants_reply = false;
+		out->space = BUS_MMIO;
+		out->addr = run->mmio.phys_addr;
+		out->len = (uint8_t)run->mmio.len;
+		memcpy(out->data, run->mmio.data, run->mmio.len);
+	}
+}
+
+/* A read, or a string of accesses: element by element, in order. */
+static enum arch_verdict serve_io(const struct exit_context *c)
+{
+	const struct kvm_run *run = c->run;
+	uint8_t *data = (uint8_t *)c->run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		if (run->io.direction == KVM_EXIT_IO_IN)
+			bus_read(c->bus, BUS_PIO, run->io.port, data, run->io.size);
+		else
+			bus_write(c->bus, BUS_PIO, run->io.port, data, run->io.size);
+	}
+	return ARCH_CONTINUE;
+}
+
+static enum arch_verdict serve_mmio(const struct exit_context *c)
+{
+	struct kvm_run *run = c->run;
+	unsigned len = MIN(run->mmio.len, (uint32_t)sizeof(run->mmio.data));
+
+	if (run->mmio.is_write)
+		bus_write(c->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, len);
+	else
+		bus_read(c->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, len);
+	return ARCH_CONTINUE;
+}
+
+static enum arch_verdict serve_shutdown(const struct exit_context *c)
+{
+	snprintf(c->text, c->len, "vCPU %u: triple fault", c->vcpu);
+	return ARCH_DIED;
+}
+
+static enum arch_verdict serve_fail_entry(const struct exit_context *c)
+{
+	snprintf(c->text, c->len, "vCPU %u: KVM could not enter the guest, hardware reason %#llx",
+		 c->vcpu, (unsigned long long)c->run->fail_entry.hardware_entry_failure_reason);
+	return ARCH_DIED;
+}
+
+/* The bytes of the instruction that KVM could not emulate, where it says them. */
+static void append_insn(const struct kvm_run *run, char *text, size_t len)
+{
+	size_t at = strlen(text);
+	unsigned size;
+
+	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
+	    run->emulation_failure.ndata < 3 ||
+	    !(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
+		return;
+	size = MIN(run->emulation_failure.insn_size, (uint8_t)INSN_MAX);
+	if (at < len)
+		at += (size_t)snprintf(text + at, len - at, ", instruction");
+	for (unsigned i = 0; i < size && at < len; i++)
+		at += (size_t)snprintf(text + at, len - at, " %02x",
+				       run->emulation_failure.insn_bytes[i]);
+}
+
+static enum arch_verdict serve_internal_error(const struct exit_context *c)
+{
+	static const char *const names[] = {
+		[KVM_INTERNAL_ERROR_EMULATION] = "an instruction that it can't emulate",
+		[KVM_INTERNAL_ERROR_SIMUL_EX] = "simultaneous exceptions",
+		[KVM_INTERNAL_ERROR_DELIVERY_EV] = "an event that could not be delivered",
+		[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "an unexpected exit",
+	};
+	uint32_t sub = c->run->internal.suberror;
+	const char *name = sub < ARRAY_SIZE(names) ? names[sub] : NULL;
+
+	snprintf(c->text, c->len, "vCPU %u: KVM internal error %u (%s)", c->vcpu, sub,
+		 name ?: "unknown");
+	append_insn(c->run, c->text, c->len);
+	return ARCH_DIED;
+}
+
+static enum arch_verdict serve_system_event(const struct exit_context *c)
+{
+	switch (c->run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		snprintf(c->text, c->len, "the guest powered off");
+		return ARCH_SHUTDOWN;
+	case KVM_SYSTEM_EVENT_RESET:
+		snprintf(c->text, c->len, "the guest reset itself");
+		return ARCH_RESET;
+	case KVM_SYSTEM_EVENT_CRASH:
+		snprintf(c->text, c->len, "the guest said that it crashed");
+		return ARCH_CRASHED;
+	default:
+		/* Not a shutdown: a new kind must not end machines. */
+		return ARCH_CONTINUE;
+	}
+}
+
+/* Nothing to do: the in-kernel interrupt controller handles it, or it is only news. */
+static enum arch_verdict serve_nothing(const struct exit_context *c UNUSED)
+{
+	return ARCH_CONTINUE;
+}
+
+static enum arch_verdict (*const handlers[])(const struct exit_context *c) = {
+	[KVM_EXIT_IO] = serve_io,
+	[KVM_EXIT_HLT] = serve_nothing,
+	[KVM_EXIT_MMIO] = serve_mmio,
+	[KVM_EXIT_IRQ_WINDOW_OPEN] = serve_nothing,
+	[KVM_EXIT_SHUTDOWN] = serve_shutdown,
+	[KVM_EXIT_FAIL_ENTRY] = serve_fail_entry,
+	[KVM_EXIT_INTR] = serve_nothing,
+	[KVM_EXIT_INTERNAL_ERROR] = serve_internal_error,
+	[KVM_EXIT_SYSTEM_EVENT] = serve_system_event,
+};
+
+enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned vcpu_index,
+				  struct kvm_run *run, const struct arch_exit *exit, char *text,
+				  size_t len)
+{
+	struct exit_context c =
+		{.vm = vm, .bus = bus, .vcpu = vcpu_index, .run = run, .text = text, .len = len};
+
+	if (!exit->wants_reply) {
+		bus_write(bus, exit->space, exit->addr, exit->data, exit->len);
+		return ARCH_CONTINUE;
+	}
+	if (exit->reason < ARRAY_SIZE(handlers) && handlers[exit->reason])
+		return handlers[exit->reason](&c);
+	snprintf(text, len, "vCPU %u: KVM left the guest for reason %u, which has no handler here",
+		 vcpu_index, exit->reason);
+	return ARCH_DIED;
+}

@@ -1,0 +1,107 @@
+/* The x86_64 machine: its memory map, and what the files of this folder share.
+ *
+ *   guest physical                                                      (FACTS: figures in the
+ * field) 0x0000_0500  GDT, IDT of the 64-bit entry 0x0000_7000  boot parameters (struct
+ * boot_params, or hvm_start_info) 0x0000_9000  page tables of the 64-bit entry: 1 GiB mapped one to
+ * one 0x0002_0000  command line, 4 KiB 0x0009_FC00  EBDA: end of low RAM 0x000E_0000  ACPI tables,
+ * up to 1 MiB (reserved in the e820 map) 0x0010_0000  kernel …       RAM; the initrd ends it
+ *   0xC000_0000  hole: virtio-mmio windows, IOAPIC, LAPIC, KVM's TSS and identity map
+ *   0x1_0000_0000  RAM
+ */
+#ifndef STASIS_ARCH_X86_64_MACHINE_H
+#define STASIS_ARCH_X86_64_MACHINE_H
+
+#include "arch/arch.h"
+
+#define GDT_GPA		 0x500
+#define IDT_GPA		 0x520
+#define BOOT_PARAMS_GPA	 0x7000
+#define PAGE_TABLES_GPA	 0x9000
+#define CMDLINE_GPA	 0x20000
+#define CMDLINE_MAX	 4096 /* bytes, with the NUL */
+#define EBDA_GPA	 0x9FC00
+#define ACPI_GPA	 0xE0000
+#define HIGH_GPA	 0x100000
+#define HOLE_GPA	 0xC0000000
+#define HIGH_RAM_GPA	 0x100000000
+#define IOAPIC_GPA	 0xFEC00000
+#define LAPIC_GPA	 0xFEE00000
+#define IDENTITY_MAP_GPA (TSS_GPA + 3 * 0x1000)
+#define TSS_GPA		 0xFFFBD000
+#define IOAPIC_PINS	 24
+#define XAPIC_LAST_ID	 254
+
+#define POWER_PORT 0x600 /* sleep control, sleep status, reset: devices/legacy.h */
+#define VIRTIO_GSI 5	 /* of the first window */
+
+enum cpu_vendor { CPU_VENDOR_INTEL, CPU_VENDOR_AMD };
+
+/* How the first vCPU begins. */
+struct cpu_entry {
+	bool long_mode; /* bzImage; else PVH: 32-bit, flat */
+	uint64_t rip;
+	uint64_t params_gpa; /* RSI, or EBX for PVH */
+};
+
+struct arch_vm {
+	struct kvm *kvm;
+	struct guest_memory *mem;
+	const struct topology *topology;
+	struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID, read once */
+	bool realtime_hint;
+	bool tsc_deadline;
+	bool have_vendor; /* vendor is not the host's */
+	enum cpu_vendor vendor;
+	uint64_t initrd_gpa, initrd_len;
+	struct cpu_entry entry;
+};
+
+/* Bit widths of the fields of an APIC id: | cache | core | thread |. A cache is a package. */
+struct apic_fields {
+	unsigned thread_bits, core_bits;
+};
+struct apic_fields apic_fields(const struct topology *t);
+
+/* ---- cpuid.c ----------------------------------------------------------------------------- */
+
+struct cpuid_request {
+	const struct kvm_cpuid2 *supported;
+	const struct topology *topology;
+	unsigned index; /* of the vCPU */
+	enum cpu_vendor vendor;
+	bool override_vendor; /* say that vendor, whatever the host is */
+	bool realtime_hint, tsc_deadline;
+};
+/* Room that cpuid_build needs, in entries. */
+unsigned cpuid_room(const struct kvm_cpuid2 *supported);
+/* Pure: the CPUID of one vCPU. ret has cpuid_room entries. */
+void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret);
+enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported);
+
+/* ---- boot.c, tables.c ----------------------------------------------------------------------- */
+
+/* One e820 entry or its kin of PVH. type: 1 RAM, 2 reserved, 3 ACPI. */
+struct map_entry {
+	uint64_t gpa, size;
+	uint32_t type;
+};
+#define MAP_MAX (GUEST_MAX_REGIONS + 4)
+/* The memory map that a kernel is told; returns how many entries. */
+unsigned memory_map(const struct guest_memory *mem, struct map_entry map[MAP_MAX]);
+
+struct acpi_tables {
+	uint8_t *data; /* owned; to be placed at gpa */
+	size_t len;
+	uint64_t gpa, rsdp_gpa;
+	struct acpi_table {
+		char signature[5];
+		size_t at, len;
+	} table[8]; /* for files; the RSDP is not among them */
+	unsigned count;
+};
+int acpi_build(const struct topology *t, const struct guest_layout *layout,
+	       const struct arch_slot *slots, size_t slot_count, uint64_t gpa,
+	       struct acpi_tables *ret_tables, struct error *err) MUST_CHECK;
+void acpi_done(struct acpi_tables *tables);
+
+#endif
