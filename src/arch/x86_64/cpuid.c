@@ -1,15 +1,26 @@
 /* A vCPU's CPUID: what KVM supports, with every leaf that speaks of topology or caches replaced by
- * the shape that was asked for. Pure; any thread.
- *
- * A last-level cache is a package. Its field is the outermost one of the APIC id, and Linux takes
- * the last-level cache from the package on AMD families before 17h, from 8000_001D after. */
+ * the shape that was asked for. Pure; any thread. */
 #include <string.h>
 
 #include "arch/x86_64/machine.h"
 
-/* Leaf indexes that are wholly ours: the host's are dropped. */
+/* APIC ids, and what leaves 4, B, 1F, 8000_0008, 8000_001D and 8000_001E make of them:
+ *
+ *   | package = last-level cache | core | thread |      each field as wide as its count needs
+ *
+ * A cache is a package, because an APIC id can say no larger unit whose members are not a power of
+ * two (5 caches to a node), and because Linux takes the cache from the node id of 8000_001E before
+ * family 17h, from the sharing count of 8000_001D since: as a package, all agree. NUMA nodes are
+ * the SRAT's. */
+
+/* AMD's last extended leaf here: 8000_0026 is another topology, the host's. */
+#define AMD_LAST_LEAF 0x80000025
+
+/* Leaves that are wholly ours: the host's are dropped. */
 static bool is_ours(uint32_t function)
 {
+	if (function > AMD_LAST_LEAF && function < 0xC0000000)
+		return true;
 	switch (function) {
 	case 2:
 	case 3:
@@ -20,7 +31,6 @@ static bool is_ours(uint32_t function)
 	case 0x80000006:
 	case 0x8000001D:
 	case 0x8000001E:
-	case 0x80000026:
 		return true;
 	default:
 		return false;
@@ -70,20 +80,33 @@ static void set_vendor(struct kvm_cpuid_entry2 *e, enum cpu_vendor vendor)
 	memcpy(&e->ecx, name + 8, 4);
 }
 
-/* The family and model that go with a vendor which is not the host's. */
-static uint32_t signature_of(enum cpu_vendor vendor)
+static bool is_hygon(const struct kvm_cpuid_entry2 *e)
 {
-	return vendor == CPU_VENDOR_AMD ? 0x00A20F10u  /* family 19h */
-					: 0x00050654u; /* family 6, model 55h */
+	return e->ebx == 0x6f677948; /* "Hygo" */
+}
+
+/* Family, model, stepping (APM 3, Fn0000_0001). */
+static uint32_t signature_of(const struct builder *b, uint32_t host)
+{
+	uint32_t family = (host >> 8 & 0xf) + (host >> 20 & 0xff);
+	uint32_t model = (host >> 4 & 0xf) | (host >> 12 & 0xf0);
+
+	if (b->q->override_vendor) /* ones that go with it: 19h; 6, 55h */
+		return b->q->vendor == CPU_VENDOR_AMD ? 0x00A20F10 : 0x00050654;
+	/* Linux puts the last-level cache of 17h models up to 1Fh at bit 3 of the APIC id, without
+	 * asking 8000_001D. Model 31h, the next of the family, is asked. */
+	if (b->q->vendor == CPU_VENDOR_AMD && family == 0x17 && model <= 0x1f)
+		return 0x00830F10;
+	return host;
 }
 
 static void patch_leaf1(struct builder *b, struct kvm_cpuid_entry2 *e)
 {
 	uint32_t ids = MIN(1u << b->package_bits, 255u);
 
-	if (b->q->override_vendor)
-		e->eax = signature_of(b->q->vendor);
-	e->ebx = (e->ebx & 0xff00) | LINE_BYTES / 8 << 8 | ids << 16 | (b->apic_id & 0xff) << 24;
+	e->eax = signature_of(b, e->eax);
+	/* Brand, CLFLUSH line in quadwords, ids of the package, xAPIC id. */
+	e->ebx = (e->ebx & 0xff) | LINE_BYTES / 8 << 8 | ids << 16 | (b->apic_id & 0xff) << 24;
 	e->ecx |= 1u << 31 | 1u << 21; /* hypervisor, x2APIC */
 	e->ecx &= ~(1u << 3);	       /* MONITOR/MWAIT */
 	if (b->q->tsc_deadline)
@@ -99,8 +122,9 @@ static void patch(struct builder *b, struct kvm_cpuid_entry2 *e)
 
 	switch (e->function) {
 	case 0:
-		e->eax = amd ? MIN(MAX(e->eax, 0xDu), 0x10u) : MAX(MIN(e->eax, 0x1Fu), 0x1Fu);
-		set_vendor(e, b->q->vendor);
+		e->eax = MAX(e->eax, amd ? 0xBu : 0x1Fu);
+		if (b->q->override_vendor || is_hygon(e))
+			set_vendor(e, b->q->vendor);
 		break;
 	case 1:
 		patch_leaf1(b, e);
@@ -113,12 +137,11 @@ static void patch(struct builder *b, struct kvm_cpuid_entry2 *e)
 			e->edx |= 1; /* KVM_HINTS_REALTIME */
 		break;
 	case 0x80000000:
-		/* 8000_0026 would be the host's topology. */
-		e->eax =
-			amd ? MIN(MAX(e->eax, 0x8000001Eu), 0x80000021u) : MIN(e->eax, 0x80000008u);
-		if (amd)
+		e->eax = amd ? MIN(MAX(e->eax, 0x8000001Eu), (uint32_t)AMD_LAST_LEAF)
+			     : MIN(e->eax, 0x80000008u);
+		if (amd && (b->q->override_vendor || is_hygon(e)))
 			set_vendor(e, b->q->vendor);
-		else
+		else if (!amd)
 			e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x80000001:
@@ -237,10 +260,12 @@ void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret)
 
 enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported)
 {
-	for (uint32_t i = 0; i < supported->nent; i++)
-		if (supported->entries[i].function == 0)
-			/* "Genu": anything else (AMD, Hygon) speaks AMD's leaves. */
-			return supported->entries[i].ebx == 0x756e6547 ? CPU_VENDOR_INTEL
-								       : CPU_VENDOR_AMD;
-	return CPU_VENDOR_AMD;
+	for (uint32_t i = 0; i < supported->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &supported->entries[i];
+
+		if (e->function == 0)
+			return is_hygon(e) || e->ebx == 0x68747541 /* "Auth" */ ? CPU_VENDOR_AMD
+										: CPU_VENDOR_INTEL;
+	}
+	return CPU_VENDOR_INTEL;
 }

@@ -1,18 +1,26 @@
-/* The x86_64 machine: its memory map, and what the files of this folder share.
- *
- *   guest physical                                                      (FACTS: figures in the
- * field) 0x0000_0500  GDT, IDT of the 64-bit entry 0x0000_7000  boot parameters (struct
- * boot_params, or hvm_start_info) 0x0000_9000  page tables of the 64-bit entry: 1 GiB mapped one to
- * one 0x0002_0000  command line, 4 KiB 0x0009_FC00  EBDA: end of low RAM 0x000E_0000  ACPI tables,
- * up to 1 MiB (reserved in the e820 map) 0x0010_0000  kernel …       RAM; the initrd ends it
- *   0xC000_0000  hole: virtio-mmio windows, IOAPIC, LAPIC, KVM's TSS and identity map
- *   0x1_0000_0000  RAM
- */
+/* The x86_64 machine: its memory map, and what the files of this folder share. */
 #ifndef STASIS_ARCH_X86_64_MACHINE_H
 #define STASIS_ARCH_X86_64_MACHINE_H
 
 #include "arch/arch.h"
+#include "base/log.h"
 
+/* clang-format off */
+/* Guest physical memory. Below 1 MiB as the boot protocol lets a loader choose
+ * (Documentation/arch/x86/boot.rst); the controllers where the SDM (vol. 3, 11.4.1) and the 82093AA
+ * put them; KVM's own pages as KVM API 4.35 and 4.41 want them: in the first 4 GiB, not RAM.
+ *
+ *   0x0000_0500  GDT and IDT of the entry
+ *   0x0000_7000  boot parameters: struct boot_params, or hvm_start_info and its lists
+ *   0x0000_9000  page tables of the 64-bit entry: the first GiB, one to one
+ *   0x0002_0000  command line, 4 KiB
+ *   0x0009_FC00  end of low RAM (where an EBDA would begin)
+ *   0x000E_0000  ACPI tables, to 1 MiB; reserved in the map that the kernel is told
+ *   0x0010_0000  kernel; the initrd ends the RAM that the kernel can load it from
+ *   0xC000_0000  hole: virtio-mmio windows, IOAPIC, LAPIC, KVM's identity map and TSS
+ *   0x1_0000_0000  RAM
+ */
+/* clang-format on */
 #define GDT_GPA		 0x500
 #define IDT_GPA		 0x520
 #define BOOT_PARAMS_GPA	 0x7000
@@ -26,8 +34,8 @@
 #define HIGH_RAM_GPA	 0x100000000
 #define IOAPIC_GPA	 0xFEC00000
 #define LAPIC_GPA	 0xFEE00000
+#define TSS_GPA		 0xFFFBD000 /* three pages */
 #define IDENTITY_MAP_GPA (TSS_GPA + 3 * 0x1000)
-#define TSS_GPA		 0xFFFBD000
 #define IOAPIC_PINS	 24
 #define XAPIC_LAST_ID	 254
 
@@ -50,10 +58,12 @@ struct arch_vm {
 	struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID, read once */
 	bool realtime_hint;
 	bool tsc_deadline;
-	bool have_vendor; /* vendor is not the host's */
+	bool have_vendor; /* vendor was asked for, whatever the host is */
 	enum cpu_vendor vendor;
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
+	uint64_t unknown_events; /* system events that mean nothing here; control thread */
+	struct log_limit event_log;
 };
 
 /* Bit widths of the fields of an APIC id: | cache | core | thread |. A cache is a package. */
@@ -76,6 +86,7 @@ struct cpuid_request {
 unsigned cpuid_room(const struct kvm_cpuid2 *supported);
 /* Pure: the CPUID of one vCPU. ret has cpuid_room entries. */
 void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret);
+/* Whose topology leaves the host's kind of CPU has. Hygon speaks AMD's; all others Intel's. */
 enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported);
 
 /* ---- boot.c, tables.c ----------------------------------------------------------------------- */
