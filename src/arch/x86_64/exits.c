@@ -1,5 +1,6 @@
 /* What a vCPU's exit is, and what is done about it: one table of handlers by reason.
  * Capture runs on the vCPU thread, serving on the control thread. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #include "arch/x86_64/machine.h"
 
 #define INSN_MAX 15 /* SDM 2, 2.3.11: the longest instruction */
+/* KVM_RUN's mapping has the data of port I/O in its second page (KVM_PIO_PAGE_OFFSET). */
+#define IO_DATA_END 0x2000u
 
 struct exit_context {
 	struct arch_vm *vm;
@@ -17,11 +20,22 @@ struct exit_context {
 	size_t len;
 };
 
+/* Bytes of port I/O data in the run page; 0 where they would lie outside it. */
+static uint32_t io_len(const struct kvm_run *run)
+{
+	uint64_t len = (uint64_t)run->io.size * run->io.count;
+
+	return run->io.data_offset >= sizeof(*run) && run->io.data_offset <= IO_DATA_END &&
+			       len <= IO_DATA_END - run->io.data_offset
+		       ? (uint32_t)len
+		       : 0;
+}
+
 void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 {
 	*out = (struct arch_exit){.reason = run->exit_reason, .wants_reply = true};
 	if (run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT &&
-	    run->io.count == 1 && run->io.size <= ARCH_EXIT_DATA) {
+	    run->io.count == 1 && run->io.size <= ARCH_EXIT_DATA && io_len(run) > 0) {
 		out->wants_reply = false;
 		out->space = BUS_PIO;
 		out->addr = run->io.port;
@@ -42,8 +56,9 @@ static enum arch_verdict serve_io(const struct exit_context *c)
 {
 	const struct kvm_run *run = c->run;
 	uint8_t *data = (uint8_t *)c->run + run->io.data_offset;
+	uint32_t count = io_len(run) ? run->io.count : 0;
 
-	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+	for (uint32_t i = 0; i < count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_IN)
 			bus_read(c->bus, BUS_PIO, run->io.port, data, run->io.size);
 		else
@@ -70,6 +85,14 @@ static enum arch_verdict serve_shutdown(const struct exit_context *c)
 	return ARCH_DIED;
 }
 
+/* The processor's own exit reason, which this KVM does not know. */
+static enum arch_verdict serve_unknown(const struct exit_context *c)
+{
+	snprintf(c->text, c->len, "vCPU %u: KVM knows nothing of hardware exit reason %#llx",
+		 c->vcpu, (unsigned long long)c->run->hw.hardware_exit_reason);
+	return ARCH_DIED;
+}
+
 static enum arch_verdict serve_fail_entry(const struct exit_context *c)
 {
 	snprintf(c->text, c->len, "vCPU %u: KVM could not enter the guest, hardware reason %#llx",
@@ -77,22 +100,36 @@ static enum arch_verdict serve_fail_entry(const struct exit_context *c)
 	return ARCH_DIED;
 }
 
-/* The bytes of the instruction that KVM could not emulate, where it says them. */
-static void append_insn(const struct kvm_run *run, char *text, size_t len)
+/* Appends to text; once it is full, what follows is left out. */
+PRINTF_LIKE(3, 4) static void append(char *text, size_t len, const char *fmt, ...)
 {
 	size_t at = strlen(text);
-	unsigned size;
+	va_list args;
 
-	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
-	    run->emulation_failure.ndata < 3 ||
+	va_start(args, fmt);
+	vsnprintf(text + at, len - at, fmt, args);
+	va_end(args);
+}
+
+/* What KVM says of it: the instruction's bytes if it is about one, else its words. */
+static void append_details(const struct kvm_run *run, char *text, size_t len)
+{
+	unsigned words = MIN(run->internal.ndata, (uint32_t)ARRAY_SIZE(run->internal.data));
+	unsigned size = MIN(run->emulation_failure.insn_size, (uint8_t)INSN_MAX);
+
+	if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+		for (unsigned i = 0; i < words; i++)
+			append(text, len, "%s %#llx", i ? "" : ", data",
+			       (unsigned long long)run->internal.data[i]);
+		return;
+	}
+	/* Flags are the first word, the instruction two more. */
+	if (words < 3 ||
 	    !(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
 		return;
-	size = MIN(run->emulation_failure.insn_size, (uint8_t)INSN_MAX);
-	if (at < len)
-		at += (size_t)snprintf(text + at, len - at, ", instruction");
-	for (unsigned i = 0; i < size && at < len; i++)
-		at += (size_t)snprintf(text + at, len - at, " %02x",
-				       run->emulation_failure.insn_bytes[i]);
+	for (unsigned i = 0; i < size; i++)
+		append(text, len, "%s %02x", i ? "" : ", instruction",
+		       run->emulation_failure.insn_bytes[i]);
 }
 
 static enum arch_verdict serve_internal_error(const struct exit_context *c)
@@ -108,7 +145,7 @@ static enum arch_verdict serve_internal_error(const struct exit_context *c)
 
 	snprintf(c->text, c->len, "vCPU %u: KVM internal error %u (%s)", c->vcpu, sub,
 		 name ?: "unknown");
-	append_insn(c->run, c->text, c->len);
+	append_details(c->run, c->text, c->len);
 	return ARCH_DIED;
 }
 
@@ -126,6 +163,9 @@ static enum arch_verdict serve_system_event(const struct exit_context *c)
 		return ARCH_CRASHED;
 	default:
 		/* Not a shutdown: a new kind must not end machines. */
+		c->vm->unknown_events++;
+		log_guest(&c->vm->event_log, "system event %u means nothing here",
+			  c->run->system_event.type);
 		return ARCH_CONTINUE;
 	}
 }
@@ -137,6 +177,7 @@ static enum arch_verdict serve_nothing(const struct exit_context *c UNUSED)
 }
 
 static enum arch_verdict (*const handlers[])(const struct exit_context *c) = {
+	[KVM_EXIT_UNKNOWN] = serve_unknown,
 	[KVM_EXIT_IO] = serve_io,
 	[KVM_EXIT_HLT] = serve_nothing,
 	[KVM_EXIT_MMIO] = serve_mmio,
