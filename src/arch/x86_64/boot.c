@@ -7,10 +7,13 @@
 
 #include "arch/x86_64/machine.h"
 
+#define SETUP_HEADER_AT	  0x1F1
+#define SETUP_MAGIC_AT	  0x202
 #define SETUP_VERSION_MIN 0x020C /* xloadflags */
 #define LOADER_UNDEFINED  0xFF
 #define PVH_NOTE_TYPE	  18 /* XEN_ELFNOTE_PHYS32_ENTRY */
 #define PVH_MAGIC	  0x336ec578
+#define ELF_SEGMENTS_MAX  64
 
 /* Xen, public/arch-x86/hvm/start_info.h, version 1. */
 struct pvh_start_info {
@@ -26,16 +29,16 @@ struct pvh_memmap {
 	uint32_t type, reserved;
 };
 
+/* earlycon: early panics are seen. panic=-1, reboot=k: a panic ends in a reset at once, through the
+ * i8042. tsc=reliable, no_timer_check: there is nothing to calibrate against. pci=off: no bridge.
+ * i8042.*: the FADT says that there is no keyboard; a kernel without ACPI shall not look long. */
+#define CMDLINE                                                                                    \
+	"console=ttyS0 earlycon=uart8250,io,0x3f8,115200 panic=-1 reboot=k tsc=reliable "          \
+	"no_timer_check pci=off random.trust_cpu=on i8042.noaux i8042.nomux i8042.dumbkbd "
+
 const char *arch_cmdline(bool verbose)
 {
-	/* panic=-1 and reboot=k: a panic ends in a reset at once. earlycon: early panics are seen.
-	 * no_timer_check, tsc=reliable, lpj by kvmclock: nothing to calibrate against. */
-	return verbose ? "console=ttyS0 earlycon=uart8250,io,0x3f8,115200 loglevel=7 panic=-1 "
-			 "reboot=k "
-			 "no_timer_check tsc=reliable pci=off random.trust_cpu=on"
-		       : "console=ttyS0 earlycon=uart8250,io,0x3f8,115200 loglevel=4 panic=-1 "
-			 "reboot=k "
-			 "no_timer_check tsc=reliable pci=off random.trust_cpu=on quiet";
+	return verbose ? CMDLINE "loglevel=7" : CMDLINE "quiet loglevel=4";
 }
 
 /* End of the RAM that begins at 1 MiB, or 0. */
@@ -134,12 +137,12 @@ static int too_small(const struct arch_vm *vm, const struct arch_boot *boot, uin
 		(unsigned long long)(topology_memory(vm->topology) >> 20));
 }
 
-/* ---- bzImage ----------------------------------------------------------------------------------
- */
+/* ---- bzImage ------------------------------------------------------------------------------ */
 
 static bool is_bzimage(const struct arch_boot *boot)
 {
-	return boot->kernel_len >= 0x206 && !memcmp(boot->kernel + 0x202, "HdrS", 4);
+	return boot->kernel_len >= SETUP_MAGIC_AT + 4 &&
+	       !memcmp(boot->kernel + SETUP_MAGIC_AT, "HdrS", 4);
 }
 
 static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct error *err)
@@ -148,13 +151,16 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 	struct setup_header *hdr = &params.hdr;
 	struct map_entry map[MAP_MAX];
 	uint64_t setup_len, body_len, end, rsdp_gpa;
+	size_t hdr_len;
 	unsigned entries;
 	int r;
 
-	if (boot->kernel_len < 0x1F1 + sizeof(*hdr))
+	if (boot->kernel_len < SETUP_HEADER_AT + sizeof(*hdr))
 		return error_usage(err, "%s: a truncated bzImage, %zu bytes", boot->kernel_name,
 				   boot->kernel_len);
-	memcpy(hdr, boot->kernel + 0x1F1, sizeof(*hdr));
+	/* The header ends where its jump leads to (boot.rst, "jump"); past it is code. */
+	hdr_len = 0x202u + boot->kernel[0x201] - SETUP_HEADER_AT;
+	memcpy(hdr, boot->kernel + SETUP_HEADER_AT, MIN(hdr_len, sizeof(*hdr)));
 	if (hdr->boot_flag != 0xAA55 || hdr->version < SETUP_VERSION_MIN ||
 	    !(hdr->loadflags & LOADED_HIGH))
 		return error_usage(err, "%s: boot protocol %u.%02u, 2.12 (Linux 3.8) is needed",
@@ -170,10 +176,17 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 				   (unsigned long long)(setup_len + body_len));
 	body_len = boot->kernel_len - setup_len;
 	/* Where it unpacks itself to, without KASLR, and what it needs there. */
-	end = MAX((uint64_t)HIGH_GPA + body_len,
-		  MAX(hdr->pref_address, (uint64_t)HIGH_GPA) + (uint64_t)hdr->init_size);
+	if (__builtin_add_overflow(MAX(hdr->pref_address, (uint64_t)HIGH_GPA), hdr->init_size,
+				   &end))
+		end = UINT64_MAX;
+	end = MAX(end, HIGH_GPA + body_len);
 	if (end > (vm->initrd_len ? vm->initrd_gpa : low_ram_end(vm->mem)))
 		return too_small(vm, boot, end, err);
+	if (vm->initrd_len && vm->initrd_gpa + vm->initrd_len - 1 > hdr->initrd_addr_max)
+		return error_usage(err,
+				   "%s takes an initramfs up to %#x only, this one ends at %#llx",
+				   boot->kernel_name, hdr->initrd_addr_max,
+				   (unsigned long long)(vm->initrd_gpa + vm->initrd_len - 1));
 	if (strlen(boot->cmdline) > hdr->cmdline_size)
 		return error_usage(err, "%s takes a command line of %u bytes, this one has %zu",
 				   boot->kernel_name, hdr->cmdline_size, strlen(boot->cmdline));
@@ -192,6 +205,7 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 	params.acpi_rsdp_addr = rsdp_gpa;
 	hdr->type_of_loader = LOADER_UNDEFINED;
 	hdr->cmd_line_ptr = CMDLINE_GPA;
+	hdr->setup_data = 0;
 	hdr->ramdisk_image = (uint32_t)vm->initrd_gpa;
 	hdr->ramdisk_size = (uint32_t)vm->initrd_len;
 	r = guest_write(vm->mem, BOOT_PARAMS_GPA, &params, sizeof(params));
@@ -205,8 +219,7 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 	return 0;
 }
 
-/* ---- ELF with a PVH note ------------------------------------------------------------------------
- */
+/* ---- ELF with a PVH note ------------------------------------------------------------------ */
 
 /* The bytes [at, at + len) of the file, or NULL. */
 static const void *file_part(const struct arch_boot *boot, uint64_t at, uint64_t len)
@@ -298,45 +311,130 @@ static int write_start_info(struct arch_vm *vm, uint64_t rsdp_gpa, struct error 
 	return r < 0 ? error_set(err, r, "writing the start info") : 0;
 }
 
+static int not_vmlinux(const struct arch_boot *boot, const char *why, struct error *err)
+{
+	return error_usage(err, "%s: an ELF file %s", boot->kernel_name, why);
+}
+
+static Elf64_Phdr program_header(const uint8_t *headers, unsigned i)
+{
+	Elf64_Phdr ph;
+
+	memcpy(&ph, headers + i * sizeof(ph), sizeof(ph));
+	return ph;
+}
+
+/* The entry by the PVH note, before anything is loaded: other ELF files have none. */
+static int find_entry(const struct arch_boot *boot, const uint8_t *headers, unsigned n,
+		      uint32_t *ret_entry, struct error *err)
+{
+	uint32_t entry = 0;
+	bool found = false, inside = false;
+
+	for (unsigned i = 0; i < n && !found; i++) {
+		Elf64_Phdr ph = program_header(headers, i);
+		const uint8_t *notes =
+			ph.p_type == PT_NOTE ? file_part(boot, ph.p_offset, ph.p_filesz) : NULL;
+
+		found = notes && find_note(notes, ph.p_filesz, &entry);
+	}
+	if (!found)
+		return not_vmlinux(boot,
+				   "without a PVH note; a vmlinux needs CONFIG_PVH, or use its "
+				   "bzImage",
+				   err);
+	for (unsigned i = 0; i < n; i++) {
+		Elf64_Phdr ph = program_header(headers, i);
+
+		inside |= ph.p_type == PT_LOAD && entry >= ph.p_paddr &&
+			  entry - ph.p_paddr < ph.p_filesz;
+	}
+	if (!inside)
+		return not_vmlinux(boot, "whose PVH note leads outside of it", err);
+	*ret_entry = entry;
+	return 0;
+}
+
 static int load_elf(struct arch_vm *vm, const struct arch_boot *boot, struct error *err)
 {
 	const uint8_t *headers;
 	uint32_t entry = 0;
 	uint64_t rsdp_gpa;
-	bool found = false;
 	Elf64_Ehdr elf;
 	int r;
 
 	if (boot->kernel_len < sizeof(elf))
-		return error_usage(err, "%s: a truncated ELF file", boot->kernel_name);
+		return not_vmlinux(boot, "that is truncated", err);
 	memcpy(&elf, boot->kernel, sizeof(elf));
-	if (elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_machine != EM_X86_64)
-		return error_usage(err, "%s: an ELF file, but not of x86-64", boot->kernel_name);
+	if (elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_ident[EI_DATA] != ELFDATA2LSB ||
+	    elf.e_machine != EM_X86_64)
+		return not_vmlinux(boot, "of another machine; x86-64 is needed", err);
 	headers = file_part(boot, elf.e_phoff, (uint64_t)elf.e_phnum * sizeof(Elf64_Phdr));
-	if (elf.e_phentsize != sizeof(Elf64_Phdr) || !headers || elf.e_phnum == 0)
-		return error_usage(err, "%s: a truncated ELF file", boot->kernel_name);
-	r = write_common(vm, boot, &rsdp_gpa, err);
+	if (!headers)
+		return not_vmlinux(boot, "that is truncated", err);
+	/* A vmlinux has five. Each costs a copy up to the guest's size, so they are bounded. */
+	if (elf.e_phnum == 0 || elf.e_phnum > ELF_SEGMENTS_MAX ||
+	    elf.e_phentsize != sizeof(Elf64_Phdr))
+		return not_vmlinux(boot, "without a kernel's program headers", err);
+	r = find_entry(boot, headers, elf.e_phnum, &entry, err);
+	if (r == 0)
+		r = write_common(vm, boot, &rsdp_gpa, err);
 	for (unsigned i = 0; r == 0 && i < elf.e_phnum; i++) {
-		Elf64_Phdr ph;
-		const uint8_t *notes;
+		Elf64_Phdr ph = program_header(headers, i);
 
-		memcpy(&ph, headers + i * sizeof(ph), sizeof(ph));
 		if (ph.p_type == PT_LOAD)
 			r = load_segment(vm, boot, &ph, err);
-		notes = ph.p_type == PT_NOTE ? file_part(boot, ph.p_offset, ph.p_filesz) : NULL;
-		if (notes && !found)
-			found = find_note(notes, ph.p_filesz, &entry);
 	}
+	if (r == 0)
+		r = write_start_info(vm, rsdp_gpa, err);
 	if (r < 0)
 		return r;
-	if (!found)
-		return error_usage(err,
-				   "%s: an ELF file without a PVH note; a vmlinux needs "
-				   "CONFIG_PVH, or use its bzImage",
-				   boot->kernel_name);
-	r = write_start_info(vm, rsdp_gpa, err);
 	vm->entry = (struct cpu_entry){.rip = entry, .params_gpa = BOOT_PARAMS_GPA};
-	return r;
+	return 0;
+}
+
+/* ---- what else a file may be -------------------------------------------------------------- */
+
+static bool is_text(const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < MIN(len, (size_t)256); i++)
+		if ((data[i] < ' ' && data[i] != '\n' && data[i] != '\t' && data[i] != '\r') ||
+		    data[i] == 0x7f)
+			return false;
+	return true;
+}
+
+static int not_a_kernel(const struct arch_boot *boot, struct error *err)
+{
+	/* arm64: Documentation/arch/arm64/booting.rst. zboot: drivers/firmware/efi/libstub. */
+	static const struct {
+		size_t at, len;
+		const char *magic, *what;
+	} kinds[] = {
+		{56, 4, "ARM\x64", "a kernel for arm64; one for x86-64 is needed"},
+		{4, 4, "zimg", "an EFI-compressed kernel; a bzImage is needed"},
+		{0, 2, "\x1f\x8b", "a gzip file, not a kernel; unpack it first"},
+		{0, 6,
+		 "\xfd"
+		 "7zXZ",
+		 "an xz file, not a kernel; unpack it first"},
+		{0, 4, "\x28\xb5\x2f\xfd", "a zstd file, not a kernel; unpack it first"},
+		{0, 4, "\x02\x21\x4c\x18", "an LZ4 file, not a kernel; unpack it first"},
+	};
+
+	if (boot->kernel_len == 0)
+		return error_usage(err, "%s: an empty file, not a kernel", boot->kernel_name);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (boot->kernel_len >= kinds[i].at + kinds[i].len &&
+		    !memcmp(boot->kernel + kinds[i].at, kinds[i].magic, kinds[i].len))
+			return error_usage(err, "%s: %s", boot->kernel_name, kinds[i].what);
+	if (is_text(boot->kernel, boot->kernel_len))
+		return error_usage(err, "%s: a text file, not a kernel", boot->kernel_name);
+	if (boot->kernel_len < SETUP_MAGIC_AT + 4)
+		return error_usage(err, "%s: %zu bytes are too few for a kernel", boot->kernel_name,
+				   boot->kernel_len);
+	return error_usage(err, "%s: not a kernel: neither a bzImage nor an ELF file",
+			   boot->kernel_name);
 }
 
 int arch_boot_load(struct arch_vm *vm, const struct arch_boot *boot, struct error *err)
@@ -348,10 +446,5 @@ int arch_boot_load(struct arch_vm *vm, const struct arch_boot *boot, struct erro
 		return load_elf(vm, boot, err);
 	if (is_bzimage(boot))
 		return load_bzimage(vm, boot, err);
-	/* Documentation/arch/arm64/booting.rst: the magic is at offset 56. */
-	if (boot->kernel_len >= 64 && !memcmp(boot->kernel + 56, "ARM\x64", 4))
-		return error_usage(err, "%s: a kernel for arm64; one for x86-64 is needed",
-				   boot->kernel_name);
-	return error_usage(err, "%s: not a kernel: neither a bzImage nor an ELF file",
-			   boot->kernel_name);
+	return not_a_kernel(boot, err);
 }
