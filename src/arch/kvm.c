@@ -88,8 +88,7 @@ int kvm_require(const struct kvm *kvm, const struct kvm_need *needs, size_t n, s
 	}
 	if (!len)
 		return 0;
-	error_contention(err, "this host's KVM lacks %s", missing);
-	return -ENOSYS;
+	return error_contention(err, "this host's KVM lacks %s", missing);
 }
 
 static bool is_passing(int code)
