@@ -20,6 +20,12 @@ struct arch_probe {
 };
 /* The emulator that the lab needs for this architecture. */
 extern const char arch_lab_qemu[];
+/* … its machine and CPU options, NULL-terminated; old: for QEMU before 8. And the modules that
+ * give the lab's kernel its KVM. */
+extern const char *const arch_lab_qemu_args[];
+extern const char *const arch_lab_qemu_args_old[];
+extern const char *const arch_lab_modules[];
+extern const char arch_lab_cmdline[];
 /* Finds out by running a small guest in a VM of its own; bounded. kvm is open, without a VM. */
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err) MUST_CHECK;
 

@@ -1,7 +1,6 @@
 /* stasis run: options to a configuration, then a machine here or in the lab. */
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
+#include "cli/signals.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
 #include "vm/vm.h"
@@ -199,6 +199,13 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 	return 0;
 }
 
+static int set_cpu_vendor(void *target, const char *value, struct error *err)
+{
+	if (strcmp(value, "amd") && strcmp(value, "intel"))
+		return error_usage(err, "%s: amd or intel is accepted", value);
+	return keep(&((struct run_request *)target)->config.cpu_vendor, value);
+}
+
 /* Internal, from the outer stasis to the one in the lab: the initrd is of our making. */
 static int set_session(void *target, const char *value, struct error *err)
 {
@@ -241,6 +248,7 @@ static const struct cli_option options[] = {
 	{"verbose", 'v', NULL, set_verbose, "the guest's console on standard error"},
 	{"quiet", 'q', NULL, set_quiet, "only errors on standard error"},
 	{"help", 'h', NULL, set_help, "this"},
+	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"numa-node", 0, "SPEC", not_yet, NULL},
 	{"numa-distance", 0, "A,B=D", not_yet, NULL},
@@ -413,17 +421,6 @@ static void write_report(const struct vm_result *result, const struct vm_config 
 	json_decref(json);
 }
 
-static void block_signals(void)
-{
-	static const int signos[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(signos); i++)
-		sigaddset(&set, signos[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-}
-
 static int run_here(struct run_request *q)
 {
 	struct vm_result result = {.lab = q->in_lab};
@@ -435,7 +432,11 @@ static int run_here(struct run_request *q)
 		log_failure(&err);
 		snprintf(result.text, sizeof(result.text), "%s", err.what);
 	} else if (result.text[0]) {
-		log_error("%s", result.text);
+		/* A foreign init that powers off is an end like any other. */
+		log_at(q->config.session == VM_SESSION_NONE && result.outcome == VM_EXITED
+			       ? LOG_INFO
+			       : LOG_ERROR,
+		       "%s", result.text);
 	}
 	status = vm_result_status(&result);
 	write_report(&result, &q->config);

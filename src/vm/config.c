@@ -11,6 +11,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->initrd);
 	free(c->modules);
 	free(c->append);
+	free(c->cpu_vendor);
 	free(c->report);
 	free(c->pin);
 	for (char **arg = c->command; arg && *arg; arg++)

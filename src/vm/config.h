@@ -24,9 +24,11 @@ struct vm_config {
 	char *kernel_release; /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
 	char *initrd;	      /* path, or NULL: build one */
 	enum vm_session session;
-	char *modules;	/* lib/modules/VERSION, or NULL */
-	char *append;	/* or NULL */
-	char **command; /* NULL-terminated, or NULL: a shell on the console */
+	char *modules;			 /* lib/modules/VERSION, or NULL */
+	const char *const *more_modules; /* besides the usual; NULL-terminated, static, or NULL */
+	char *append;			 /* or NULL */
+	char *cpu_vendor; /* tests: CPUID leaves of "amd" or "intel"; NULL: the host's */
+	char **command;	  /* NULL-terminated, or NULL: a shell on the console */
 	struct vm_include *includes;
 	size_t include_count;
 	struct topology topology; /* memory included */

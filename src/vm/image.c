@@ -26,8 +26,12 @@ static const char *const base_modules[] = {"virtio_mmio", "virtio_console", "vir
 /* Names that scripts expect in both places on a host whose /bin is /usr/bin. */
 static const char *const both_bins[] = {"sh", "env", "cat", "test", "true", "false", "["};
 
+#define MODULES_MAX 16
+
 struct base_parts {
 	const char *init, *busybox, *modules;
+	const char *module[MODULES_MAX]; /* names */
+	size_t module_count;
 };
 
 static int add_applets(struct initramfs *fs, const char *busybox, struct error *err)
@@ -67,14 +71,14 @@ static int add_applets(struct initramfs *fs, const char *busybox, struct error *
 	return r;
 }
 
-static int add_modules(struct initramfs *fs, const char *dir, struct error *err)
+static int add_modules(struct initramfs *fs, const struct base_parts *parts, struct error *err)
 {
 	CLEANUP_FREE char *names = NULL;
 	struct module_list list = {0};
 	size_t len = 0;
 	int r;
 
-	r = modules_load(dir, base_modules, ARRAY_SIZE(base_modules), &list, err);
+	r = modules_load(parts->modules, parts->module, parts->module_count, &list, err);
 	if (r < 0)
 		return r;
 	names = calloc(list.count + 1, sizeof(list.images[0].name));
@@ -124,7 +128,7 @@ static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct erro
 	if (r == 0)
 		r = add_applets(&fs, parts->busybox, err);
 	if (r == 0 && parts->modules)
-		r = add_modules(&fs, parts->modules, err);
+		r = add_modules(&fs, parts, err);
 	if (r == 0)
 		r = initramfs_file(&fs, "etc/passwd", 0644, "root:x:0:0:root:/root:/bin/sh\n", 30,
 				   err);
@@ -158,8 +162,8 @@ static int base_key(const struct base_parts *parts, char hex[SHM_KEY_HEX_LEN + 1
 		if (r == 0 && order)
 			r = access(order, R_OK) == 0 ? shm_key_file(&key, order, err) : 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
-		shm_key_text(&key, base_modules[i]);
+	for (size_t i = 0; i < parts->module_count; i++)
+		shm_key_text(&key, parts->module[i]);
 	shm_key_done(&key, hex);
 	return r;
 }
@@ -179,6 +183,11 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 	if (r < 0)
 		return r;
 	parts = (struct base_parts){.init = init, .busybox = busybox, .modules = config->modules};
+	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
+		parts.module[parts.module_count++] = base_modules[i];
+	for (const char *const *more = config->more_modules;
+	     more && *more && parts.module_count < MODULES_MAX; more++)
+		parts.module[parts.module_count++] = *more;
 	r = base_key(&parts, key, err);
 	if (r < 0)
 		return r;

@@ -102,16 +102,13 @@ static int for_each_folder(const char *path, void (*each)(int dir_fd, const char
 static void sweep_one(int dir_fd, const char *name, void *arg UNUSED)
 {
 	int fd = lock_folder(dir_fd, name, 0);
-	struct stat st;
 
-	/* Without a lock yet it is being made right now, unless it is old: its maker died. */
-	if (fd == -ENOENT && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    time(NULL) - st.st_mtime > 60)
-		remove_folder(dir_fd, name);
-	if (fd < 0)
+	/* Held: it runs. Without a lock file: its maker died between two steps. */
+	if (fd < 0 && fd != -ENOENT)
 		return;
 	remove_folder(dir_fd, name);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }
 
 static bool name_is_good(const char *name)
@@ -123,15 +120,31 @@ static bool name_is_good(const char *name)
 		       len;
 }
 
+/* Opens the directory and locks it: a folder and its lock file are made, looked at and removed as
+ * one step, so that nobody sweeps a folder whose lock is about to be taken. */
+static int open_locked(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	do
+		r = flock(fd, LOCK_EX);
+	while (r < 0 && errno == EINTR);
+	if (r < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
 /* Makes the folder and takes its lock. -EEXIST if the name is taken. */
-static int claim_one(const char *dir, const char *name, struct runtime_vm *ret_vm)
+static int claim_one(int dir_fd, const char *dir, const char *name, struct runtime_vm *ret_vm)
 {
 	CLEANUP_FREE char *path = NULL;
-	CLEANUP_FD int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int fd;
 
-	if (dir_fd < 0)
-		return -errno;
 	if (asprintf(&path, "%s/%s", dir, name) < 0) {
 		path = NULL;
 		return -ENOMEM;
@@ -153,6 +166,7 @@ int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm, 
 {
 	CLEANUP_FREE char *dir = NULL;
 	CLEANUP_FREE char *made = NULL;
+	CLEANUP_FD int dir_fd = -1;
 	int r = runtime_dir(&dir, err);
 
 	if (r < 0)
@@ -162,6 +176,9 @@ int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm, 
 				   "--name %s: letters, digits, '.', '_' and '-' are accepted, at "
 				   "most 64, not starting with '.' or '-'",
 				   name);
+	dir_fd = open_locked(dir);
+	if (dir_fd < 0)
+		return error_set_shortage(err, dir_fd, "locking %s", dir);
 	for_each_folder(dir, sweep_one, NULL);
 	for (int tries = 0; tries < 64; tries++) {
 		uint32_t random = 0;
@@ -175,7 +192,7 @@ int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm, 
 			made = NULL;
 		if (!made)
 			return error_set(err, -ENOMEM, "naming the VM");
-		r = claim_one(dir, made, ret_vm);
+		r = claim_one(dir_fd, dir, made, ret_vm);
 		if (r != -EEXIST || name)
 			break;
 	}
@@ -240,11 +257,15 @@ static void list_one(int dir_fd, const char *name, void *arg)
 int runtime_list(json_t **ret_list, struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL;
+	CLEANUP_FD int dir_fd = -1;
 	json_t *list;
 	int r = runtime_dir(&dir, err);
 
 	if (r < 0)
 		return r;
+	dir_fd = open_locked(dir);
+	if (dir_fd < 0)
+		return error_set_shortage(err, dir_fd, "locking %s", dir);
 	list = json_array();
 	if (!list)
 		return error_set(err, -ENOMEM, "listing VMs");

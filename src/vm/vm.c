@@ -50,7 +50,7 @@ static int claim_name(struct machine *m, struct error *err)
 static int build_vm(struct machine *m, struct error *err)
 {
 	const struct topology *t = &m->config->topology;
-	struct arch_vm_config config = {.topology = t};
+	struct arch_vm_config config = {.topology = t, .cpu_vendor = m->config->cpu_vendor};
 	struct guest_layout layout;
 	unsigned phys_bits;
 	int r;

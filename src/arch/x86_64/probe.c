@@ -58,6 +58,11 @@ __asm__(".pushsection .rodata\n"
 extern const uint8_t probe_code[], probe_bp[], probe_ud[], probe_code_end[];
 
 const char arch_lab_qemu[] = "qemu-system-x86_64";
+const char *const arch_lab_qemu_args[] = {"-M", "q35", "-cpu", "max,-la57", NULL};
+const char *const arch_lab_qemu_args_old[] = {"-M", "q35", "-cpu",
+					      "max,-xsave,-la57,-smap,-smep,-pku", NULL};
+const char arch_lab_cmdline[] = "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on";
+const char *const arch_lab_modules[] = {"irqbypass", "kvm", "kvm_amd", NULL};
 
 static const char *const step_names[] = {
 	NULL,

@@ -1,0 +1,252 @@
+/* stasis lab, and runs in the lab. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/lab_run.h"
+#include "cli/signals.h"
+#include "vm/image.h"
+#include "vm/kernels.h"
+#include "vm/lab2/lab.h"
+#include "vm/result.h"
+
+#define INNER_ARGS_MAX 32
+
+/* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
+static int choose_machine(struct kernel_choice *ret_kernel, struct error *err)
+{
+	if (kernel_from_cache("6.12", ret_kernel) == 0)
+		return 0;
+	return kernel_choose(NULL, ret_kernel, err);
+}
+
+/* ---- a run -------------------------------------------------------------------------------------
+ */
+
+struct inner {
+	char *argv[INNER_ARGS_MAX];
+	size_t count;
+	bool failed;
+};
+
+static void word(struct inner *in, char *text)
+{
+	if (!text || in->count + 1 >= INNER_ARGS_MAX) {
+		in->failed = true;
+		free(text);
+		return;
+	}
+	in->argv[in->count++] = text;
+}
+
+static void option(struct inner *in, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	word(in, strdup(name));
+	word(in, strdup(value));
+}
+
+static const char *session_kind(enum vm_session session)
+{
+	return session == VM_SESSION_COMMAND ? "command"
+	       : session == VM_SESSION_SHELL ? "shell"
+					     : "console";
+}
+
+static char *pin_list(const struct vm_config *c)
+{
+	char *list = c->pin ? strdup("") : NULL;
+
+	for (unsigned i = 0; list && i < topology_vcpus(&c->topology); i++) {
+		char *more = text_format("%s%s%d", list, i ? "," : "", c->pin[i]);
+
+		free(list);
+		list = more;
+	}
+	return list;
+}
+
+/* The same configuration as words for the stasis inside. */
+static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
+			const struct lab_file *initrd)
+{
+	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], shape[64], number[32];
+	CLEANUP_FREE char *pin = pin_list(c);
+
+	word(in, strdup("run"));
+	word(in, strdup("--no-lab"));
+	option(in, "--session", session_kind(c->session));
+	option(in, "--kernel", lab_file_path(kernel, kernel_path));
+	option(in, "--initrd", lab_file_path(initrd, initrd_path));
+	option(in, "--topology", topology_format(&c->topology, shape, sizeof(shape)));
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)topology_memory(&c->topology));
+	option(in, "--memory", number);
+	option(in, "--append", c->append);
+	option(in, "--pin", pin);
+	option(in, "--name", c->name);
+	option(in, "--cpu-vendor", c->cpu_vendor);
+	if (c->timeout_ns) {
+		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->timeout_ns);
+		option(in, "--timeout", number);
+	}
+	if (c->report)
+		option(in, "--report", "report");
+	if (c->verbosity < 0)
+		word(in, strdup("--quiet"));
+	for (int i = 0; i < c->verbosity; i++)
+		word(in, strdup("--verbose"));
+}
+
+/* The inner report, with what only the outside knows. */
+static void finish_report(const struct vm_config *c, int fd)
+{
+	CLEANUP_FREE char *tmp = text_format("%s.new-%d", c->report, (int)getpid());
+	json_t *json;
+
+	lseek(fd, 0, SEEK_SET);
+	json = json_loadfd(fd, 0, NULL);
+	if (json) {
+		json_object_set_new(json, "lab", json_true());
+		json_object_set_new(json, "kernel",
+				    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
+					      c->kernel_release));
+	}
+	if (!json || !tmp || json_dump_file(json, tmp, JSON_INDENT(2)) < 0 ||
+	    rename(tmp, c->report) < 0)
+		log_error("--report %s: %s", c->report,
+			  json ? strerror(errno ?: EIO) : "the lab sent none");
+	json_decref(json);
+}
+
+static int run_with(struct vm_config *c, const struct kernel_choice *machine,
+		    struct lab_file files[2], int *ret_status, struct error *err)
+{
+	const struct lab_machine lab = {.kernel = machine->path, .modules = machine->modules};
+	struct lab_output report = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)};
+	struct inner in = {.count = 0};
+	struct lab_request request = {
+		.argv = in.argv,
+		.files = files,
+		.file_count = 2,
+		.outputs = &report,
+		.output_count = c->report ? 1 : 0,
+		.progress = c->verbosity >= 0,
+	};
+	int r;
+
+	build_words(&in, c, &files[0], &files[1]);
+	r = in.failed || report.fd < 0 ? error_set(err, -ENOMEM, "running in the lab")
+				       : lab_run(&lab, &request, ret_status, err);
+	if (r == 0 && c->report)
+		finish_report(c, report.fd);
+	while (in.count > 0)
+		free(in.argv[--in.count]);
+	fd_close(&report.fd);
+	return r;
+}
+
+/* The initramfs, built here where COMMAND and its libraries are. */
+static int build_initrd(const struct vm_config *c, int *ret_fd, struct error *err)
+{
+	struct image image;
+	int fd, r = image_build(c, &image, err);
+
+	if (r < 0)
+		return r;
+	fd = memfd_create("initrd", MFD_CLOEXEC);
+	r = fd < 0 ? error_set_shortage(err, -errno, "building the initramfs")
+		   : image_write(&image, fd, err);
+	image_done(&image);
+	if (r < 0)
+		fd_close(&fd);
+	else
+		*ret_fd = fd;
+	return r;
+}
+
+int lab_run_config(struct vm_config *config)
+{
+	struct lab_file files[2] = {{.fd = -1}, {.fd = -1}};
+	struct kernel_choice machine = {0};
+	struct error err = {0};
+	int status = 125, r;
+
+	block_signals();
+	r = choose_machine(&machine, &err);
+	if (r == 0) {
+		files[0].fd = open(config->kernel, O_RDONLY | O_CLOEXEC);
+		if (files[0].fd < 0)
+			r = error_usage(&err, "--kernel %s: %s", config->kernel, strerror(errno));
+	}
+	if (r == 0)
+		r = build_initrd(config, &files[1].fd, &err);
+	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
+		r = lab_file_hash(&files[i], &err);
+	if (r == 0)
+		r = run_with(config, &machine, files, &status, &err);
+	if (r < 0)
+		status = command_failed(&err);
+	fd_close(&files[0].fd);
+	fd_close(&files[1].fd);
+	kernel_choice_done(&machine);
+	return status;
+}
+
+/* ---- the command -------------------------------------------------------------------------------
+ */
+
+static int start(void)
+{
+	struct kernel_choice kernel = {0};
+	struct lab_machine machine;
+	struct error err = {0};
+	int r;
+
+	block_signals();
+	r = choose_machine(&kernel, &err);
+	machine = (struct lab_machine){.kernel = kernel.path, .modules = kernel.modules};
+	if (r == 0)
+		r = lab_start(&machine, &err);
+	kernel_choice_done(&kernel);
+	return r < 0 ? command_failed(&err) : 0;
+}
+
+int command_lab(int argc, char **argv)
+{
+	struct error err = {0};
+
+	if (argc == 2 && !strcmp(argv[1], "start"))
+		return start();
+	if (argc == 2 && !strcmp(argv[1], "stop"))
+		return lab_stop(&err) < 0 ? command_failed(&err) : 0;
+	if (argc == 2 && !strcmp(argv[1], "status")) {
+		bool warm = lab_is_warm();
+
+		printf("%s\n", warm ? "running" : "not running");
+		return warm ? 0 : 1;
+	}
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		printf("usage: stasis lab start    keep a lab running, so that runs need not boot "
+		       "one\n"
+		       "       stasis lab stop\n"
+		       "       stasis lab status   exit status 0 if one is running\n");
+		return 0;
+	}
+	error_usage(&err, "stasis lab%s%s: start, stop or status is accepted", argc > 1 ? " " : "",
+		    argc > 1 ? argv[1] : "");
+	return command_failed(&err);
+}
+
+int command_lab_agent(int argc UNUSED, char **argv UNUSED)
+{
+	return lab_agent();
+}

@@ -1,0 +1,58 @@
+/* The lab: a software-emulated machine (L1) whose own KVM runs stock kernels, for hosts that have
+ * none or one that can't. stasis runs inside it; this is the outside's interface.
+ *
+ *   client (stasis run) ──socket── keeper ──virtio-serial── agent (stasis lab-agent, in L1)
+ *                                    └─ owns QEMU               └─ stasis run --no-lab …
+ *
+ * A run without a warm lab forks a keeper of its own, which dies with it, and QEMU with that. */
+#ifndef STASIS_VM_LAB_LAB_H
+#define STASIS_VM_LAB_LAB_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
+struct lab_file {
+	int fd; /* borrowed; read from 0 */
+	char hash[33];
+};
+/* A file that comes back. */
+struct lab_output {
+	const char *name; /* relative, as COMMAND of the session wrote it: "report" */
+	int fd;		  /* borrowed; its bytes are written here */
+};
+
+struct lab_request {
+	char **argv; /* of the inner stasis, without its own name; NULL-terminated */
+	struct lab_file *files;
+	size_t file_count;
+	struct lab_output *outputs;
+	size_t output_count;
+	bool progress; /* may show what is being waited for */
+};
+
+struct lab_machine {
+	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
+};
+
+/* Fills in file->hash from its contents. */
+int lab_file_hash(struct lab_file *file, struct error *err) MUST_CHECK;
+/* Where that file is in the lab. buf: LAB_PATH_MAX. */
+#define LAB_PATH_MAX 96
+const char *lab_file_path(const struct lab_file *file, char *buf);
+
+/* Runs the request with our standard streams and signals; *ret_status is the inner stasis's. The
+ * signals that vm_run names must be blocked. */
+int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
+	    struct error *err) MUST_CHECK;
+/* A warm lab in the runtime directory: starts one and returns when it is up; stops it; says
+ * whether there is one. -EALREADY, -ENOENT as usage errors. */
+int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
+int lab_stop(struct error *err) MUST_CHECK;
+bool lab_is_warm(void);
+
+/* In L1, as init's COMMAND: frames on standard input and output, until they end. */
+int lab_agent(void);
+
+#endif

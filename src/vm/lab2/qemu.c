@@ -1,0 +1,267 @@
+/* Starts QEMU in software emulation with five socket pairs. Keeper only. */
+#include "vm/lab2/qemu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arch/arch.h"
+#include "base/text.h"
+#include "base/util.h"
+#include "guest/session_protocol.h"
+#include "vm/image.h"
+
+#define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
+#define ARGS_MAX   64
+#define CPUS_MAX   8
+#define MEMORY_MIN GIB(2)
+#define MEMORY_MAX GIB(12)
+
+enum { CONTROL, INPUT, OUTPUT, ERRORS, CONSOLE, CHANNELS };
+
+static const char *const port_names[] = {
+	[CONTROL] = SESSION_PORT_CONTROL,
+	[INPUT] = SESSION_PORT_STDIN,
+	[OUTPUT] = SESSION_PORT_STDOUT,
+	[ERRORS] = SESSION_PORT_STDERR,
+};
+
+/* The major version, or 0 if there is no QEMU. */
+static int qemu_major(void)
+{
+	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
+	FILE *out = command ? popen(command, "re") : NULL;
+	char line[128] = "";
+	const char *at;
+
+	if (!out)
+		return 0;
+	if (!fgets(line, sizeof(line), out))
+		line[0] = '\0';
+	pclose(out);
+	at = strstr(line, "version ");
+	return at ? (int)strtol(at + strlen("version "), NULL, 10) : 0;
+}
+
+/* Half of what the host has to spare, within bounds: it is only touched as far as it is used. */
+static uint64_t memory_bytes(void)
+{
+	CLEANUP_FREE char *info = NULL;
+	const char *at;
+	size_t len;
+
+	if (file_read("/proc/meminfo", 1 << 16, &info, &len) < 0)
+		return MEMORY_MIN;
+	at = strstr(info, "MemAvailable:");
+	if (!at)
+		return MEMORY_MIN;
+	return MIN(MAX(strtoull(at + strlen("MemAvailable:"), NULL, 10) * 512, MEMORY_MIN),
+		   MEMORY_MAX);
+}
+
+/* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
+static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
+{
+	CLEANUP_FREE char *exe = realpath("/proc/self/exe", NULL);
+	static char agent[] = "lab-agent";
+	char *command[] = {exe, agent, NULL};
+	char *modules = machine->modules ? strdup(machine->modules) : NULL;
+	struct vm_config config = {
+		.command = command,
+		.modules = modules,
+		.more_modules = arch_lab_modules,
+		.session = VM_SESSION_COMMAND,
+	};
+	struct image image;
+	int fd, r;
+
+	if (!exe)
+		return error_set(err, -errno, "finding this program");
+	r = image_build(&config, &image, err);
+	free(modules);
+	if (r < 0)
+		return r;
+	fd = memfd_create("stasis-lab-initrd", 0); /* inherited by QEMU, so no close-on-exec */
+	r = fd < 0 ? error_set_shortage(err, -errno, "making the lab's initramfs")
+		   : image_write(&image, fd, err);
+	image_done(&image);
+	if (r < 0) {
+		fd_close(&fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+struct arguments {
+	char *word[ARGS_MAX];
+	size_t count;
+	bool failed;
+};
+
+static PRINTF_LIKE(2, 3) void add(struct arguments *a, const char *fmt, ...)
+{
+	va_list ap;
+	char *word = NULL;
+
+	va_start(ap, fmt);
+	if (vasprintf(&word, fmt, ap) < 0)
+		word = NULL;
+	va_end(ap);
+	if (!word || a->count + 1 >= ARGS_MAX) {
+		a->failed = true;
+		free(word);
+		return;
+	}
+	a->word[a->count++] = word;
+}
+
+static void arguments_done(struct arguments *a)
+{
+	while (a->count > 0)
+		free(a->word[--a->count]);
+}
+
+static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
+			    int initrd_fd, const int theirs[CHANNELS])
+{
+	const char *const *arch_args =
+		major < OLD_MAJOR ? arch_lab_qemu_args_old : arch_lab_qemu_args;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	add(a, "%s", arch_lab_qemu);
+	for (; *arch_args; arch_args++)
+		add(a, "%s", *arch_args);
+	add(a, "-accel");
+	add(a, "tcg,thread=multi");
+	add(a, "-smp");
+	add(a, "%ld", MIN(cpus, (long)CPUS_MAX));
+	add(a, "-m");
+	add(a, "%lluM", (unsigned long long)(memory_bytes() >> 20));
+	add(a, "-nodefaults");
+	add(a, "-no-user-config");
+	add(a, "-no-reboot");
+	add(a, "-display");
+	add(a, "none");
+	add(a, "-kernel");
+	add(a, "%s", machine->kernel);
+	add(a, "-initrd");
+	add(a, "/proc/self/fd/%d", initrd_fd);
+	add(a, "-append");
+	add(a, "%s", arch_lab_cmdline);
+	add(a, "-device");
+	add(a, "virtio-serial-pci,id=ports");
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		add(a, "-chardev");
+		add(a, "socket,id=c%u,fd=%d", i, theirs[i]);
+		if (i == CONSOLE) {
+			add(a, "-serial");
+			add(a, "chardev:c%u", i);
+		} else {
+			add(a, "-device");
+			add(a, "virtserialport,bus=ports.0,nr=%u,chardev=c%u,name=%s", i + 1, i,
+			    port_names[i]);
+		}
+	}
+}
+
+static _Noreturn void child(char **argv, pid_t parent, const int theirs[CHANNELS])
+{
+	sigset_t none;
+	int null = open("/dev/null", O_RDWR);
+
+	/* However the keeper dies, QEMU does not stay. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (unsigned i = 0; i < CHANNELS; i++)
+		(void)fcntl(theirs[i], F_SETFD, 0);
+	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		_exit(1);
+	execvp(argv[0], argv);
+	_exit(127);
+}
+
+static int make_pairs(int ours[CHANNELS], int theirs[CHANNELS], struct error *err)
+{
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+			return error_set_shortage(err, -errno, "making the lab's channels");
+		ours[i] = pair[0];
+		theirs[i] = pair[1];
+		(void)fcntl(ours[i], F_SETFL, O_NONBLOCK);
+	}
+	return 0;
+}
+
+int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu, struct error *err)
+{
+	int ours[CHANNELS] = {-1, -1, -1, -1, -1}, theirs[CHANNELS] = {-1, -1, -1, -1, -1};
+	struct arguments arguments = {.count = 0};
+	pid_t parent = getpid(), pid = -1;
+	CLEANUP_FD int initrd_fd = -1;
+	int major = qemu_major(), r;
+
+	if (major == 0) {
+		error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
+		error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
+		return -ENOENT;
+	}
+	r = build_initrd(machine, &initrd_fd, err);
+	if (r == 0)
+		r = make_pairs(ours, theirs, err);
+	if (r == 0) {
+		build_arguments(&arguments, machine, major, initrd_fd, theirs);
+		if (arguments.failed)
+			r = error_set(err, -ENOMEM, "starting %s", arch_lab_qemu);
+	}
+	if (r == 0) {
+		pid = fork();
+		if (pid == 0)
+			child(arguments.word, parent, theirs);
+		if (pid < 0)
+			r = error_set_shortage(err, -errno, "starting %s", arch_lab_qemu);
+	}
+	arguments_done(&arguments);
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		fd_close(&theirs[i]);
+		if (r < 0)
+			fd_close(&ours[i]);
+	}
+	if (r < 0)
+		return r;
+	*ret_qemu = (struct lab_qemu){
+		.pid = pid,
+		.control_fd = ours[CONTROL],
+		.in_fd = ours[INPUT],
+		.out_fd = ours[OUTPUT],
+		.err_fd = ours[ERRORS],
+		.console_fd = ours[CONSOLE],
+	};
+	return 0;
+}
+
+void lab_qemu_stop(struct lab_qemu *q)
+{
+	if (q->pid > 0) {
+		kill(q->pid, SIGKILL);
+		waitpid(q->pid, NULL, 0);
+	}
+	q->pid = 0;
+	fd_close(&q->control_fd);
+	fd_close(&q->in_fd);
+	fd_close(&q->out_fd);
+	fd_close(&q->err_fd);
+	fd_close(&q->console_fd);
+}
