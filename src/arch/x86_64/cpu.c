@@ -47,17 +47,18 @@ static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 
 static int set_msrs(int fd)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entry = {{.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING},
-			  {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ON_WB}},
+	static const struct kvm_msr_entry entries[] = {
+		{.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING},
+		{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ON_WB},
 	};
-	int r = kvm_ioctl(fd, KVM_SET_MSRS, &msrs);
+	_Alignas(struct kvm_msrs) uint8_t room[sizeof(struct kvm_msrs) + sizeof(entries)];
+	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
+	int r;
 
-	return r < 0 ? r : r == 2 ? 0 : -EPROTO;
+	*msrs = (struct kvm_msrs){.nmsrs = ARRAY_SIZE(entries)};
+	memcpy(msrs->entries, entries, sizeof(entries));
+	r = kvm_ioctl(fd, KVM_SET_MSRS, msrs);
+	return r < 0 ? r : r == ARRAY_SIZE(entries) ? 0 : -EPROTO;
 }
 
 /* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. */
