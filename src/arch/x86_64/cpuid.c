@@ -60,6 +60,7 @@ struct builder {
 	uint32_t apic_id;
 	unsigned package_bits;	  /* of thread and core */
 	unsigned package_threads; /* that exist */
+	unsigned family;	  /* that the guest is told */
 };
 
 static struct kvm_cpuid_entry2 *add(struct builder *b, uint32_t function, uint32_t index,
@@ -86,9 +87,16 @@ static bool is_hygon(const struct kvm_cpuid_entry2 *e)
 }
 
 /* Family, model, stepping (APM 3, Fn0000_0001). */
+static uint32_t family_of(uint32_t signature)
+{
+	uint32_t base = signature >> 8 & 0xf;
+
+	return base == 0xf ? base + (signature >> 20 & 0xff) : base;
+}
+
 static uint32_t signature_of(const struct builder *b, uint32_t host)
 {
-	uint32_t family = (host >> 8 & 0xf) + (host >> 20 & 0xff);
+	uint32_t family = family_of(host);
 	uint32_t model = (host >> 4 & 0xf) | (host >> 12 & 0xf0);
 
 	if (b->q->override_vendor) /* ones that go with it: 19h; 6, 55h */
@@ -109,6 +117,7 @@ static void patch_leaf1(struct builder *b, struct kvm_cpuid_entry2 *e)
 	e->ebx = (e->ebx & 0xff) | LINE_BYTES / 8 << 8 | ids << 16 | (b->apic_id & 0xff) << 24;
 	e->ecx |= 1u << 31 | 1u << 21; /* hypervisor, x2APIC */
 	e->ecx &= ~(1u << 3);	       /* MONITOR/MWAIT */
+	e->ecx &= ~(1u << 24);
 	if (b->q->tsc_deadline)
 		e->ecx |= 1u << 24;
 	e->edx &= ~(1u << 28);
@@ -190,7 +199,11 @@ static void add_caches(struct builder *b)
 	e->ecx = e->edx = (32u << 24) | 8u << 16 | 1u << 8 | LINE_BYTES;
 	e = add(b, 0x80000006, 0, 0);
 	e->ecx = 1024u << 16 | 8u << 12 | 1u << 8 | LINE_BYTES; /* 8h: 16 ways */
-	e->edx = (16u << 20) / (512u << 10) << 18 | 8u << 12 | 1u << 8 | LINE_BYTES;
+	/* Where this names an L3, Linux takes the last-level cache of families before 17h from the
+	 * eight bits of 8000_001E's node id; where it names none, from the package, which can count
+	 * further. 8000_001D still says that it is there. */
+	if (b->family >= 0x17 || b->q->topology->llcs <= 256)
+		e->edx = (16u << 20) / (512u << 10) << 18 | 8u << 12 | 1u << 8 | LINE_BYTES;
 }
 
 /* Extended topology (SDM 2A, leaves B and 1F): thread level, core level, end. */
@@ -219,8 +232,10 @@ static void add_amd_ids(struct builder *b)
 	struct kvm_cpuid_entry2 *e = add(b, 0x8000001E, 0, 0);
 
 	e->eax = b->apic_id;
-	e->ebx = (b->place.core & 0xff) | (b->q->topology->threads_per_core - 1) << 8;
-	e->ecx = b->place.llc & 0xff;
+	/* Eight bits each. FFh is what Linux takes for no compute unit (family 15h), so that cores
+	 * past it are told apart by their APIC ids alone. */
+	e->ebx = MIN(b->place.core, 0xffu) | MIN(b->q->topology->threads_per_core - 1, 0xffu) << 8;
+	e->ecx = MIN(b->place.llc, 0xffu);
 }
 
 unsigned cpuid_room(const struct kvm_cpuid2 *supported)
@@ -240,7 +255,10 @@ void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret)
 		.package_threads = q->topology->cores_per_llc * q->topology->threads_per_core,
 	};
 
+	const struct kvm_cpuid_entry2 *signature = cpuid_find(q->supported, 1);
+
 	b.package_bits = b.fields.thread_bits + b.fields.core_bits;
+	b.family = family_of(signature_of(&b, signature ? signature->eax : 0));
 	ret->nent = 0;
 	for (uint32_t i = 0; i < q->supported->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &q->supported->entries[i];
@@ -268,4 +286,24 @@ enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported)
 										: CPU_VENDOR_INTEL;
 	}
 	return CPU_VENDOR_INTEL;
+}
+
+const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid, uint32_t function)
+{
+	for (uint32_t i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function && cpuid->entries[i].index == 0)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
+unsigned cpuid_phys_bits(const struct kvm_cpuid2 *supported)
+{
+	/* SDM 2A, CPUID 80000008H, EAX: bits of physical address; 36 where the leaf lacks. Bits 23
+	 * to 16, where set, are what nested paging can map (APM 3, GuestPhysAddrSize), which may be
+	 * fewer. */
+	const struct kvm_cpuid_entry2 *leaf = cpuid_find(supported, 0x80000008);
+	unsigned bits = leaf && (leaf->eax & 0xff) ? leaf->eax & 0xff : 36;
+	unsigned guest = leaf ? leaf->eax >> 16 & 0xff : 0;
+
+	return guest ? MIN(bits, guest) : bits;
 }

@@ -27,14 +27,6 @@ static const struct kvm_need needs[] = {
 };
 static const struct kvm_need xsave_needs[] = {{KVM_CAP_XCRS, "XCRS"}};
 
-static const struct kvm_cpuid_entry2 *find_leaf(const struct kvm_cpuid2 *cpuid, uint32_t function)
-{
-	for (uint32_t i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == function && cpuid->entries[i].index == 0)
-			return &cpuid->entries[i];
-	return NULL;
-}
-
 /* KVM_GET_SUPPORTED_CPUID says E2BIG until there is room. */
 static int read_supported(const struct kvm *kvm, struct kvm_cpuid2 **ret_cpuid, struct error *err)
 {
@@ -70,15 +62,13 @@ int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err)
 		r = read_supported(kvm, &cpuid, err);
 	if (r < 0)
 		return r;
-	leaf = find_leaf(cpuid, 1);
+	leaf = cpuid_find(cpuid, 1);
 	if (leaf && (leaf->ecx & (1u << 26))) {
 		r = kvm_require(kvm, xsave_needs, ARRAY_SIZE(xsave_needs), err);
 		if (r < 0)
 			return r;
 	}
-	/* SDM 2A, CPUID 80000008H: physical address bits; 36 where the leaf lacks. */
-	leaf = find_leaf(cpuid, 0x80000008);
-	*ret_phys_bits = leaf && (leaf->eax & 0xff) ? leaf->eax & 0xff : 36;
+	*ret_phys_bits = cpuid_phys_bits(cpuid);
 	return 0;
 }
 
@@ -128,15 +118,21 @@ int arch_memory_layout(const struct topology *t, unsigned phys_bits,
 		       struct guest_layout *ret_layout, struct error *err)
 {
 	struct guest_layout layout = {0};
-	uint64_t gpa = 0, total = topology_memory(t), hole = HIGH_RAM_GPA - HOLE_GPA;
+	uint64_t gpa = 0, mib = 0, top = 0;
 	uint64_t limit = phys_bits >= 63 ? UINT64_MAX : 1ull << phys_bits;
-	uint64_t top;
+	bool wraps = false;
 
-	if (__builtin_add_overflow(total, total > HOLE_GPA ? hole : 0, &top) || top > limit)
+	for (unsigned n = 0; n < t->nodes; n++) {
+		mib += t->node[n].memory_bytes >> 20;
+		wraps |= __builtin_add_overflow(top, t->node[n].memory_bytes, &top);
+	}
+	if (wraps || top > HOLE_GPA)
+		wraps |= __builtin_add_overflow(top, HIGH_RAM_GPA - HOLE_GPA, &top);
+	if (wraps || top > limit)
 		return error_contention(err,
 					"%llu MiB of memory end past this host's %u bits of guest "
 					"physical address",
-					(unsigned long long)(total >> 20), phys_bits);
+					(unsigned long long)mib, phys_bits);
 	for (unsigned n = 0; n < t->nodes; n++)
 		if (add_ranges(&layout, &gpa, t->node[n].memory_bytes, n) < 0)
 			return error_contention(err, "more memory ranges than %d",

@@ -88,6 +88,10 @@ unsigned cpuid_room(const struct kvm_cpuid2 *supported);
 void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret);
 /* Whose topology leaves the host's kind of CPU has. Hygon speaks AMD's; all others Intel's. */
 enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported);
+/* Bits of guest physical address that RAM may use. */
+unsigned cpuid_phys_bits(const struct kvm_cpuid2 *supported);
+/* A leaf's first entry (index 0), or NULL. */
+const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid, uint32_t function);
 
 /* ---- boot.c, tables.c ----------------------------------------------------------------------- */
 
