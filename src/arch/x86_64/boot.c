@@ -10,8 +10,10 @@
 #define SETUP_HEADER_AT	  0x1F1
 #define SETUP_MAGIC_AT	  0x202
 #define SETUP_VERSION_MIN 0x020C /* xloadflags */
+#define ENTRY_AT	  0x200ull
 #define LOADER_UNDEFINED  0xFF
-#define PVH_NOTE_TYPE	  18 /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define ELF_CMDLINE_MAX	  2048 /* bytes, with the NUL: COMMAND_LINE_SIZE of x86 */
+#define PVH_NOTE_TYPE	  18   /* XEN_ELFNOTE_PHYS32_ENTRY */
 #define PVH_MAGIC	  0x336ec578
 #define ELF_SEGMENTS_MAX  64
 
@@ -60,9 +62,9 @@ int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa, struc
 {
 	/* initrd_addr_max is 0x7fffffff in every kernel of this protocol version. */
 	uint64_t end = MIN(low_ram_end(vm->mem), 0x80000000ull);
-	uint64_t rounded;
+	uint64_t rounded = len <= end ? ALIGN_UP(len, 4096) : end;
 
-	if (__builtin_add_overflow(len, 4095, &rounded) || (rounded &= ~4095ull) + HIGH_GPA > end)
+	if (len > end || end < HIGH_GPA || rounded > end - HIGH_GPA)
 		return error_usage(
 			err,
 			"the initramfs (%llu KiB) does not fit into the guest's memory (%llu "
@@ -170,7 +172,8 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 				   boot->kernel_name);
 	setup_len = ((hdr->setup_sects ?: 4) + 1ull) * 512;
 	body_len = (uint64_t)hdr->syssize * 16;
-	if (setup_len + body_len > boot->kernel_len + 15 || setup_len >= boot->kernel_len)
+	/* The entry is at 200h of the body (boot.rst, "64-bit boot protocol"). */
+	if (setup_len + MAX(body_len, ENTRY_AT + 1) > boot->kernel_len)
 		return error_usage(err, "%s: a truncated bzImage, %zu bytes of %llu",
 				   boot->kernel_name, boot->kernel_len,
 				   (unsigned long long)(setup_len + body_len));
@@ -214,7 +217,7 @@ static int load_bzimage(struct arch_vm *vm, const struct arch_boot *boot, struct
 	if (r < 0)
 		return error_set(err, r, "loading %s", boot->kernel_name);
 	vm->entry = (struct cpu_entry){.long_mode = true,
-				       .rip = HIGH_GPA + 0x200,
+				       .rip = HIGH_GPA + ENTRY_AT,
 				       .params_gpa = BOOT_PARAMS_GPA};
 	return 0;
 }
@@ -376,6 +379,10 @@ static int load_elf(struct arch_vm *vm, const struct arch_boot *boot, struct err
 	if (elf.e_phnum == 0 || elf.e_phnum > ELF_SEGMENTS_MAX ||
 	    elf.e_phentsize != sizeof(Elf64_Phdr))
 		return not_vmlinux(boot, "without a kernel's program headers", err);
+	/* A bzImage says how much it takes; a vmlinux would cut the rest off in silence. */
+	if (strlen(boot->cmdline) >= ELF_CMDLINE_MAX)
+		return error_usage(err, "%s takes a command line of %d bytes, this one has %zu",
+				   boot->kernel_name, ELF_CMDLINE_MAX - 1, strlen(boot->cmdline));
 	r = find_entry(boot, headers, elf.e_phnum, &entry, err);
 	if (r == 0)
 		r = write_common(vm, boot, &rsdp_gpa, err);
