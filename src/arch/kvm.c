@@ -47,6 +47,10 @@ int kvm_open(struct kvm *kvm, const char *path, struct error *err)
 	if (fd < 0)
 		return open_failed(path, -errno, err);
 	version = kvm_ioctl(fd, KVM_GET_API_VERSION, NULL);
+	if (version < 0) {
+		close(fd);
+		return error_set(err, version, "asking %s for KVM's API version", path);
+	}
 	if (version != API_VERSION) {
 		r = error_usage(err, "%s: API version %d, %d is needed", path, version,
 				API_VERSION);

@@ -58,8 +58,12 @@ char *arch_kernel_release(const char *path)
 		return NULL;
 	text = (const char *)head + at + 0x200;
 	room = MIN(len - at - 0x200, 128);
-	for (size_t i = 0; i < room; i++)
+	for (size_t i = 0; i < room; i++) {
 		if (text[i] == ' ' || text[i] == '\0')
 			return i ? strndup(text, i) : NULL;
+		/* It is printed, and names a folder of modules. */
+		if (text[i] <= ' ' || text[i] > '~' || text[i] == '/')
+			return NULL;
+	}
 	return NULL;
 }
