@@ -266,7 +266,7 @@ static int on_frame(struct client *c, const struct lab_frame *f)
 	switch (f->type) {
 	case LAB_READY:
 		c->ready = true;
-		return next_step(c);
+		return c->request->argv ? next_step(c) : 0;
 	case LAB_HAVE:
 		return on_have(c, f);
 	case LAB_DATA:
