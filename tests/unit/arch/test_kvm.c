@@ -1,0 +1,177 @@
+/* VM and vCPU set-up on this host's KVM, with several shapes. Exits 77 where there is none. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "arch/x86_64/machine.h"
+#include "base/util.h"
+
+#define CPUID_ROOM 256
+
+static void set_up_all(const char *spec, const char *vendor)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct guest_memory mem = {0};
+	struct guest_layout layout;
+	struct topology t;
+	struct arch_vm_config config = {.topology = &t, .cpu_vendor = vendor};
+	struct arch_vm *vm = NULL;
+	struct error err = {0};
+	unsigned phys_bits = 0;
+	int *fds;
+
+	assert_int_equal(topology_parse(spec, &t, NULL), 0);
+	assert_int_equal(topology_set_memory(&t, MIB(64), NULL), 0);
+	fds = calloc(topology_vcpus(&t), sizeof(*fds));
+	assert_non_null(fds);
+	if (kvm_open(&kvm, "/dev/kvm", &err) < 0 || arch_host_check(&kvm, &phys_bits, &err) < 0 ||
+	    arch_memory_layout(&t, phys_bits, &layout, &err) < 0 ||
+	    guest_memory_init(&mem, &layout, &err) < 0 || kvm_create_vm(&kvm, 0, &err) < 0 ||
+	    arch_vm_new(&kvm, &mem, &config, &vm, &err) < 0 || kvm_set_memory(&kvm, &mem, &err) < 0)
+		fail_msg("%s: %s", spec, err.what);
+	assert_in_range(phys_bits, 32, 52);
+	for (unsigned i = 0; i < topology_vcpus(&t); i++) {
+		struct kvm_cpuid2 *got =
+			calloc(1, sizeof(*got) + CPUID_ROOM * sizeof(got->entries[0]));
+		struct kvm_mp_state mp;
+
+		fds[i] = ioctl(kvm.vm_fd, KVM_CREATE_VCPU, (long)arch_vcpu_id(&t, i));
+		assert_true(fds[i] >= 0);
+		if (arch_vcpu_setup(vm, i, fds[i], &err) < 0)
+			fail_msg("%s, vCPU %u: %s", spec, i, err.what);
+		/* The first runs at once; the others wait for INIT and SIPI. */
+		assert_int_equal(kvm_ioctl(fds[i], KVM_GET_MP_STATE, &mp), 0);
+		assert_int_equal(mp.mp_state,
+				 i == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED);
+		/* KVM kept the ids. */
+		assert_non_null(got);
+		got->nent = CPUID_ROOM;
+		assert_int_equal(kvm_ioctl(fds[i], KVM_GET_CPUID2, got), 0);
+		for (uint32_t k = 0; k < got->nent; k++)
+			if (got->entries[k].function == 0xB)
+				assert_int_equal(got->entries[k].edx, arch_vcpu_id(&t, i));
+		free(got);
+	}
+	assert_int_equal(arch_vm_vcpus_created(vm, &err), 0);
+	for (unsigned i = 0; i < topology_vcpus(&t); i++)
+		close(fds[i]);
+	arch_vm_free(vm);
+	kvm_close(&kvm);
+	guest_memory_done(&mem);
+	free(fds);
+}
+
+static void shapes_are_set_up(void **state)
+{
+	static const char *const specs[] = {"1n1l1c1t", "1n2l2c2t", "2n4l8c2t", "1n3l3c1t"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
+		set_up_all(specs[i], NULL);
+		set_up_all(specs[i], "amd");
+		set_up_all(specs[i], "intel");
+	}
+}
+
+static void ids_past_xapic_are_refused(void **state)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct topology t;
+	const struct arch_vm_config config = {.topology = &t};
+	struct arch_vm *vm = NULL;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(topology_parse("1n14l9c2t", &t, NULL), 0);
+	assert_true(arch_vm_new(&kvm, NULL, &config, &vm, &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "433"));
+	assert_null(vm);
+	arch_vm_free(NULL);
+}
+
+static void interrupts_and_doorbells_bind(void **state)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct guest_memory mem = {0};
+	struct topology t;
+	const struct arch_vm_config config = {.topology = &t};
+	struct arch_vm *vm;
+	struct error err = {0};
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(topology_parse("1n1l1c1t", &t, NULL), 0);
+	assert_int_equal(kvm_open(&kvm, "/dev/kvm", &err), 0);
+	assert_int_equal(kvm_create_vm(&kvm, 0, &err), 0);
+	assert_int_equal(arch_vm_new(&kvm, &mem, &config, &vm, &err), 0);
+	/* Not an eventfd: an error that says which. */
+	assert_true(kvm_irqfd(&kvm, fd, 5, &err) < 0);
+	assert_non_null(strstr(err.what, "interrupt 5"));
+	err = (struct error){0};
+	assert_true(kvm_ioeventfd_mmio(&kvm, fd, 0xC0000050, 1, &err) < 0);
+	assert_non_null(strstr(err.what, "0xc0000050"));
+	close(fd);
+	arch_vm_free(vm);
+	kvm_close(&kvm);
+	assert_true(kvm.fd == -1 && kvm.vm_fd == -1);
+	kvm_close(&kvm);
+}
+
+static void no_device_says_what_to_do(void **state)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(kvm_open(&kvm, "/dev/no-such-kvm", &err), -ENOENT);
+	assert_int_equal(err.kind, ERROR_HOST);
+	assert_non_null(strstr(err.what, "/dev/no-such-kvm"));
+	assert_true(err.hint[0]);
+	err = (struct error){0};
+	assert_true(kvm_open(&kvm, "/dev/null", &err) < 0); /* no KVM behind it */
+	assert_true(err.what[0] && kvm.fd == -1);
+}
+
+static void every_lacking_capability_is_named(void **state)
+{
+	static const struct kvm_need needs[] = {{KVM_CAP_USER_MEMORY, "USER_MEMORY"},
+						{1000001, "FIRST"},
+						{1000002, "SECOND"}};
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(kvm_open(&kvm, "/dev/kvm", &err), 0);
+	assert_int_equal(kvm_require(&kvm, needs, 1, &err), 0);
+	assert_true(kvm_require(&kvm, needs, ARRAY_SIZE(needs), &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "FIRST, SECOND"));
+	assert_null(strstr(err.what, "USER_MEMORY"));
+	kvm_close(&kvm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shapes_are_set_up),
+		cmocka_unit_test(ids_past_xapic_are_refused),
+		cmocka_unit_test(interrupts_and_doorbells_bind),
+		cmocka_unit_test(no_device_says_what_to_do),
+		cmocka_unit_test(every_lacking_capability_is_named),
+	};
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		fprintf(stderr, "skipped: /dev/kvm: %s\n", strerror(errno));
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

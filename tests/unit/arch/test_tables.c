@@ -1,0 +1,252 @@
+/* ACPI tables: checksums, what hangs together, what a CPU or device is said to be, and iasl's
+ * judgement where iasl is installed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "devices/legacy.h"
+#include "machine_fake.h"
+
+static uint32_t get32(const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static uint64_t get64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static uint8_t sum(const uint8_t *data, size_t len)
+{
+	uint8_t total = 0;
+
+	while (len-- > 0)
+		total = (uint8_t)(total + *data++);
+	return total;
+}
+
+static void build(const struct machine_fake *m, struct acpi_tables *tables)
+{
+	struct guest_layout layout = {0};
+
+	for (unsigned i = 0; i < m->mem.count; i++)
+		layout.range[layout.count++] = m->mem.region[i].range;
+	assert_int_equal(acpi_build(&m->topology, &layout, m->slot, m->slot_count, ACPI_GPA, tables,
+				    NULL),
+			 0);
+}
+
+static const uint8_t *table(const struct acpi_tables *t, const char *signature, size_t *ret_len)
+{
+	for (unsigned i = 0; i < t->count; i++) {
+		if (!strcmp(t->table[i].signature, signature)) {
+			*ret_len = t->table[i].len;
+			return t->data + t->table[i].at;
+		}
+	}
+	fail_msg("no table %s", signature);
+	*ret_len = 0;
+	return NULL;
+}
+
+static const char *const specs[] = {"1n1l1c1t", "1n2l2c2t", "3n15l10c2t", "64n1024l1c1t"};
+
+static void tables_hang_together(void **state)
+{
+	(void)state;
+	for (size_t s = 0; s < ARRAY_SIZE(specs); s++) {
+		struct machine_fake m;
+		struct acpi_tables t;
+		const uint8_t *rsdp, *xsdt, *fadt;
+		unsigned linked = 0;
+		size_t len;
+
+		machine_fake_init(&m, specs[s], GIB(1));
+		build(&m, &t);
+		assert_true(t.gpa + t.len <= HIGH_GPA);
+		for (unsigned i = 0; i < t.count; i++) {
+			const uint8_t *p = t.data + t.table[i].at;
+
+			assert_int_equal(t.table[i].at % 16, 0);
+			assert_true(t.table[i].at + t.table[i].len <= t.len);
+			assert_memory_equal(p, t.table[i].signature, 4);
+			assert_int_equal(get32(p + 4), t.table[i].len);
+			assert_int_equal(sum(p, t.table[i].len), 0);
+		}
+		rsdp = t.data + (t.rsdp_gpa - t.gpa);
+		assert_memory_equal(rsdp, "RSD PTR ", 8);
+		assert_int_equal(sum(rsdp, 20), 0);
+		assert_int_equal(sum(rsdp, 36), 0);
+		xsdt = table(&t, "XSDT", &len);
+		assert_true(get64(rsdp + 24) == t.gpa + (uint64_t)(xsdt - t.data));
+		for (size_t at = 36; at < len; at += 8, linked++) {
+			uint64_t gpa = get64(xsdt + at);
+			bool found = false;
+
+			for (unsigned i = 0; i < t.count; i++)
+				found |= gpa == t.gpa + t.table[i].at;
+			assert_true(found);
+		}
+		assert_int_equal(linked, t.count - 2); /* all but itself and the DSDT */
+		fadt = table(&t, "FACP", &len);
+		assert_true(get64(fadt + 140) ==
+			    t.gpa + (uint64_t)(table(&t, "DSDT", &len) - t.data));
+		acpi_done(&t);
+		machine_fake_done(&m);
+	}
+}
+
+static void power_registers_are_the_device_s(void **state)
+{
+	struct arch_slot power;
+	struct machine_fake m;
+	struct acpi_tables t;
+	const uint8_t *fadt;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(arch_slot(ARCH_POWER, 0, &power), 0);
+	machine_fake_init(&m, "1n1l1c1t", MIB(64));
+	build(&m, &t);
+	fadt = table(&t, "FACP", &len);
+	assert_int_equal(len, 276);
+	assert_int_equal(fadt[8], 6);
+	assert_int_equal(get32(fadt + 112) >> 20 & 1, 1); /* hardware-reduced */
+	assert_int_equal(get32(fadt + 112) >> 10 & 1, 1); /* reset register */
+	assert_int_equal(fadt[109] & 3, 0);		  /* no legacy devices, no 8042 */
+	/* legacy.h: sleep control, sleep status, reset; all ports of a byte. */
+	for (unsigned i = 0; i < 3; i++) {
+		const uint8_t *gas = fadt + (i == 2 ? 116 : 244 + 12 * i);
+
+		assert_memory_equal(gas, "\1\10\0\1", 4);
+		assert_true(get64(gas + 4) == power.base + i);
+	}
+	assert_int_equal(fadt[128], POWER_RESET_VALUE);
+	acpi_done(&t);
+	machine_fake_done(&m);
+}
+
+static void every_cpu_is_in_the_madt_once(void **state)
+{
+	(void)state;
+	for (size_t s = 0; s < ARRAY_SIZE(specs); s++) {
+		struct machine_fake m;
+		struct acpi_tables t;
+		const uint8_t *madt;
+		unsigned cpus = 0, ioapics = 0;
+		size_t len;
+
+		machine_fake_init(&m, specs[s], GIB(1));
+		build(&m, &t);
+		madt = table(&t, "APIC", &len);
+		assert_int_equal(get32(madt + 36), LAPIC_GPA);
+		assert_int_equal(get32(madt + 40) & 1, 0); /* no PIC */
+		for (size_t at = 44; at < len; at += madt[at + 1]) {
+			const uint8_t *e = madt + at;
+
+			assert_true(e[1] >= 2 && at + e[1] <= len);
+			if (e[0] == 0) {
+				assert_int_equal(e[3], arch_vcpu_id(&m.topology, cpus));
+				assert_int_equal(e[2], cpus);
+				assert_int_equal(get32(e + 4), 1);
+				cpus++;
+			} else if (e[0] == 9) {
+				assert_int_equal(get32(e + 4), arch_vcpu_id(&m.topology, cpus));
+				assert_true(get32(e + 4) > XAPIC_LAST_ID);
+				assert_int_equal(get32(e + 12), cpus);
+				cpus++;
+			} else if (e[0] == 1) {
+				assert_int_equal(get32(e + 4), IOAPIC_GPA);
+				ioapics++;
+			}
+		}
+		assert_int_equal(cpus, topology_vcpus(&m.topology));
+		assert_int_equal(ioapics, 1);
+		acpi_done(&t);
+		machine_fake_done(&m);
+	}
+}
+
+/* ---- iasl --------------------------------------------------------------------------------- */
+
+static bool have_iasl(void)
+{
+	return system("command -v iasl >/dev/null 2>&1") == 0;
+}
+
+/* Disassembles every table, compiles it again; every word of complaint fails. */
+static void judge(const char *spec)
+{
+	char dir[] = "/tmp/stasis-test-XXXXXX", command[1024];
+	struct machine_fake m;
+	int status;
+
+	assert_non_null(mkdtemp(dir));
+	machine_fake_init(&m, spec, GIB(4));
+	assert_int_equal(arch_tables_write(&m.topology, m.slot, m.slot_count, dir, NULL), 0);
+	snprintf(command, sizeof(command),
+		 "cd %s && ls DSDT.dat FACP.dat APIC.dat >/dev/null && for t in *.dat; do "
+		 "iasl -d $t >$t.log 2>&1 || exit 1; "
+		 "[ $t = XSDT.dat ] || iasl ${t%%.dat}.dsl >>$t.log 2>&1 || exit 2; "
+		 "done; "
+		 "! grep -hiE 'warning|remark|error|invalid|unknown' *.log | "
+		 "grep -v '0 Errors, 0 Warnings, 0 Remarks'",
+		 dir);
+	status = system(command);
+	if (status != 0)
+		fail_msg("iasl complains about the tables of %s (kept in %s): status %#x", spec,
+			 dir, status);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+	machine_fake_done(&m);
+}
+
+static void iasl_has_nothing_to_say(void **state)
+{
+	(void)state;
+	if (!have_iasl()) {
+		print_message("iasl is not installed (Debian: acpica-tools)\n");
+		skip();
+	}
+	judge("1n1l1c1t");
+	judge("2n4l2c2t");
+	judge("3n15l10c2t");
+}
+
+static void tables_to_nowhere_are_an_error(void **state)
+{
+	struct machine_fake m;
+	struct error err = {0};
+
+	(void)state;
+	machine_fake_init(&m, "1n1l1c1t", MIB(64));
+	assert_true(arch_tables_write(&m.topology, m.slot, m.slot_count, "/dev/null/x", &err) < 0);
+	assert_non_null(strstr(err.what, "/dev/null/x"));
+	machine_fake_done(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tables_hang_together),
+		cmocka_unit_test(power_registers_are_the_device_s),
+		cmocka_unit_test(every_cpu_is_in_the_madt_once),
+		cmocka_unit_test(iasl_has_nothing_to_say),
+		cmocka_unit_test(tables_to_nowhere_are_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
