@@ -86,6 +86,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	word(in, strdup("--no-lab"));
 	option(in, "--session", session_kind(c->session));
 	option(in, "--kernel", lab_file_path(kernel, kernel_path));
+	option(in, "--kernel-name", c->kernel);
 	option(in, "--initrd", lab_file_path(initrd, initrd_path));
 	option(in, "--topology", topology_format(&c->topology, shape, sizeof(shape)));
 	snprintf(number, sizeof(number), "%llu", (unsigned long long)topology_memory(&c->topology));

@@ -199,6 +199,11 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 	return 0;
 }
 
+static int set_kernel_name(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.kernel_name, value);
+}
+
 static int set_cpu_vendor(void *target, const char *value, struct error *err)
 {
 	if (strcmp(value, "amd") && strcmp(value, "intel"))
@@ -250,6 +255,7 @@ static const struct cli_option options[] = {
 	{"help", 'h', NULL, set_help, "this"},
 	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
 	{"session", 0, "KIND", set_session, NULL},
+	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"numa-node", 0, "SPEC", not_yet, NULL},
 	{"numa-distance", 0, "A,B=D", not_yet, NULL},
 	{"disk", 0, "PATH", not_yet, NULL},

@@ -46,8 +46,12 @@ static char *modules_beside(const char *image, const char *release)
 	/* DIR/boot/vmlinuz-R with DIR/lib/modules/R: an unpacked package. */
 	if (slash) {
 		dir = text_format("%.*s/../lib/modules/%s", (int)(slash - image), image, release);
-		if (dir && is_dir(dir))
-			return dir;
+		if (dir && is_dir(dir)) {
+			char *real = realpath(dir, NULL);
+
+			free(dir);
+			return real;
+		}
 		free(dir);
 	}
 	dir = text_format("/lib/modules/%s", release);

@@ -87,7 +87,7 @@ static int load_guest(struct machine *m, struct error *err)
 	CLEANUP_FREE char *kernel = NULL;
 	CLEANUP_FREE char *cmdline = command_line(m);
 	struct arch_boot boot = {
-		.kernel_name = m->config->kernel,
+		.kernel_name = m->config->kernel_name ?: m->config->kernel,
 		.cmdline = cmdline,
 		.slots = m->board.slot,
 		.slot_count = m->board.slot_count,

@@ -30,7 +30,7 @@ shape() {
 	for c in 0 1 2 3 4 5 6 7; do
 		core=$((c / 2 * 2))
 		llc=$((c / 4 * 4))
-		echo "cpu$c core=$core-$((core + 1)) package=0-7 l2=$core-$((core + 1)) l3=$llc-$((llc + 3))"
+		echo "cpu$c core=$core-$((core + 1)) package=$llc-$((llc + 3)) l2=$core-$((core + 1)) l3=$llc-$((llc + 3))"
 	done
 } >"$work/want-1n2l2c2t"
 {
@@ -48,10 +48,15 @@ done
 
 if command -v lscpu >/dev/null; then
 	stasis_run -t 1n2l2c2t -- lscpu
-	matches "lscpu: 2 L3 instances" '*L3 cache:*(2 instances)*' "$out"
-	matches "lscpu: 2 threads per core" '*Thread(s) per core:*2*' "$out"
-	matches "lscpu: 8 CPUs" '*CPU(s):*8*' "$out"
-	matches "lscpu: 4 cores in its socket" '*Core(s) per socket:*4*' "$out"
+	# says LABEL VALUE: the line of that label has exactly that value.
+	says() { equal "lscpu: $1 $2" "$2" "$(sed -n "s/^ *$1: *//p" <<<"$out")"; }
+	says 'CPU(s)' 8
+	says 'Thread(s) per core' 2
+	says 'Core(s) per socket' 2
+	says 'Socket(s)' 2
+	says 'NUMA node(s)' 1
+	matches "lscpu: 2 L3 instances" '*L3*: *(2 instances)*' "$out"
+	matches "lscpu: 4 L2 instances" '*L2*: *(4 instances)*' "$out"
 else
 	skip "lscpu" "util-linux is not installed"
 fi

@@ -21,13 +21,13 @@
 #include "vm/lab2/lab.h"
 #include "vm/lab2/paths.h"
 
-#define STREAMS      3
+#define STREAMS	     3
 #define OUTPUTS_MAX  16
 #define SESSIONS_MAX 256
 
 struct session {
 	uint32_t id;
-	pid_t pid;       /* 0: not started, or reaped */
+	pid_t pid;	 /* 0: not started, or reaped */
 	int fd[STREAMS]; /* our ends of its standard streams; -1: closed */
 	struct lab_bytes input;
 	bool input_ended, reaped;
@@ -203,7 +203,8 @@ static int take_outputs(struct session *s, const json_t *outputs)
 	size_t i;
 	json_t *name;
 
-	json_array_foreach (outputs, i, name) {
+	json_array_foreach(outputs, i, name)
+	{
 		const char *text = json_string_value(name);
 
 		if (!text || !name_is_good(text) || s->output_count == OUTPUTS_MAX)
@@ -228,7 +229,8 @@ static int open_session(struct session *s, const json_t *open)
 	if (!argv)
 		return -ENOMEM;
 	argv[0] = name;
-	json_array_foreach (list, i, word) {
+	json_array_foreach(list, i, word)
+	{
 		/* The JSON owns the words; execv copies them. */
 		argv[i + 1] = (char *)(uintptr_t)json_string_value(word);
 		if (!argv[i + 1])
@@ -315,8 +317,8 @@ static int send_outputs(struct agent *a, struct session *s)
 		if (!path || file_read(path, MIB(64), &data, &len) < 0)
 			continue; /* not written: the client sees an end without bytes */
 		for (size_t at = 0; r == 0 && at < len; at += LAB_PAYLOAD)
-			r = lab_conn_send(&a->conn, s->id, LAB_DATA, (uint8_t)(STREAMS + i), data + at,
-					  MIN(len - at, (size_t)LAB_PAYLOAD));
+			r = lab_conn_send(&a->conn, s->id, LAB_DATA, (uint8_t)(STREAMS + i),
+					  data + at, MIN(len - at, (size_t)LAB_PAYLOAD));
 		if (r < 0)
 			return r;
 	}
@@ -394,7 +396,8 @@ static void on_child(struct agent *a)
 				continue;
 			s->pid = 0;
 			s->reaped = true;
-			s->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+			s->status =
+				WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		}
 	}
 }
@@ -407,7 +410,8 @@ static bool wait_for_work(struct agent *a)
 	nfds_t n = 3;
 
 	fds[0] = (struct pollfd){.fd = a->conn.in_fd, .events = POLLIN};
-	fds[1] = (struct pollfd){.fd = a->conn.out.len > 0 ? a->conn.out_fd : -1, .events = POLLOUT};
+	fds[1] =
+		(struct pollfd){.fd = a->conn.out.len > 0 ? a->conn.out_fd : -1, .events = POLLOUT};
 	fds[2] = (struct pollfd){.fd = a->signal_fd, .events = POLLIN};
 	LIST_FOREACH (s, &a->sessions, link) {
 		if (s->fd[0] >= 0 && s->input.len > 0)

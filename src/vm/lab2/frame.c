@@ -136,8 +136,10 @@ int lab_conn_next(struct lab_conn *c, struct lab_frame *ret_frame)
 int lab_conn_send(struct lab_conn *c, uint32_t session, enum lab_type type, uint8_t channel,
 		  const void *payload, size_t len)
 {
-	struct header h = {
-		.len = (uint32_t)len, .session = session, .type = (uint8_t)type, .channel = channel};
+	struct header h = {.len = (uint32_t)len,
+			   .session = session,
+			   .type = (uint8_t)type,
+			   .channel = channel};
 	int r = lab_bytes_add(&c->out, &h, sizeof(h));
 
 	return r == 0 && len > 0 ? lab_bytes_add(&c->out, payload, len) : r;
