@@ -55,8 +55,9 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 static enum arch_verdict serve_io(const struct exit_context *c)
 {
 	const struct kvm_run *run = c->run;
-	uint8_t *data = (uint8_t *)c->run + run->io.data_offset;
-	uint32_t count = io_len(run) ? run->io.count : 0;
+	bool inside = io_len(run) > 0;
+	uint8_t *data = (uint8_t *)c->run + (inside ? run->io.data_offset : 0);
+	uint32_t count = inside ? run->io.count : 0;
 
 	for (uint32_t i = 0; i < count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_IN)
