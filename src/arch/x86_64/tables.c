@@ -194,7 +194,7 @@ static void write_dsdt(struct writer *w, const struct arch_slot *slots, size_t n
 	unsigned numbers[8] = {0};
 
 	aml_s5(&w->out, POWER_SLP_TYP_S5);
-	scope = aml_scope_begin(&w->out, "\\_SB_");
+	scope = aml_scope_begin(&w->out, "_SB_");
 	for (size_t i = 0; i < n; i++)
 		write_device(&w->out, &slots[i], numbers[slots[i].kind]++);
 	aml_end(&w->out, scope);
