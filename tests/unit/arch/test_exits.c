@@ -49,7 +49,7 @@ struct fixture {
 		struct kvm_run run;
 		uint8_t bytes[3 * 0x1000];
 	} page;
-	char text[160];
+	char text[512];
 };
 
 static struct fixture fix;
@@ -269,7 +269,10 @@ static void a_failed_emulation_shows_its_instruction(void **state)
 	/* More bytes than an instruction can have are not read. */
 	run->emulation_failure.ndata = UINT32_MAX;
 	run->emulation_failure.insn_size = 255;
-	dies("0f 01 d0 cc");
+	memset(run->emulation_failure.insn_bytes, 0xab, 15);
+	memset(run->emulation_failure.insn_bytes + 15, 0xee, 8);
+	dies("instruction ab ab");
+	assert_null(strstr(fix.text, "ee"));
 }
 
 static void other_internal_errors_show_kvm_s_words(void **state)

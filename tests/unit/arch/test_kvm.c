@@ -42,6 +42,7 @@ static void set_up_all(const char *spec, const char *vendor)
 		struct kvm_cpuid2 *got =
 			calloc(1, sizeof(*got) + CPUID_ROOM * sizeof(got->entries[0]));
 		struct kvm_mp_state mp;
+		unsigned levels = 0;
 
 		fds[i] = ioctl(kvm.vm_fd, KVM_CREATE_VCPU, (long)arch_vcpu_id(&t, i));
 		assert_true(fds[i] >= 0);
@@ -55,9 +56,13 @@ static void set_up_all(const char *spec, const char *vendor)
 		assert_non_null(got);
 		got->nent = CPUID_ROOM;
 		assert_int_equal(kvm_ioctl(fds[i], KVM_GET_CPUID2, got), 0);
-		for (uint32_t k = 0; k < got->nent; k++)
-			if (got->entries[k].function == 0xB)
-				assert_int_equal(got->entries[k].edx, arch_vcpu_id(&t, i));
+		for (uint32_t k = 0; k < got->nent; k++) {
+			if (got->entries[k].function != 0xB)
+				continue;
+			assert_int_equal(got->entries[k].edx, arch_vcpu_id(&t, i));
+			levels++;
+		}
+		assert_int_equal(levels, 3);
 		free(got);
 	}
 	assert_int_equal(arch_vm_vcpus_created(vm, &err), 0);
@@ -79,6 +84,61 @@ static void shapes_are_set_up(void **state)
 		set_up_all(specs[i], "amd");
 		set_up_all(specs[i], "intel");
 	}
+}
+
+/* A VM of one vCPU, set up with an entry. */
+static void set_up_entry(const struct cpu_entry *entry, struct kvm_regs *regs,
+			 struct kvm_sregs *sregs, struct kvm_lapic_state *lapic)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct guest_memory mem = {0};
+	struct topology t;
+	const struct arch_vm_config config = {.topology = &t};
+	struct arch_vm *vm;
+	int fd;
+
+	assert_int_equal(topology_parse("1n1l1c1t", &t, NULL), 0);
+	assert_int_equal(kvm_open(&kvm, "/dev/kvm", NULL), 0);
+	assert_int_equal(kvm_create_vm(&kvm, 0, NULL), 0);
+	assert_int_equal(arch_vm_new(&kvm, &mem, &config, &vm, NULL), 0);
+	vm->entry = *entry;
+	fd = ioctl(kvm.vm_fd, KVM_CREATE_VCPU, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(arch_vcpu_setup(vm, 0, fd, NULL), 0);
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_REGS, regs), 0);
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_SREGS, sregs), 0);
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_LAPIC, lapic), 0);
+	close(fd);
+	arch_vm_free(vm);
+	kvm_close(&kvm);
+}
+
+static void the_first_vcpu_is_at_its_entry(void **state)
+{
+	struct cpu_entry entry = {.long_mode = true, .rip = 0x100200, .params_gpa = 0x7000};
+	struct kvm_lapic_state lapic = {0};
+	struct kvm_sregs sregs = {0};
+	struct kvm_regs regs = {0};
+	uint32_t lvt[2];
+
+	(void)state;
+	/* The boot protocol's 64-bit entry: paging on, RSI at the parameters, interrupts off. */
+	set_up_entry(&entry, &regs, &sregs, &lapic);
+	assert_true(regs.rip == 0x100200 && regs.rsi == 0x7000 && !(regs.rflags & 0x200));
+	assert_true(sregs.cs.selector == 0x10 && sregs.cs.l && !sregs.cs.db);
+	assert_true(sregs.ds.selector == 0x18 && sregs.ss.selector == 0x18);
+	assert_true(sregs.cr3 == PAGE_TABLES_GPA && (sregs.cr4 & 0x20));
+	assert_true((sregs.cr0 & 0x80000001) == 0x80000001 && (sregs.efer & 0x500) == 0x500);
+	memcpy(&lvt[0], lapic.regs + 0x350, 4);
+	memcpy(&lvt[1], lapic.regs + 0x360, 4);
+	assert_true((lvt[0] & 0x10700) == 0x700 && (lvt[1] & 0x10700) == 0x400);
+	/* PVH: 32-bit, flat, paging off, EBX at the start info. */
+	entry = (struct cpu_entry){.rip = 0x1000040, .params_gpa = 0x7000};
+	set_up_entry(&entry, &regs, &sregs, &lapic);
+	assert_true(regs.rip == 0x1000040 && regs.rbx == 0x7000);
+	assert_true(sregs.cs.db && !sregs.cs.l && sregs.cs.limit == UINT32_MAX);
+	assert_true((sregs.cr0 & 0x80000001) == 1 && sregs.efer == 0 && sregs.cr4 == 0);
+	assert_int_equal(sregs.tr.type, 11);
 }
 
 static void ids_past_xapic_are_refused(void **state)
@@ -163,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shapes_are_set_up),
+		cmocka_unit_test(the_first_vcpu_is_at_its_entry),
 		cmocka_unit_test(ids_past_xapic_are_refused),
 		cmocka_unit_test(interrupts_and_doorbells_bind),
 		cmocka_unit_test(no_device_says_what_to_do),

@@ -205,6 +205,10 @@ static void ids_are_sparse(void **state)
 	assert_int_equal(arch_vcpu_id(&t, 251), 433);
 	t = shape("3n15l10c2t", 0);
 	assert_int_equal(arch_vcpu_id(&t, topology_vcpus(&t) - 1), 467);
+	t = shape("1n3l3c1t", 0);
+	assert_int_equal(arch_vcpu_id(&t, 8), 10); /* two bits of cache, two of core */
+	t = shape("1n2l2c2t", 0);
+	assert_int_equal(arch_vcpu_id(&t, 7), 7);
 	t = shape("1n1l1024c1t", 0);
 	assert_int_equal(arch_vcpu_id(&t, 1023), 1023);
 }

@@ -187,7 +187,22 @@ static bool have_iasl(void)
 	return system("command -v iasl >/dev/null 2>&1") == 0;
 }
 
-/* Disassembles every table, compiles it again; every word of complaint fails. */
+/* How often iasl's listing of the DSDT has a word. */
+static unsigned listed(const char *dir, const char *word)
+{
+	char path[64], *text = NULL;
+	unsigned n = 0;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/DSDT.dsl", dir);
+	assert_int_equal(file_read(path, MIB(1), &text, &len), 0);
+	for (const char *p = text; (p = strstr(p, word)); p++)
+		n++;
+	free(text);
+	return n;
+}
+
+/* Disassembles every table, compiles it again to the same bytes; every word of complaint fails. */
 static void judge(const char *spec)
 {
 	char dir[] = "/tmp/stasis-test-XXXXXX", command[1024];
@@ -200,7 +215,8 @@ static void judge(const char *spec)
 	snprintf(command, sizeof(command),
 		 "cd %s && ls DSDT.dat FACP.dat APIC.dat >/dev/null && for t in *.dat; do "
 		 "iasl -d $t >$t.log 2>&1 || exit 1; "
-		 "[ $t = XSDT.dat ] || iasl ${t%%.dat}.dsl >>$t.log 2>&1 || exit 2; "
+		 "[ $t = XSDT.dat ] || iasl -oa ${t%%.dat}.dsl >>$t.log 2>&1 || exit 2; "
+		 "[ $t = XSDT.dat ] || cmp -i 36 $t ${t%%.dat}.aml || exit 3; "
 		 "done; "
 		 "! grep -hiE 'warning|remark|error|invalid|unknown' *.log | "
 		 "grep -v '0 Errors, 0 Warnings, 0 Remarks'",
@@ -209,6 +225,17 @@ static void judge(const char *spec)
 	if (status != 0)
 		fail_msg("iasl complains about the tables of %s (kept in %s): status %#x", spec,
 			 dir, status);
+	/* machine_fake's devices: two UARTs, pvpanic, two virtio windows. */
+	assert_int_equal(listed(dir, "Device ("), 5);
+	assert_int_equal(listed(dir, "ResourceTemplate ()"), 5);
+	assert_int_equal(listed(dir, "IO (Decode16"), 3);
+	assert_int_equal(listed(dir, "Memory32Fixed (ReadWrite"), 2);
+	assert_int_equal(listed(dir, "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive"),
+			 4);
+	assert_int_equal(listed(dir, "EisaId (\"PNP0501\")"), 2);
+	assert_int_equal(listed(dir, "\"LNRO0005\""), 2);
+	assert_int_equal(listed(dir, "\"QEMU0001\""), 1);
+	assert_int_equal(listed(dir, "0x05, "), 2); /* S5's sleep types: POWER_SLP_TYP_S5 */
 	snprintf(command, sizeof(command), "rm -r %s", dir);
 	assert_int_equal(system(command), 0);
 	machine_fake_done(&m);
