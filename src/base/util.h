@@ -26,6 +26,9 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len) MU
 int fd_write_all(int fd, const void *data, size_t len) MUST_CHECK;
 /* Reads until len or end of file; returns bytes read or a negative errno. */
 ssize_t fd_read_all(int fd, void *data, size_t len) MUST_CHECK;
+/* An open file of our own on the terminal that fd is: writable and non-blocking, without changing
+ * the shared one. -1 if fd is no terminal or can't be opened again. */
+int fd_reopen_terminal(int fd);
 /* Adds O_CLOEXEC-safe directory path, creating parents; 0 also where it exists. */
 int dir_make(const char *path, mode_t mode) MUST_CHECK;
 

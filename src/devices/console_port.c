@@ -191,12 +191,10 @@ static uint64_t output_some(struct virtio_console_port_state *p)
 static int output_fd(struct virtio_console_port_state *p)
 {
 	int fd = p->port->out_fd, flags;
-	char path[32];
 
 	if (!p->tty_tried && isatty(fd) && (flags = fcntl(fd, F_GETFL)) >= 0 &&
 	    !(flags & O_NONBLOCK)) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		p->tty_fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		p->tty_fd = fd_reopen_terminal(fd);
 		if (p->tty_fd < 0)
 			p->tty_shared = fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
 	}

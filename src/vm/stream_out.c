@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/util.h"
+
 static void on_written(struct loop_op *op, int res);
 
 static void write_more(struct stream_out *s)
@@ -40,7 +42,8 @@ void stream_out_init(struct stream_out *s, struct loop *loop, int fd)
 {
 	s->loop = loop;
 	s->op = (struct loop_op){.done = on_written};
-	s->fd = fd;
+	s->own_fd = fd_reopen_terminal(fd);
+	s->fd = s->own_fd >= 0 ? s->own_fd : fd;
 	s->head = s->tail = s->dropped = 0;
 	s->failed = s->polling = false;
 }
@@ -66,4 +69,5 @@ void stream_out_done(struct stream_out *s)
 	loop_cancel(s->loop, &s->op);
 	while (s->op.active)
 		loop_turn(s->loop, UINT64_MAX);
+	fd_close(&s->own_fd);
 }

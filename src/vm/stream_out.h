@@ -10,7 +10,8 @@
 struct stream_out {
 	struct loop *loop;
 	struct loop_op op;
-	int fd;		     /* borrowed */
+	int fd;	    /* borrowed, or own_fd */
+	int own_fd; /* a terminal opened anew: io_uring would wait for a blocking one; or -1 */
 	uint64_t head, tail; /* bytes ever written out, ever put in */
 	uint64_t dropped;    /* did not fit, or the descriptor failed */
 	bool failed, polling;
