@@ -199,6 +199,18 @@ static void bzimage_headers_are_judged(void **state)
 	free(image);
 }
 
+/* Up to the byte before it, where its header says that the body is as short. */
+static void bzimage_without_its_entry_is_refused(void **state)
+{
+	uint8_t *image = make_bzimage();
+
+	(void)state;
+	header(image)->syssize = 1;
+	refused(image, SETUP_LEN + 0x200, "truncated");
+	assert_int_equal(load(image, SETUP_LEN + 0x201, NULL), 0);
+	free(image);
+}
+
 static void a_shorter_header_is_read_to_its_end(void **state)
 {
 	uint8_t *image = make_bzimage();
@@ -238,7 +250,10 @@ static void initrd_and_kernel_do_not_overlap(void **state)
 
 static void initrd_too_large_is_refused(void **state)
 {
-	static const uint64_t sizes[] = {MIB(64), MIB(63) + 1, UINT64_MAX, UINT64_MAX - 4096};
+	static const uint64_t sizes[] = {
+		MIB(64),	   MIB(63) + 1,		  UINT64_MAX,	   UINT64_MAX - 4095,
+		UINT64_MAX - 4096, UINT64_MAX - HIGH_GPA, UINT64_MAX >> 1,
+	};
 	uint64_t gpa = 77;
 
 	(void)state;
@@ -249,6 +264,12 @@ static void initrd_too_large_is_refused(void **state)
 		assert_int_equal(err.kind, ERROR_USAGE);
 		assert_true(gpa == 77);
 	}
+	assert_int_equal(arch_initrd_place(&machine.vm, MIB(63), &gpa, NULL), 0);
+	assert_true(gpa == HIGH_GPA);
+	assert_int_equal(arch_initrd_place(&machine.vm, 1, &gpa, NULL), 0);
+	assert_true(gpa == MIB(64) - 4096);
+	assert_int_equal(arch_initrd_place(&machine.vm, 0, &gpa, NULL), 0);
+	assert_true(gpa == MIB(64));
 }
 
 static void initrd_is_below_the_hole_and_2_gib(void **state)
@@ -379,6 +400,24 @@ static void vmlinux_is_loaded_by_its_note(void **state)
 	assert_int_equal(info.entries, 3);
 	assert_int_equal(guest_read(&machine.mem, info.memmap + 48, map, sizeof(map)), 0);
 	assert_true(map[0] == HIGH_GPA && map[0] + map[1] == MIB(64) && (map[2] & 0xff) == 1);
+	free(image);
+}
+
+static void vmlinux_does_not_cut_its_command_line(void **state)
+{
+	uint8_t *image = make_vmlinux();
+	struct error err = {0};
+	char cmdline[2049];
+
+	(void)state;
+	memset(cmdline, 'x', sizeof(cmdline));
+	cmdline[2048] = '\0';
+	assert_int_equal(load_with(image, ELF_LEN, cmdline, &err), -EINVAL);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_non_null(strstr(err.what, "2047"));
+	cmdline[2047] = '\0';
+	assert_int_equal(load_with(image, ELF_LEN, cmdline, NULL), 0);
+	assert_string_equal(guest_ptr(&machine.mem, CMDLINE_GPA, 2048), cmdline);
 	free(image);
 }
 
@@ -532,12 +571,14 @@ int main(void)
 		with_machine(bzimage_is_loaded),
 		with_machine(bzimage_cut_anywhere_is_refused),
 		with_machine(bzimage_headers_are_judged),
+		with_machine(bzimage_without_its_entry_is_refused),
 		with_machine(a_shorter_header_is_read_to_its_end),
 		with_machine(initrd_and_kernel_do_not_overlap),
 		with_machine(initrd_too_large_is_refused),
 		cmocka_unit_test(initrd_is_below_the_hole_and_2_gib),
 		with_machine(one_mebibyte_is_refused),
 		with_machine(vmlinux_is_loaded_by_its_note),
+		with_machine(vmlinux_does_not_cut_its_command_line),
 		with_machine(vmlinux_cut_anywhere_is_refused),
 		with_machine(vmlinux_headers_are_judged),
 		with_machine(a_program_is_not_a_kernel),

@@ -422,6 +422,27 @@ static void large_shapes(void **state)
 	check_everywhere(1, 300, 1, 1); /* past the node id's eight bits */
 }
 
+/* One host of each way that Linux finds caches, and every vCPU of the largest shapes. */
+static void the_largest_shapes(void **state)
+{
+	static const unsigned shapes[][4] = {
+		{1, 1024, 1, 1}, {1, 1, 1024, 1}, {1, 1, 1, 1024}, {64, 512, 1, 2},
+		{1, 341, 3, 1},	 {1, 257, 1, 3},  {1, 1, 341, 3},  {1, 20, 17, 3},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
+		struct topology t;
+		char spec[64];
+
+		snprintf(spec, sizeof(spec), "%un%ul%uc%ut", shapes[i][0], shapes[i][1],
+			 shapes[i][2], shapes[i][3]);
+		assert_int_equal(topology_parse(spec, &t, NULL), 0);
+		for (size_t h = 0; h < 5; h++)
+			check_shape(&hosts[h], &t, NULL);
+	}
+}
+
 static struct kvm_cpuid2 *build(const struct cpuid_request *q)
 {
 	struct kvm_cpuid2 *c =
@@ -430,6 +451,35 @@ static struct kvm_cpuid2 *build(const struct cpuid_request *q)
 	assert_non_null(c);
 	cpuid_build(q, c);
 	return c;
+}
+
+/* Nothing offered lies past the last leaves, and no other topology before them. */
+static void the_last_leaves_cover_ours(void **state)
+{
+	struct topology t;
+
+	(void)state;
+	assert_int_equal(topology_parse("1n1l2c2t", &t, NULL), 0);
+	for (size_t h = 0; h < ARRAY_SIZE(hosts); h++) {
+		struct kvm_cpuid2 *supported = supported_by(&hosts[h]), *c;
+		const struct cpuid_request q = {.supported = supported,
+						.topology = &t,
+						.vendor = cpuid_vendor(supported)};
+		uint32_t last, last_extended;
+
+		c = build(&q);
+		last = cpuid(c, 0, 0).eax;
+		last_extended = cpuid(c, 0x80000000, 0).eax;
+		if (q.vendor == CPU_VENDOR_AMD) {
+			assert_in_range(last, 0xB, 0x1E);
+			assert_in_range(last_extended, 0x8000001E, 0x80000025);
+		} else {
+			assert_true(last >= 0x1F);
+			assert_int_equal(last_extended, 0x80000008);
+		}
+		free(c);
+		free(supported);
+	}
 }
 
 static void hints_and_timers_are_as_asked(void **state)
@@ -492,6 +542,8 @@ int main(void)
 		cmocka_unit_test(small_shapes),
 		cmocka_unit_test(random_shapes),
 		cmocka_unit_test(large_shapes),
+		cmocka_unit_test(the_largest_shapes),
+		cmocka_unit_test(the_last_leaves_cover_ours),
 		cmocka_unit_test(hints_and_timers_are_as_asked),
 		cmocka_unit_test(zen1_becomes_zen2_and_others_stay),
 		cmocka_unit_test(hygon_is_amd_and_others_are_intel),

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -323,6 +324,60 @@ static void a_halt_goes_on(void **state)
 
 #define with_fixture(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+/* Whatever room a text has, it ends in it. */
+static void texts_fit_their_room(void **state)
+{
+	struct kvm_run *run = &fix.page.run;
+	struct arch_exit exit;
+
+	(void)state;
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	run->emulation_failure.ndata = 4;
+	run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+	run->emulation_failure.insn_size = 15;
+	arch_exit_capture(run, &exit);
+	for (size_t room = 1; room < 160; room++) {
+		char *text = malloc(room);
+
+		assert_non_null(text);
+		assert_int_equal(arch_exit_serve(&fix.vm, &fix.bus, 3, run, &exit, text, room),
+				 ARCH_DIED);
+		assert_true(strlen(text) < room);
+		free(text);
+	}
+}
+
+/* Every reason over a page of noise: a verdict, and no step outside of the page. */
+static void noise_is_survived(void **state)
+{
+	/* Two pages of their own, so that a sanitizer sees any access past them. */
+	struct kvm_run *run = malloc(2 * DATA_AT);
+	unsigned seed = 11;
+
+	(void)state;
+	assert_non_null(run);
+	for (unsigned n = 0; n < 20000; n++) {
+		struct arch_exit exit;
+
+		fix.port.written_len = fix.window.written_len = 0;
+		for (unsigned i = 0; i < sizeof(*run); i++)
+			((uint8_t *)run)[i] = (uint8_t)rand_r(&seed);
+		run->exit_reason = n % 48;
+		if (run->exit_reason == KVM_EXIT_IO && rand_r(&seed) % 4) {
+			run->io.data_offset &= 0x3fff;
+			run->io.count &= 0x1fff;
+			run->io.size = (uint8_t)(1 << rand_r(&seed) % 4);
+			run->io.port = 0x80;
+		}
+		arch_exit_capture(run, &exit);
+		arch_exit_serve(&fix.vm, &fix.bus, 3, exit.wants_reply ? run : NULL, &exit,
+				fix.text, sizeof(fix.text));
+		assert_non_null(memchr(fix.text, '\0', sizeof(fix.text)));
+	}
+	free(run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,6 +392,8 @@ int main(void)
 		with_fixture(other_internal_errors_show_kvm_s_words),
 		with_fixture(system_events_are_what_they_are),
 		with_fixture(a_halt_goes_on),
+		with_fixture(texts_fit_their_room),
+		with_fixture(noise_is_survived),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -103,6 +104,32 @@ static void ram_past_the_address_width_is_contention(void **state)
 	assert_true(arch_memory_layout(&t, 36, &layout, NULL) < 0);
 	t.node[0].memory_bytes = UINT64_MAX - 4095;
 	assert_true(arch_memory_layout(&t, 52, &layout, NULL) < 0);
+	assert_true(arch_memory_layout(&t, 64, &layout, NULL) < 0);
+	/* Sizes whose sum wraps to little. */
+	t = shape("4n4l1c1t", GIB(4));
+	for (unsigned i = 0; i < 4; i++)
+		t.node[i].memory_bytes = 1ull << 62;
+	assert_true(arch_memory_layout(&t, 52, &layout, NULL) < 0);
+	t.node[3].memory_bytes += MIB(64);
+	assert_true(arch_memory_layout(&t, 64, &layout, NULL) < 0);
+}
+
+/* Any sizes of whole pages, and nodes without memory among them. */
+static void random_nodes_lose_no_byte(void **state)
+{
+	unsigned seed = 9;
+
+	(void)state;
+	for (unsigned n = 0; n < 5000; n++) {
+		struct topology t = {.nodes = 1 + (unsigned)rand_r(&seed) % TOPOLOGY_MAX_NODES};
+
+		for (unsigned i = 0; i < t.nodes; i++) {
+			uint64_t pages = (uint64_t)rand_r(&seed) >> rand_r(&seed) % 31;
+
+			t.node[i].memory_bytes = rand_r(&seed) % 8 ? pages * KIB(4) : 0;
+		}
+		check_layout(&t);
+	}
 }
 
 static unsigned all_slots(struct arch_slot *slots)
@@ -220,6 +247,7 @@ int main(void)
 		cmocka_unit_test(a_node_across_the_hole_has_two_ranges),
 		cmocka_unit_test(nodes_without_memory_have_no_range),
 		cmocka_unit_test(ram_past_the_address_width_is_contention),
+		cmocka_unit_test(random_nodes_lose_no_byte),
 		cmocka_unit_test(slots_share_nothing),
 		cmocka_unit_test(slots_are_where_drivers_look),
 		cmocka_unit_test(ids_ascend_and_the_first_is_0),
