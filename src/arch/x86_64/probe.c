@@ -72,7 +72,9 @@ static const char *const step_names[] = {
 	"popcnt",
 	"cmpxchg16b",
 	"swapgs",
+	"64-bit code at CPL 0", /* FIRST_STEP: it did not come to the first of its own */
 };
+#define FIRST_STEP (ARRAY_SIZE(step_names) - 1)
 
 struct gate {
 	uint16_t offset_low, selector;
@@ -160,43 +162,44 @@ static void on_alarm(int signo UNUSED)
 {
 }
 
-/* Runs until the guest is through, or stops; *ret_step is 0 if all held, else the step that did
+/* Runs until the guest is through, stops, or hangs; returns 0 if all held, else the step that did
  * not. */
-static int run_steps(int vcpu, const struct kvm_run *run, unsigned *ret_step)
+static unsigned run_steps(int vcpu, const struct kvm_run *run)
 {
-	unsigned step = 1;
+	uint64_t end_ns = now_ns() + PROBE_LIMIT_S * 1000000000ull;
+	unsigned step = FIRST_STEP;
 
-	for (;;) {
-		if (ioctl(vcpu, KVM_RUN, 0) < 0)
-			break; /* EINTR: it hangs; anything else: it can't go on */
+	while (step != 0 && now_ns() < end_ns) {
+		if (ioctl(vcpu, KVM_RUN, 0) < 0) {
+			if (errno == EINTR)
+				continue; /* the alarm, or a signal of someone else's */
+			break;
+		}
 		if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
 			break;
-		step = *((const uint8_t *)run + run->io.data_offset);
-		if (step == 0)
-			break;
+		step = MIN(*((const uint8_t *)run + run->io.data_offset), FIRST_STEP);
 	}
-	*ret_step = MIN(step, ARRAY_SIZE(step_names) - 1);
-	return 0;
+	return step;
 }
 
-static int run_with_limit(int vcpu, const struct kvm_run *run, unsigned *ret_step)
+static unsigned run_with_limit(int vcpu, const struct kvm_run *run)
 {
 	struct sigaction action = {.sa_handler = on_alarm}, old_action;
 	struct itimerval limit = {.it_value.tv_sec = PROBE_LIMIT_S, .it_interval.tv_usec = 100000};
 	struct itimerval off = {0};
 	sigset_t alarm_set, old_set;
-	int r;
+	unsigned step;
 
 	sigemptyset(&alarm_set);
 	sigaddset(&alarm_set, SIGALRM);
 	sigaction(SIGALRM, &action, &old_action);
 	pthread_sigmask(SIG_UNBLOCK, &alarm_set, &old_set);
 	setitimer(ITIMER_REAL, &limit, NULL);
-	r = run_steps(vcpu, run, ret_step);
+	step = run_steps(vcpu, run);
 	setitimer(ITIMER_REAL, &off, NULL);
 	pthread_sigmask(SIG_SETMASK, &old_set, NULL);
 	sigaction(SIGALRM, &old_action, NULL);
-	return r;
+	return step;
 }
 
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
@@ -225,7 +228,10 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 		r = set_registers(vcpu);
 	if (r == 0) {
 		run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-		r = run == MAP_FAILED ? -errno : run_with_limit(vcpu, run, &step);
+		if (run == MAP_FAILED)
+			r = -errno;
+		else
+			step = run_with_limit(vcpu, run);
 	}
 	if (r < 0) {
 		error_set_shortage(err, r, "running a probe guest");

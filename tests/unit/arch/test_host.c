@@ -477,6 +477,43 @@ static void the_probe_answers_in_time(void **state)
 	kvm_close(&kvm);
 }
 
+static void the_probe_goes_on_after_signals(void **state)
+{
+	struct arch_probe calm = {0}, disturbed = {0};
+	struct kvm kvm;
+
+	(void)state;
+	open_real(&kvm);
+	assert_int_equal(arch_probe(&kvm, &calm, NULL), 0);
+	fake.fails = KVM_RUN;
+	fake.code = EINTR;
+	fake.times = 3;
+	assert_int_equal(arch_probe(&kvm, &disturbed, NULL), 0);
+	assert_true(fake.calls > 3);
+	assert_string_equal(disturbed.lacks, calm.lacks);
+	assert_int_equal(disturbed.runs_stock_kernel, calm.runs_stock_kernel);
+	kvm_close(&kvm);
+}
+
+/* A guest that never comes out: the alarm ends it, not the guest. */
+static void the_probe_ends_a_guest_that_hangs(void **state)
+{
+	uint64_t begin_ns = now_ns();
+	struct arch_probe probe = {0};
+	struct kvm kvm;
+
+	(void)state;
+	open_real(&kvm);
+	fake.fails = KVM_RUN;
+	fake.code = EINTR;
+	fake.times = INT32_MAX;
+	assert_int_equal(arch_probe(&kvm, &probe, NULL), 0);
+	assert_true(now_ns() - begin_ns < 3000000000u);
+	assert_false(probe.runs_stock_kernel);
+	assert_string_equal(probe.lacks, "64-bit code at CPL 0");
+	kvm_close(&kvm);
+}
+
 #define HOST_TEST(f) cmocka_unit_test_setup(f, clear_fake)
 
 int main(void)
@@ -498,6 +535,8 @@ int main(void)
 		HOST_TEST(a_real_machine_is_made_and_unmade),
 		HOST_TEST(ids_past_the_irqchip_are_contention),
 		HOST_TEST(the_probe_answers_in_time),
+		HOST_TEST(the_probe_goes_on_after_signals),
+		HOST_TEST(the_probe_ends_a_guest_that_hangs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
