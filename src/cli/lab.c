@@ -17,6 +17,7 @@
 #include "vm/kernels.h"
 #include "vm/lab2/lab.h"
 #include "vm/result.h"
+#include "vm/terminal.h"
 
 #define INNER_ARGS_MAX 32
 
@@ -81,6 +82,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 {
 	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], shape[64], number[32];
 	CLEANUP_FREE char *pin = pin_list(c);
+	uint16_t cols, rows;
 
 	word(in, strdup("run"));
 	word(in, strdup("--no-lab"));
@@ -95,6 +97,10 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--pin", pin);
 	option(in, "--name", c->name);
 	option(in, "--cpu-vendor", c->cpu_vendor);
+	if (c->session == VM_SESSION_SHELL && terminal_size(STDIN_FILENO, &cols, &rows)) {
+		snprintf(number, sizeof(number), "%ux%u", cols, rows);
+		option(in, "--window", number);
+	}
 	if (c->timeout_ns) {
 		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->timeout_ns);
 		option(in, "--timeout", number);
@@ -133,6 +139,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 {
 	const struct lab_machine lab = {.kernel = machine->path, .modules = machine->modules};
 	struct lab_output report = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)};
+	struct terminal terminal = {.fd = -1};
 	struct inner in = {.count = 0};
 	struct lab_request request = {
 		.argv = in.argv,
@@ -145,8 +152,12 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 	int r;
 
 	build_words(&in, c, &files[0], &files[1]);
+	/* The guest's console has a terminal's rules of its own. */
+	if (c->session != VM_SESSION_COMMAND)
+		terminal_make_raw(&terminal, STDIN_FILENO);
 	r = in.failed || report.fd < 0 ? error_set(err, -ENOMEM, "running in the lab")
 				       : lab_run(&lab, &request, ret_status, err);
+	terminal_restore(&terminal);
 	if (r == 0 && c->report)
 		finish_report(c, report.fd);
 	while (in.count > 0)

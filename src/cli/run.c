@@ -199,6 +199,15 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 	return 0;
 }
 
+static int set_window(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+
+	if (sscanf(value, "%hux%hu", &c->window_cols, &c->window_rows) != 2)
+		return error_usage(err, "%s: COLSxROWS is accepted", value);
+	return 0;
+}
+
 static int set_kernel_name(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.kernel_name, value);
@@ -256,6 +265,7 @@ static const struct cli_option options[] = {
 	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
+	{"window", 0, "COLSxROWS", set_window, NULL},
 	{"numa-node", 0, "SPEC", not_yet, NULL},
 	{"numa-distance", 0, "A,B=D", not_yet, NULL},
 	{"disk", 0, "PATH", not_yet, NULL},

@@ -34,9 +34,11 @@ struct vm_config {
 	size_t include_count;
 	struct topology topology; /* memory included */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
-	uint64_t timeout_ns;	  /* 0: none */
-	char *report;		  /* path, or NULL */
-	int verbosity;		  /* -1 quiet, 0, 1, 2 */
+	uint16_t window_cols,
+		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
+	uint64_t timeout_ns; /* 0: none */
+	char *report;	     /* path, or NULL */
+	int verbosity;	     /* -1 quiet, 0, 1, 2 */
 };
 
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */

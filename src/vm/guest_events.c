@@ -320,6 +320,9 @@ int machine_events_running(struct machine *m, struct error *err)
 		terminal_make_raw(&m->terminal, STDIN_FILENO);
 	if (terminal_size(STDIN_FILENO, &cols, &rows))
 		virtio_console_resize(m->board.console, PORT_CONSOLE, cols, rows);
+	else if (m->config->window_cols)
+		virtio_console_resize(m->board.console, PORT_CONSOLE, m->config->window_cols,
+				      m->config->window_rows);
 	return 0;
 }
 

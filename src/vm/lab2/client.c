@@ -183,7 +183,8 @@ static int open_session(struct client *c)
 		r = lab_conn_send(&c->conn, 0, LAB_OPEN, 0, text, strlen(text));
 	free(text);
 	c->opened = true;
-	progress_set(&c->progress, NULL);
+	/* Until the guest says something: its boot, for the most part. */
+	progress_set(&c->progress, "running in the lab");
 	return r;
 }
 
@@ -246,6 +247,7 @@ static int on_data(struct client *c, const struct lab_frame *f)
 		return output < c->request->output_count
 			       ? fd_write_all(c->request->outputs[output].fd, f->payload, f->len)
 			       : -EPROTO;
+	progress_set(&c->progress, NULL);
 	if (c->out_broken[f->channel])
 		return 0;
 	return c->out[f->channel].len + f->len > LAB_WINDOW
