@@ -180,6 +180,62 @@ static void every_cpu_is_in_the_madt_once(void **state)
 	}
 }
 
+/* Every CPU and every byte of RAM belongs to its node, and the distances are a square. */
+static void nodes_are_in_the_srat_and_slit(void **state)
+{
+	(void)state;
+	for (size_t s = 0; s < ARRAY_SIZE(specs); s++) {
+		uint64_t ram[TOPOLOGY_MAX_NODES] = {0};
+		unsigned cpus = 0;
+		const uint8_t *srat, *slit;
+		struct machine_fake m;
+		struct acpi_tables t;
+		size_t len;
+
+		machine_fake_init(&m, specs[s], GIB(8));
+		build(&m, &t);
+		if (m.topology.nodes == 1) {
+			for (unsigned i = 0; i < t.count; i++)
+				assert_true(strcmp(t.table[i].signature, "SRAT") &&
+					    strcmp(t.table[i].signature, "SLIT"));
+			acpi_done(&t);
+			machine_fake_done(&m);
+			continue;
+		}
+		srat = table(&t, "SRAT", &len);
+		for (size_t at = 48; at < len; at += srat[at + 1]) {
+			const uint8_t *e = srat + at;
+
+			assert_true(e[1] >= 24 && at + e[1] <= len);
+			if (e[0] == 2) { /* x2APIC: domain at 4, id at 8, flags at 12 */
+				assert_int_equal(get32(e + 4),
+						 topology_locate(&m.topology, cpus).node);
+				assert_int_equal(get32(e + 8), arch_vcpu_id(&m.topology, cpus));
+				assert_int_equal(get32(e + 12), 1);
+				cpus++;
+			} else { /* memory: domain at 2, base at 8, length at 16, flags at 28 */
+				assert_int_equal(e[0], 1);
+				assert_int_equal(get32(e + 28), 1);
+				assert_non_null(guest_ptr(&m.mem, get64(e + 8), get64(e + 16)));
+				assert_true(get32(e + 2) < m.topology.nodes);
+				ram[get32(e + 2)] += get64(e + 16);
+			}
+		}
+		assert_int_equal(cpus, topology_vcpus(&m.topology));
+		for (unsigned i = 0; i < m.topology.nodes; i++)
+			assert_true(ram[i] == m.topology.node[i].memory_bytes);
+		slit = table(&t, "SLIT", &len);
+		assert_true(get64(slit + 36) == m.topology.nodes);
+		assert_int_equal(len, 44 + m.topology.nodes * m.topology.nodes);
+		for (unsigned a = 0; a < m.topology.nodes; a++)
+			for (unsigned b = 0; b < m.topology.nodes; b++)
+				assert_int_equal(slit[44 + a * m.topology.nodes + b],
+						 a == b ? 10 : 20);
+		acpi_done(&t);
+		machine_fake_done(&m);
+	}
+}
+
 /* ---- iasl --------------------------------------------------------------------------------- */
 
 static bool have_iasl(void)
@@ -251,6 +307,7 @@ static void iasl_has_nothing_to_say(void **state)
 	judge("1n1l1c1t");
 	judge("2n4l2c2t");
 	judge("3n15l10c2t");
+	judge("64n1024l1c1t");
 }
 
 static void tables_to_nowhere_are_an_error(void **state)
@@ -271,6 +328,7 @@ int main(void)
 		cmocka_unit_test(tables_hang_together),
 		cmocka_unit_test(power_registers_are_the_device_s),
 		cmocka_unit_test(every_cpu_is_in_the_madt_once),
+		cmocka_unit_test(nodes_are_in_the_srat_and_slit),
 		cmocka_unit_test(iasl_has_nothing_to_say),
 		cmocka_unit_test(tables_to_nowhere_are_an_error),
 	};
