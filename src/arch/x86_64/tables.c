@@ -13,7 +13,6 @@
 #include "arch/x86_64/machine.h"
 #include "base/text.h"
 #include "base/util.h"
-#include "devices/legacy.h"
 
 #define HEADER_LEN 36
 #define OEM_ID	   "STASIS"
@@ -133,7 +132,7 @@ static void write_fadt(struct writer *w, uint64_t dsdt_gpa)
 	put32(t,
 	      FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG | FADT_HW_REDUCED);
 	put_port(t, POWER_PORT + 2); /* RESET_REG, at 116 */
-	put8(t, POWER_RESET_VALUE);
+	put8(t, ACPI_RESET_VALUE);
 	put16(t, 0); /* ARM boot flags */
 	put8(t, 5);  /* minor version */
 	put64(t, 0); /* X_FIRMWARE_CTRL: none is needed here */
@@ -193,7 +192,7 @@ static void write_dsdt(struct writer *w, const struct arch_slot *slots, size_t n
 	size_t at = begin_table(w, "DSDT", 2), scope;
 	unsigned numbers[8] = {0};
 
-	aml_s5(&w->out, POWER_SLP_TYP_S5);
+	aml_s5(&w->out, ACPI_SLP_TYP_S5);
 	scope = aml_scope_begin(&w->out, "_SB_");
 	for (size_t i = 0; i < n; i++)
 		write_device(&w->out, &slots[i], numbers[slots[i].kind]++);

@@ -6,6 +6,12 @@
 
 #include <cmocka.h>
 
+#include "devices/legacy.h"
+
+/* The tables tell the guest what the device takes. */
+_Static_assert(ACPI_SLP_TYP_S5 == POWER_SLP_TYP_S5, "sleep type");
+_Static_assert(ACPI_RESET_VALUE == POWER_RESET_VALUE, "reset value");
+
 static void add_slot(struct machine_fake *m, enum arch_device kind, unsigned index)
 {
 	assert_true(m->slot_count < ARRAY_SIZE(m->slot));
