@@ -125,9 +125,10 @@ static size_t compose(const struct virtio_console_port_state *p, unsigned bit, s
 		m->event = CONSOLE_PORT;
 		break;
 	case CONSOLE_SEND_RESIZE: {
-		/* The standard puts columns first. Linux has always read rows first, but for a
-		 * short time in 2025 that ended by a revert, so Linux's order it is. */
-		uint16_t size[2] = {p->rows, p->cols};
+		/* The standard puts columns first, and Debian's 6.12.117 reads them so. Kernels
+		 * before the repair of 2025 read rows first: whoever knows a second way to tell
+		 * the guest (our init has one) uses it as well. */
+		uint16_t size[2] = {p->cols, p->rows};
 
 		m->event = RESIZE;
 		memcpy(m->rest, size, sizeof(size));

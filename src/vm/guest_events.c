@@ -152,6 +152,18 @@ static void on_console_in(struct loop_op *op, int res)
 	console_push(&m->board.uart[0]);
 }
 
+/* By the device, and by init: kernels differ in the order that they read the device's in. */
+static void tell_size(struct machine *m)
+{
+	uint16_t cols = m->config->window_cols, rows = m->config->window_rows;
+
+	if (!terminal_size(STDIN_FILENO, &cols, &rows) && !cols)
+		return;
+	virtio_console_resize(m->board.console, PORT_CONSOLE, cols, rows);
+	if (m->session.state >= SESSION_HELLO)
+		session_send_size(&m->session, rows, cols);
+}
+
 /* ---- init's side of the conversation ---------------------------------------------------- */
 
 static void on_flushed(struct virtio_console_port *port)
@@ -176,6 +188,8 @@ static void on_session(struct session *s)
 		break;
 	case SESSION_STARTED:
 		m->command_ns = now;
+		if (m->config->session == VM_SESSION_SHELL)
+			tell_size(m);
 		break;
 	case SESSION_ENDED:
 		m->result->command_ns = m->command_ns ? now - m->command_ns : 0;
@@ -216,12 +230,11 @@ static void on_out_failed(struct virtio_console_port *port, int error UNUSED)
 static void on_signal(struct loop_signals *s, int signo)
 {
 	struct machine *m = container_of(s, struct machine, signals);
-	uint16_t cols, rows;
 
 	if (signo != SIGWINCH)
 		machine_end(m, VM_KILLED, signo, "stopped by %s", strsignal(signo));
-	else if (m->board.console && terminal_size(STDIN_FILENO, &cols, &rows))
-		virtio_console_resize(m->board.console, PORT_CONSOLE, cols, rows);
+	else if (m->board.console)
+		tell_size(m);
 }
 
 static void on_timeout(struct loop_timer *t)
@@ -299,7 +312,6 @@ int machine_events_start(struct machine *m, struct error *err)
 int machine_events_running(struct machine *m, struct error *err)
 {
 	bool foreign = m->config->session == VM_SESSION_NONE;
-	uint16_t cols, rows;
 	int r = 0;
 
 	m->started_ns = now_ns();
@@ -318,11 +330,7 @@ int machine_events_running(struct machine *m, struct error *err)
 	}
 	if (foreign || m->port[PORT_CONSOLE].in_fd >= 0)
 		terminal_make_raw(&m->terminal, STDIN_FILENO);
-	if (terminal_size(STDIN_FILENO, &cols, &rows))
-		virtio_console_resize(m->board.console, PORT_CONSOLE, cols, rows);
-	else if (m->config->window_cols)
-		virtio_console_resize(m->board.console, PORT_CONSOLE, m->config->window_cols,
-				      m->config->window_rows);
+	tell_size(m);
 	return 0;
 }
 

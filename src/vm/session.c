@@ -106,6 +106,13 @@ void session_send_closed(struct session *s, const char *stream)
 	s->send(s, line, (size_t)snprintf(line, sizeof(line), "closed %s\n", stream));
 }
 
+void session_send_size(struct session *s, unsigned rows, unsigned cols)
+{
+	char line[32];
+
+	s->send(s, line, (size_t)snprintf(line, sizeof(line), "winsize %u %u\n", rows, cols));
+}
+
 void session_send_bye(struct session *s)
 {
 	s->send(s, "bye\n", 4);

@@ -39,6 +39,7 @@ void session_init(struct session *s);
 void session_input(struct session *s, const uint8_t *data, size_t len);
 void session_send_signal(struct session *s, int signo);
 void session_send_closed(struct session *s, const char *stream); /* "stdout", "stderr" */
+void session_send_size(struct session *s, unsigned rows, unsigned cols);
 void session_send_bye(struct session *s);
 
 #endif

@@ -130,8 +130,8 @@ static void take_message(struct console_guest *g, const struct guest_message *m)
 		break;
 	case RESIZE:
 		REQUIRE(m->len == 4);
-		memcpy(&p->rows, m->rest, 2);
-		memcpy(&p->cols, m->rest + 2, 2);
+		memcpy(&p->cols, m->rest, 2);
+		memcpy(&p->rows, m->rest + 2, 2);
 		break;
 	case PORT_OPEN:
 		p->host_open = m->value;
