@@ -45,8 +45,8 @@ extern const char *const arch_kernel_in_tree[];
 uint32_t arch_vcpu_id(const struct topology *t, unsigned index);
 /* RAM for each node around the architecture's holes. Refuses (contention) what lies past
  * phys_bits bits of guest physical address. Pure. */
-int arch_memory_layout(const struct topology *t, unsigned phys_bits, struct guest_layout *ret_layout,
-		       struct error *err) MUST_CHECK;
+int arch_memory_layout(const struct topology *t, unsigned phys_bits,
+		       struct guest_layout *ret_layout, struct error *err) MUST_CHECK;
 
 /* Where a device sits: fixed by the architecture, by kind and index. */
 enum arch_device { ARCH_UART, ARCH_VIRTIO_MMIO, ARCH_I8042, ARCH_PVPANIC, ARCH_POWER };
@@ -67,7 +67,7 @@ struct arch_vm; /* opaque; owned by the control thread, read by vCPU threads in 
 struct arch_vm_config {
 	const struct topology *topology; /* outlives the VM */
 	uint32_t halt_poll_ns;
-	bool realtime_hint; /* performance mode: KVM_HINTS_REALTIME */
+	bool realtime_hint;	/* performance mode: KVM_HINTS_REALTIME */
 	const char *cpu_vendor; /* tests, x86 only: "amd" or "intel" leaves; NULL: the host's */
 };
 
@@ -87,8 +87,8 @@ struct arch_boot {
 	const uint8_t *kernel; /* the file's bytes */
 	size_t kernel_len;
 	const char *kernel_name; /* for messages */
-	uint64_t initrd_len;     /* 0: none; room is kept at the address below */
-	const char *cmdline;     /* complete */
+	uint64_t initrd_len;	 /* 0: none; room is kept at the address below */
+	const char *cmdline;	 /* complete */
 	const struct arch_slot *slots;
 	size_t slot_count;
 };
@@ -97,7 +97,8 @@ struct arch_boot {
 const char *arch_cmdline(bool verbose);
 /* Where an initrd of len bytes goes: host-page aligned, as high as the kernel can reach. Usage
  * error if it doesn't fit. Before arch_boot_load, which tells the kernel of it. */
-int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa, struct error *err) MUST_CHECK;
+int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa,
+		      struct error *err) MUST_CHECK;
 /* Checks and loads the kernel, writes boot parameters and tables (ACPI or FDT), and keeps the
  * entry state for arch_vcpu_setup. The file is hostile input: usage error, one line, that says
  * what is wrong with it. */
@@ -121,9 +122,9 @@ struct arch_exit {
 	uint64_t ticket;  /* global order of posting: see vcpu/exits.h */
 	uint32_t reason;  /* KVM_EXIT_* */
 	bool wants_reply; /* the vCPU waits; its run page belongs to the control thread meanwhile */
-	uint8_t space;    /* of a posted write: enum bus_space */
-	uint8_t len;      /* … its width in bytes */
-	uint64_t addr;    /* … its address */
+	uint8_t space;	  /* of a posted write: enum bus_space */
+	uint8_t len;	  /* … its width in bytes */
+	uint64_t addr;	  /* … its address */
 	uint8_t data[ARCH_EXIT_DATA];
 };
 

@@ -10,9 +10,9 @@
 #include "guest/memory.h"
 
 struct kvm {
-	int fd;    /* /dev/kvm */
-	int vm_fd; /* -1 until kvm_create_vm */
-	uint32_t run_size; /* bytes of a vCPU's run mapping */
+	int fd;		     /* /dev/kvm */
+	int vm_fd;	     /* -1 until kvm_create_vm */
+	uint32_t run_size;   /* bytes of a vCPU's run mapping */
 	bool immediate_exit; /* KVM_CAP_IMMEDIATE_EXIT */
 	uint32_t max_vcpus, max_vcpu_id;
 };
@@ -26,7 +26,8 @@ struct kvm_need {
  * with a hint (load the module, join group kvm); shortages are contention. */
 int kvm_open(struct kvm *kvm, const char *path, struct error *err) MUST_CHECK;
 /* All n capabilities, or one error that names every one that lacks. */
-int kvm_require(const struct kvm *kvm, const struct kvm_need *needs, size_t n, struct error *err) MUST_CHECK;
+int kvm_require(const struct kvm *kvm, const struct kvm_need *needs, size_t n,
+		struct error *err) MUST_CHECK;
 /* KVM_CHECK_EXTENSION on the VM if there is one, else on the system; 0 if unknown. */
 int kvm_cap(const struct kvm *kvm, long cap);
 /* KVM_CREATE_VM with retries (EINTR without end, the codes of a loaded host with backoff for up to
@@ -37,7 +38,8 @@ int kvm_set_memory(struct kvm *kvm, const struct guest_memory *mem, struct error
 /* Binds eventfd to gsi, edge. */
 int kvm_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct error *err) MUST_CHECK;
 /* Writes of value (4 bytes) to addr signal fd instead of exiting. */
-int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value, struct error *err) MUST_CHECK;
+int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value,
+		       struct error *err) MUST_CHECK;
 int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0) MUST_CHECK;
 /* ioctl that repeats on EINTR and returns a negative errno. */
 int kvm_ioctl(int fd, unsigned long request, void *arg) MUST_CHECK;

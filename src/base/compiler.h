@@ -5,16 +5,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUST_CHECK       __attribute__((warn_unused_result))
+#define MUST_CHECK	  __attribute__((warn_unused_result))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
-#define CACHE_LINE       64
-#define CACHE_ALIGNED    __attribute__((aligned(CACHE_LINE)))
-#define UNUSED           __attribute__((unused))
+#define CACHE_LINE	  64
+#define CACHE_ALIGNED	  __attribute__((aligned(CACHE_LINE)))
+#define UNUSED		  __attribute__((unused))
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

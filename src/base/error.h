@@ -6,8 +6,8 @@
 #include "base/compiler.h"
 
 enum error_kind {
-	ERROR_HOST,       /* the host or stasis failed: exit status 125 */
-	ERROR_USAGE,      /* a wrong option, file or value: exit status 125 */
+	ERROR_HOST,	  /* the host or stasis failed: exit status 125 */
+	ERROR_USAGE,	  /* a wrong option, file or value: exit status 125 */
 	ERROR_CONTENTION, /* this host can't, now: exit status 77 */
 };
 

@@ -13,7 +13,8 @@ int parse_size(const char *text, uint64_t *ret_bytes) MUST_CHECK;
 /* "250us", "5s", "1m": nanoseconds. The unit is needed. */
 int parse_duration(const char *text, uint64_t *ret_ns) MUST_CHECK;
 /* "0,2-5,7": calls each(n) in the order written. -ERANGE above max. */
-int parse_list(const char *text, uint64_t max, int (*each)(uint64_t n, void *arg), void *arg) MUST_CHECK;
+int parse_list(const char *text, uint64_t max, int (*each)(uint64_t n, void *arg),
+	       void *arg) MUST_CHECK;
 /* The nearest of n words by edit distance, or NULL if none is near enough to suggest. */
 const char *parse_nearest(const char *word, const char *const *words, size_t n);
 /* "2 GiB", "1536 MiB": the largest binary unit that keeps it whole. buf of 32 is enough. */

@@ -47,7 +47,8 @@ static inline void *spsc_reserve(struct spsc *r)
 	uint32_t tail = atomic_load_explicit(&r->producer.tail, memory_order_relaxed);
 
 	if (tail - r->producer.head_seen > r->mask) {
-		/* Acquire: pairs with the release in spsc_release; the consumer is done with the slot. */
+		/* Acquire: pairs with the release in spsc_release; the consumer is done with the
+		 * slot. */
 		r->producer.head_seen =
 			atomic_load_explicit(&r->consumer.head, memory_order_acquire);
 		if (tail - r->producer.head_seen > r->mask)

@@ -38,6 +38,7 @@ int bus_attach(struct bus *bus, enum bus_space space, uint64_t base, uint64_t si
 /* An access that no device covers whole, or of another width than 1, 2, 4 or 8, reads as ones or
  * is dropped; both are counted. data has room for len bytes. */
 void bus_read(struct bus *bus, enum bus_space space, uint64_t addr, void *data, unsigned len);
-void bus_write(struct bus *bus, enum bus_space space, uint64_t addr, const void *data, unsigned len);
+void bus_write(struct bus *bus, enum bus_space space, uint64_t addr, const void *data,
+	       unsigned len);
 
 #endif

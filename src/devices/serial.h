@@ -21,7 +21,7 @@ struct serial {
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	uint8_t lsr_errors; /* latched until LSR is read */
 	bool thr_pending;   /* THR-empty interrupt is pending */
-	uint8_t raised;     /* interrupt sources (bits of IER) that had their edge */
+	uint8_t raised;	    /* interrupt sources (bits of IER) that had their edge */
 	uint8_t rx[SERIAL_FIFO];
 	unsigned rx_head, rx_count;
 };

@@ -23,21 +23,22 @@ enum {
 enum { VIRTIO_INTERRUPT_USED = 1, VIRTIO_INTERRUPT_CONFIG = 2 };
 
 #define VIRTIO_F_INDIRECT_DESC_BIT 28
-#define VIRTIO_F_EVENT_IDX_BIT     29
-#define VIRTIO_F_VERSION_1_BIT     32
+#define VIRTIO_F_EVENT_IDX_BIT	   29
+#define VIRTIO_F_VERSION_1_BIT	   32
 
 struct virtio_device;
 
 struct virtio_ops {
 	const char *name;
-	uint32_t device_id;   /* virtio 1.2, 5 */
-	uint64_t features;    /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
-	unsigned queues;      /* default count; a device may set dev->queue_count at init */
-	uint16_t queue_size;  /* largest size offered; a power of two */
+	uint32_t device_id;  /* virtio 1.2, 5 */
+	uint64_t features;   /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
+	unsigned queues;     /* default count; a device may set dev->queue_count at init */
+	uint16_t queue_size; /* largest size offered; a power of two */
 	/* Reads of configuration space: offset + len may pass its end (give zeros there). Both
 	 * may be NULL: there is none. */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
-	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data, unsigned len);
+	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data,
+			     unsigned len);
 	/* DRIVER_OK was set, and nothing holds the device back: features and queues stand. notify
 	 * of every ready queue follows. */
 	void (*activate)(struct virtio_device *dev);
@@ -63,13 +64,13 @@ struct virtio_device {
 	uint64_t features; /* accepted by the driver */
 	unsigned queue_count;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
-	bool resetting;    /* a reset waits for quiesce */
-	bool quiescing;    /* ops->quiesce was called, virtio_quiesced was not */
-	bool stopped;      /* virtio_quiesce came, virtio_resume did not */
-	bool activated;    /* ops->activate was called since the last reset */
+	bool resetting; /* a reset waits for quiesce */
+	bool quiescing; /* ops->quiesce was called, virtio_quiesced was not */
+	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
+	bool activated; /* ops->activate was called since the last reset */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
-	uint64_t faults;   /* guest faults so far */
+	uint64_t faults; /* guest faults so far */
 	struct log_limit fault_log;
 };
 
@@ -85,7 +86,8 @@ void virtio_config_changed(struct virtio_device *dev);
 void virtio_quiesced(struct virtio_device *dev);
 /* Quiesces for freeze or shutdown; done(dev, arg) at once or later. No queue is served from here
  * on until virtio_resume. One at a time. */
-void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *), void *arg);
+void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *),
+		    void *arg);
 /* After a freeze: notifies every ready queue, so that the device picks up what it left. */
 void virtio_resume(struct virtio_device *dev);
 

@@ -22,7 +22,8 @@ struct virtio_console_port {
 	/* Descriptor back end: borrowed; -1: that direction has none. Input is read while the guest
 	 * has the port open (for a console its driver says so); an input error ends it. */
 	int in_fd, out_fd;
-	/* Function back end for output, where out_fd is -1: takes the bytes at once. May be NULL. */
+	/* Function back end for output, where out_fd is -1: takes the bytes at once. May be NULL.
+	 */
 	void (*output)(struct virtio_console_port *port, const uint8_t *data, size_t len);
 	/* The guest opened or closed its side. May be NULL. */
 	void (*opened)(struct virtio_console_port *port, bool open);

@@ -16,15 +16,15 @@ struct virtio_mmio {
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint64_t driver_features;
 	bool driver_features_beyond; /* the driver wants one past bit 63: none is offered */
-	unsigned event_count;        /* events made */
+	unsigned event_count;	     /* events made */
 	struct virtio_mmio_queue {
 		struct loop_event notify; /* fire: notify of this queue; bound by ioeventfd */
 		struct virtio_mmio *owner;
 	} queue[VIRTIO_MAX_QUEUES];
 };
 
-/* Makes an event descriptor for each of dev->queue_count queues. The composer attaches t->bus at the slot and binds
- * t->queue[i].notify.fd to a 4-byte write of i at VIRTIO_MMIO_NOTIFY. */
+/* Makes an event descriptor for each of dev->queue_count queues. The composer attaches t->bus at
+ * the slot and binds t->queue[i].notify.fd to a 4-byte write of i at VIRTIO_MMIO_NOTIFY. */
 int virtio_mmio_init(struct virtio_mmio *t, struct virtio_device *dev, struct loop *loop,
 		     struct error *err) MUST_CHECK;
 void virtio_mmio_done(struct virtio_mmio *t); /* accepts a zeroed one */

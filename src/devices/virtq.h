@@ -29,13 +29,13 @@ struct virtq {
 	bool ready;
 	bool event_idx, indirect;
 	uint64_t desc_gpa, avail_gpa, used_gpa;
-	uint16_t next_avail;  /* our place in the available ring */
-	uint16_t next_used;   /* our place in the used ring */
-	uint16_t signalled;   /* next_used at the last virtq_wants_signal */
-	bool signalled_valid; /* fewer than 65,536 pushes ago */
-	bool notify_off;      /* we told the driver not to notify (no event index) */
-	uint16_t in_flight;   /* popped, not pushed */
-	uint16_t last_head;   /* of the last pop */
+	uint16_t next_avail;		    /* our place in the available ring */
+	uint16_t next_used;		    /* our place in the used ring */
+	uint16_t signalled;		    /* next_used at the last virtq_wants_signal */
+	bool signalled_valid;		    /* fewer than 65,536 pushes ago */
+	bool notify_off;		    /* we told the driver not to notify (no event index) */
+	uint16_t in_flight;		    /* popped, not pushed */
+	uint16_t last_head;		    /* of the last pop */
 	uint64_t busy[VIRTQ_MAX_SIZE / 64]; /* heads in flight */
 };
 

@@ -25,6 +25,7 @@ int elf_closure(const char *path, int (*each)(const char *path, void *arg), void
 /* Finds a command as execvp would, along path_env (colon list) or as given when it holds a
  * slash; path_env NULL is the usual folders. *ret_path is malloc'ed. A usage error with -ENOENT
  * where there is none, -EACCES where it can't be executed. */
-int elf_which(const char *command, const char *path_env, char **ret_path, struct error *err) MUST_CHECK;
+int elf_which(const char *command, const char *path_env, char **ret_path,
+	      struct error *err) MUST_CHECK;
 
 #endif

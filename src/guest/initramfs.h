@@ -32,7 +32,8 @@ struct initramfs {
 int initramfs_init(struct initramfs *fs) MUST_CHECK;
 void initramfs_done(struct initramfs *fs); /* accepts a zeroed one */
 
-int initramfs_dir(struct initramfs *fs, const char *path, mode_t mode, struct error *err) MUST_CHECK;
+int initramfs_dir(struct initramfs *fs, const char *path, mode_t mode,
+		  struct error *err) MUST_CHECK;
 int initramfs_file(struct initramfs *fs, const char *path, mode_t mode, const void *data,
 		   size_t len, struct error *err) MUST_CHECK;
 int initramfs_link(struct initramfs *fs, const char *path, const char *target,

@@ -6,8 +6,8 @@
 #include "base/error.h"
 
 struct module_image {
-	char name[64];  /* with '_' for '-' */
-	uint8_t *data;  /* the ELF file; malloc'ed */
+	char name[64]; /* with '_' for '-' */
+	uint8_t *data; /* the ELF file; malloc'ed */
 	size_t len;
 };
 

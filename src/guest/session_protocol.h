@@ -36,10 +36,11 @@
 #define SESSION_PORT_STDERR  "org.stasis.stderr"
 
 /* In the initramfs: what to run. Each file holds NUL-terminated strings, one after another. */
-#define SESSION_ARGV_FILE    "/stasis/argv" /* COMMAND and its arguments; absent: a shell on hvc0 */
-#define SESSION_ENV_FILE     "/stasis/env"  /* NAME=VALUE, over init's own few */
-#define SESSION_MODULES_FILE "/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order  \
-						*/
+#define SESSION_ARGV_FILE "/stasis/argv" /* COMMAND and its arguments; absent: a shell on hvc0 */
+#define SESSION_ENV_FILE  "/stasis/env"	 /* NAME=VALUE, over init's own few */
+#define SESSION_MODULES_FILE                                                                       \
+	"/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order                       \
+			   */
 #define SESSION_MODULES_DIR "/stasis/modules.d"
 
 #endif

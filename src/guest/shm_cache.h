@@ -11,14 +11,14 @@
  *   | content, zeros up to a page | struct trailer, zeros up to a page |
  *
  * The trailer is written last: a segment without one is half-written, whoever wrote it. */
-#define SHM_CACHE_DIR   "/dev/shm"
+#define SHM_CACHE_DIR	"/dev/shm"
 #define SHM_KEY_HEX_LEN 32
 
 /* fd is open read-only and holds a shared flock for as long as it is open: no other process
  * removes the segment meanwhile. */
 struct shm_segment {
 	int fd;
-	uint64_t len;        /* bytes of content */
+	uint64_t len;	     /* bytes of content */
 	uint64_t mapped_len; /* len rounded up to a page, the rest zero */
 };
 
@@ -28,13 +28,12 @@ struct shm_segment {
  * removed on the way. Where the folder can't serve (full, not there, another user's file in the
  * way, another process at make() for long), the content comes in a private segment of the same
  * kind, so that failures are make()'s own or a shortage of memory. */
-int shm_cache_get(const char *key, int (*make)(void *arg, uint8_t **ret_data, size_t *ret_len,
-		  struct error *err), void *arg, struct shm_segment *ret_segment,
-		  struct error *err) MUST_CHECK;
+int shm_cache_get(const char *key,
+		  int (*make)(void *arg, uint8_t **ret_data, size_t *ret_len, struct error *err),
+		  void *arg, struct shm_segment *ret_segment, struct error *err) MUST_CHECK;
 /* The same in another folder. */
 int shm_cache_get_in(const char *dir, const char *key,
-		     int (*make)(void *arg, uint8_t **ret_data, size_t *ret_len,
-				 struct error *err),
+		     int (*make)(void *arg, uint8_t **ret_data, size_t *ret_len, struct error *err),
 		     void *arg, struct shm_segment *ret_segment, struct error *err) MUST_CHECK;
 void shm_segment_done(struct shm_segment *segment); /* accepts fd -1 */
 

@@ -12,13 +12,13 @@
 
 struct topology_node {
 	unsigned first_llc;    /* index of its first cache among all */
-	unsigned llcs;         /* 0: memory only */
+	unsigned llcs;	       /* 0: memory only */
 	uint64_t memory_bytes; /* 0: CPUs only */
 };
 
 struct topology {
 	unsigned nodes;
-	unsigned llcs;             /* all caches, over all nodes */
+	unsigned llcs; /* all caches, over all nodes */
 	unsigned cores_per_llc;
 	unsigned threads_per_core;
 	struct topology_node node[TOPOLOGY_MAX_NODES];

@@ -16,10 +16,10 @@ struct lab_fake {
 
 enum lab_fake_trouble {
 	LAB_FAKE_FINE,
-	LAB_FAKE_NO_MACHINE,  /* start fails */
-	LAB_FAKE_DIES,	      /* the machine ends while it boots, after some words */
-	LAB_FAKE_NO_AGENT,    /* init says that it could not be started */
-	LAB_FAKE_NOISE,	      /* the agent says what is no frame */
+	LAB_FAKE_NO_MACHINE, /* start fails */
+	LAB_FAKE_DIES,	     /* the machine ends while it boots, after some words */
+	LAB_FAKE_NO_AGENT,   /* init says that it could not be started */
+	LAB_FAKE_NOISE,	     /* the agent says what is no frame */
 };
 
 /* listening: other clients can come, and it outlives the first. */

@@ -278,7 +278,8 @@ static void test_an_own_keeper_ends_with_its_client(void **state UNUSED)
 		siginfo_t info = {0};
 
 		assert_true(i < 300);
-		assert_int_equal(waitid(P_PID, (id_t)lab.keeper, &info, WEXITED | WNOHANG | WNOWAIT),
+		assert_int_equal(waitid(P_PID, (id_t)lab.keeper, &info,
+					WEXITED | WNOHANG | WNOWAIT),
 				 0);
 		if (info.si_pid)
 			break;
@@ -405,8 +406,9 @@ static void test_the_cache_has_a_limit(void **state UNUSED)
 
 static void test_a_terminal(void **state UNUSED)
 {
-	struct lab_request *request = script("test -t 0 && test -t 1 && tty >/dev/null && read x && "
-					     "echo got $x && exit 6");
+	struct lab_request *request =
+		script("test -t 0 && test -t 1 && tty >/dev/null && read x && "
+		       "echo got $x && exit 6");
 	char *out;
 
 	request->terminal = true;
