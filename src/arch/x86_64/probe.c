@@ -85,7 +85,7 @@ struct gate {
 
 static void set_gate(uint8_t *ram, unsigned vector, const uint8_t *handler)
 {
-	uint64_t gva = CODE_GPA + (uint64_t)(handler - probe_code);
+	uint64_t gva = CODE_GPA + ((uintptr_t)handler - (uintptr_t)probe_code);
 	struct gate gate = {
 		.offset_low = (uint16_t)gva,
 		.selector = 8,
@@ -105,7 +105,7 @@ static void fill_ram(uint8_t *ram)
 	memcpy(ram + PDPT_GPA, &pdpt, sizeof(pdpt));
 	memcpy(ram + PD_GPA, &pd, sizeof(pd));
 	memcpy(ram + GDT_GPA, gdt, sizeof(gdt));
-	memcpy(ram + CODE_GPA, probe_code, (size_t)(probe_code_end - probe_code));
+	memcpy(ram + CODE_GPA, probe_code, (uintptr_t)probe_code_end - (uintptr_t)probe_code);
 	set_gate(ram, 3, probe_bp);
 	set_gate(ram, 6, probe_ud);
 }
