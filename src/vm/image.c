@@ -86,7 +86,7 @@ static int add_modules(struct initramfs *fs, const struct base_parts *parts, str
 		r = error_set(err, -ENOMEM, "listing modules");
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		const struct module_image *m = &list.images[i];
-		CLEANUP_FREE char *path = text_format("%s/%s.ko", SESSION_MODULES_DIR + 1, m->name);
+		CLEANUP_FREE char *path = text_format("%s/%s.ko", SESSION_MODULES_DIR, m->name);
 
 		if (!path) {
 			r = error_set(err, -ENOMEM, "adding module %s", m->name);
@@ -97,7 +97,7 @@ static int add_modules(struct initramfs *fs, const struct base_parts *parts, str
 		len += strlen(m->name) + 1;
 	}
 	if (r == 0)
-		r = initramfs_file(fs, SESSION_MODULES_FILE + 1, 0644, names, len, err);
+		r = initramfs_file(fs, SESSION_MODULES_FILE, 0644, names, len, err);
 	modules_done(&list);
 	return r;
 }
@@ -258,7 +258,7 @@ static int add_argv(struct initramfs *fs, char *const *command, struct error *er
 	argv[0] = path;
 	for (size_t i = 1; i < n; i++)
 		argv[i] = command[i];
-	return add_strings(fs, SESSION_ARGV_FILE + 1, argv, err);
+	return add_strings(fs, SESSION_ARGV_FILE, argv, err);
 }
 
 static int add_env(struct initramfs *fs, struct error *err)
@@ -279,7 +279,7 @@ static int add_env(struct initramfs *fs, struct error *err)
 		if (made[i])
 			env[n++] = made[i];
 	}
-	r = add_strings(fs, SESSION_ENV_FILE + 1, env, err);
+	r = add_strings(fs, SESSION_ENV_FILE, env, err);
 	for (size_t i = 0; i < ARRAY_SIZE(made); i++)
 		free(made[i]);
 	return r;
