@@ -256,15 +256,19 @@ static int timeout_ms(const struct client *c)
 	return ms;
 }
 
-/* What the state calls for by itself. */
+/* What the state calls for by itself, until there is something to wait for. */
 static int advance(struct client *c)
 {
 	int r = 0;
 
-	if (c->state == CLIENT_SENDING) {
+	while (r == 0 && c->state == CLIENT_SENDING) {
 		r = sending_work(&c->sending, &c->wire, c->error);
 		if (r == 0 && sending_finished(&c->sending))
 			r = begin_running(c);
+		if (r == 0)
+			r = wire_flush(&c->wire);
+		if (c->sending.asked || c->wire.out_len)
+			break;
 	}
 	/* After EXIT nothing is said any more that anybody waits for. */
 	return r == 0 && !c->exited ? wire_flush(&c->wire) : r;
