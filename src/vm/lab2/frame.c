@@ -19,6 +19,8 @@ struct header {
 
 int lab_bytes_add(struct lab_bytes *b, const void *data, size_t len)
 {
+	if (len == 0)
+		return 0;
 	if (b->cap - b->at - b->len < len) {
 		size_t cap = MAX(b->cap, 4096u);
 		uint8_t *more;
@@ -142,7 +144,7 @@ int lab_conn_send(struct lab_conn *c, uint32_t session, enum lab_type type, uint
 			   .channel = channel};
 	int r = lab_bytes_add(&c->out, &h, sizeof(h));
 
-	return r == 0 && len > 0 ? lab_bytes_add(&c->out, payload, len) : r;
+	return r < 0 ? r : lab_bytes_add(&c->out, payload, len);
 }
 
 int lab_conn_send_u32(struct lab_conn *c, uint32_t session, enum lab_type type, uint8_t channel,
