@@ -267,8 +267,9 @@ static int advance(struct client *c)
 			r = begin_running(c);
 		if (r == 0)
 			r = wire_flush(&c->wire);
+		/* HAVE or room will wake us. */
 		if (c->sending.asked || c->wire.out_len)
-			break;
+			return r;
 	}
 	/* After EXIT nothing is said any more that anybody waits for. */
 	return r == 0 && !c->exited ? wire_flush(&c->wire) : r;
