@@ -125,10 +125,14 @@ static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct e
 	CLEANUP_FREE char *exe = realpath("/proc/self/exe", NULL);
 	CLEANUP_FREE char *modules = machine->modules ? strdup(machine->modules) : NULL;
 	CLEANUP_FD int fd = memfd_create("stasis-lab", MFD_CLOEXEC);
-	static char agent[] = "lab-agent";
-	char *command[] = {exe, agent, NULL};
+	/* Where no file system of L1's hides it, and no host has another. */
+	static char program[] = "/stasis/program", agent[] = "lab-agent";
+	static char *command[] = {program, agent, NULL};
+	struct vm_include include = {.src = exe, .dst = program};
 	struct vm_config config = {
 		.command = command,
+		.includes = &include,
+		.include_count = 1,
 		.modules = modules,
 		.more_modules = arch_lab_modules,
 		.session = VM_SESSION_COMMAND,
