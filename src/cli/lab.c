@@ -15,7 +15,7 @@
 #include "cli/signals.h"
 #include "vm/image.h"
 #include "vm/kernels.h"
-#include "vm/lab2/lab.h"
+#include "vm/lab/lab.h"
 #include "vm/result.h"
 #include "vm/terminal.h"
 

@@ -7,6 +7,9 @@ tap_count=0
 tap_failed=0
 work=$(mktemp -d)
 lab_started=
+# Folders, a lab and processes of this file's own: what others run here is none of our business.
+export XDG_RUNTIME_DIR=$work/run
+mkdir -p "$XDG_RUNTIME_DIR"
 
 finish() {
 	[ -n "$lab_started" ] && "$STASIS" lab stop >/dev/null 2>&1

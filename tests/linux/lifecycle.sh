@@ -3,12 +3,13 @@
 . "$(dirname "$0")/lib.sh"
 begin
 
-# What a run could leave: processes, folders of VMs, QEMUs beyond those that ran before.
+# What a run could leave: folders of VMs, and processes, which all carry our runtime directory.
 traces() {
-	ls "${XDG_RUNTIME_DIR:-/run}/stasis" 2>/dev/null
-	pgrep -f "[s]tasis run .*--name stopme"
-	pgrep qemu-system | while read -r p; do
-		grep -q '^State:.*Z' "/proc/$p/status" 2>/dev/null || echo "qemu $p"
+	local p
+	ls "$XDG_RUNTIME_DIR/stasis" 2>/dev/null
+	for p in $(pgrep -x 'stasis|qemu-system-x86'); do
+		tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx "XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR" &&
+			echo "$(cat "/proc/$p/comm") $p"
 	done
 }
 

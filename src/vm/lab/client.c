@@ -1,441 +1,552 @@
-/* A run in the lab, seen from here: our streams, our signals, our files. One thread. */
-#include "vm/lab/client.h"
-
+/* A run in the lab, seen from outside: ships files, moves standard streams and signals, takes the
+ * status. Calling thread. */
 #include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-#include "base/log.h"
+#include "base/text.h"
 #include "base/util.h"
-#include "vm/lab/stream.h"
-#include "vm/lab/transfer.h"
+#include "vm/lab/frame.h"
+#include "vm/lab/keeper.h"
+#include "vm/lab/lab.h"
+#include "vm/lab/paths.h"
 #include "vm/progress.h"
-#include "vm/terminal.h"
+#include "vm/runtime.h"
 
-#define NS_PER_MS 1000000u
-#define HELLO_MS  5000
-/* After a signal that ends programs. */
-#define GRACE_MS 900
-#define TICK_MS	 200
-
-static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
-
-enum client_state {
-	CLIENT_WAITING, /* the lab boots */
-	CLIENT_SENDING, /* files go there */
-	CLIENT_RUNNING, /* OPEN was sent */
-	CLIENT_ENDED,
-};
+#define STREAMS		3
+#define SIGNAL_GRACE_NS 900000000u /* the inner one's time to stop after a signal */
+#define NEVER		UINT64_MAX
+#define TICK_MS		250
 
 struct client {
-	const struct lab_request *request; /* NULL: only waits */
-	enum client_state state;
-	struct wire wire;
-	struct sending sending;
-	struct receiving receiving;
-	struct source in;
-	struct sink out, err;
-	struct terminal terminal;
+	const struct lab_request *request;
+	struct lab_conn conn;
 	struct progress progress;
 	int signal_fd;
-	int signo;	     /* the first that ends programs; 0: none came */
-	uint64_t give_up_ns; /* then */
-	bool exited;	     /* EXIT came: what is left goes out, then it ends */
+	pid_t keeper; /* a private one, or 0 */
+	bool ready, opened, ended;
+	size_t next_file; /* the one that is asked for */
+	bool asked;
+	struct lab_bytes out[STREAMS]; /* 1 and 2: for our standard output and error */
+	bool out_broken[STREAMS];
+	uint32_t credit; /* what may be sent of standard input */
+	bool input_ended;
+	int killed_by; /* a signal that we passed on */
+	uint64_t deadline_ns;
 	int status;
-	struct error *error;
+	struct error *err;
 };
 
-/* ---- from the lab -------------------------------------------------------------------------- */
-
-static void begin_sending(struct client *c)
+int lab_file_hash(struct lab_file *file, struct error *err)
 {
-	if (!c->request) {
-		c->state = CLIENT_ENDED;
-		return;
+	uint8_t buf[1 << 16];
+	XXH3_state_t *state = XXH3_createState();
+	XXH128_hash_t hash;
+	off_t at = 0;
+	ssize_t n = 0;
+
+	if (!state)
+		return error_set(err, -ENOMEM, "reading a file for the lab");
+	XXH3_128bits_reset(state);
+	while ((n = pread(file->fd, buf, sizeof(buf), at)) > 0) {
+		XXH3_128bits_update(state, buf, (size_t)n);
+		at += n;
 	}
-	c->state = CLIENT_SENDING;
-	progress_set(&c->progress, "copying files into the lab");
-}
-
-/* OPEN, with the inner stasis's name before its arguments. */
-static int send_open(struct client *c)
-{
-	CLEANUP_FREE uint8_t *payload = malloc(FRAME_PAYLOAD_MAX);
-	const struct lab_request *q = c->request;
-	CLEANUP_FREE char **outputs = calloc(q->output_count + 1, sizeof(*outputs));
-	CLEANUP_FREE char **argv = NULL;
-	struct message_open open = {.terminal = q->terminal, .outputs = outputs};
-	static char name[] = "stasis";
-	size_t argc = 0;
-	ssize_t n;
-
-	while (q->argv[argc])
-		argc++;
-	open.argv = argv = calloc(argc + 2, sizeof(*argv));
-	if (!payload || !outputs || !argv)
-		return -ENOMEM;
-	argv[0] = name;
-	memcpy(argv + 1, q->argv, argc * sizeof(*argv));
-	for (size_t i = 0; i < q->output_count; i++)
-		outputs[i] = (char *)(uintptr_t)q->outputs[i].name;
-	if (q->terminal)
-		(void)terminal_size(STDIN_FILENO, &open.cols, &open.rows);
-	n = message_put_open(payload, &open);
-	if (n == -E2BIG)
-		return error_usage(c->error, "the command line is too long for the lab");
-	return n < 0 ? (int)n : wire_send(&c->wire, 0, FRAME_OPEN, 0, payload, (size_t)n);
-}
-
-static int begin_running(struct client *c)
-{
-	int r = send_open(c);
-
-	if (r == 0)
-		r = sink_init(&c->out, stream_fd_share(STDOUT_FILENO, true), FRAME_STDOUT);
-	if (r == 0)
-		r = sink_init(&c->err, stream_fd_share(STDERR_FILENO, true), FRAME_STDERR);
-	if (r < 0)
-		return error_set_shortage(c->error, r, "starting a run in the lab");
-	if (c->request->terminal)
-		terminal_make_raw(&c->terminal, STDIN_FILENO);
-	source_init(&c->in, stream_fd_share(STDIN_FILENO, false), FRAME_STDIN);
-	progress_set(&c->progress, NULL);
-	c->state = CLIENT_RUNNING;
+	hash = XXH3_128bits_digest(state);
+	XXH3_freeState(state);
+	if (n < 0)
+		return error_set(err, -errno, "reading a file for the lab");
+	snprintf(file->hash, sizeof(file->hash), "%016llx%016llx", (unsigned long long)hash.high64,
+		 (unsigned long long)hash.low64);
 	return 0;
 }
 
-static struct sink *sink_of(struct client *c, uint8_t channel)
+const char *lab_file_path(const struct lab_file *file, char *buf)
 {
-	return channel == FRAME_STDOUT ? &c->out : channel == FRAME_STDERR ? &c->err : NULL;
+	snprintf(buf, LAB_PATH_MAX, LAB_FILES "/%s", file->hash);
+	return buf;
 }
 
-static int ended(struct client *c, const struct frame *f)
+/* ---- finding a keeper --------------------------------------------------------------------------
+ */
+
+static int socket_address(struct sockaddr_un *ret_address, struct error *err)
 {
-	struct message_exit m;
-	int r = message_get_exit(f, &m);
+	CLEANUP_FREE char *dir = NULL;
+	int r = runtime_dir(&dir, err);
 
 	if (r < 0)
 		return r;
-	if (m.signalled) {
-		error_set(c->error, -ECHILD, "stasis in the lab was ended by signal %u (%s)",
-			  m.value, strsignal(m.value));
-		return -ECHILD;
-	}
-	c->status = m.value;
-	c->exited = true;
-	sink_end(&c->out);
-	sink_end(&c->err);
-	source_stop(&c->in);
+	*ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab.sock", dir) >=
+	    (int)sizeof(ret_address->sun_path))
+		return error_usage(err, "%s: too long for a socket's name", dir);
 	return 0;
 }
 
-static int running_frame(struct client *c, const struct frame *f)
+/* A connection to the warm lab, or a negative errno. */
+static int connect_warm(struct error *err)
 {
-	struct sink *sink = sink_of(c, f->channel);
+	struct sockaddr_un address;
+	int fd, r = socket_address(&address, err);
 
-	switch (f->type) {
-	case FRAME_OUTFILE:
-		return receiving_frame(&c->receiving, f, &c->wire);
-	case FRAME_DATA:
-		return sink ? sink_take(sink, f->payload, f->len)
-			    : receiving_frame(&c->receiving, f, &c->wire);
-	case FRAME_EOF:
-		if (!sink)
-			return receiving_frame(&c->receiving, f, &c->wire);
-		sink_end(sink);
-		return 0;
-	case FRAME_CREDIT:
-		if (f->channel != FRAME_STDIN || f->len != 4)
-			return -EBADMSG;
-		return source_credit(&c->in, frame_get32(f->payload));
-	case FRAME_CLOSED:
-		source_stop(&c->in);
-		return 0;
-	case FRAME_EXIT:
-		return ended(c, f);
-	default:
-		return -EBADMSG;
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
 	}
+	return fd;
 }
 
-static void print_console(const struct frame *f)
+/* Forks a keeper that dies with us. */
+static int start_private(const struct lab_machine *machine, pid_t *ret_pid, struct error *err)
 {
-	static const char head[] = "stasis: the end of the lab's console:\n";
+	pid_t parent = getpid(), pid;
+	int pair[2];
 
-	/* Nothing to be done about a standard error that can't be written. */
-	if (fd_write_all(STDERR_FILENO, head, sizeof(head) - 1) < 0 ||
-	    fd_write_all(STDERR_FILENO, f->payload, f->len) < 0)
-		return;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_set_shortage(err, -errno, "starting the lab");
+	pid = fork();
+	if (pid == 0) {
+		struct lab_keeper_config config = {.machine = machine,
+						   .listen_fd = -1,
+						   .client_fd = pair[1]};
+
+		close(pair[0]);
+		/* Out of the terminal's foreground: its Ctrl-C is ours to pass on. */
+		setsid();
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+			_exit(1);
+		_exit(lab_keeper(&config));
+	}
+	close(pair[1]);
+	if (pid < 0) {
+		close(pair[0]);
+		return error_set_shortage(err, -errno, "starting the lab");
+	}
+	*ret_pid = pid;
+	return pair[0];
 }
 
-static int each_frame(const struct frame *f, void *arg)
-{
-	struct client *c = arg;
+/* ---- going in ----------------------------------------------------------------------------------
+ */
 
-	if (c->exited)
-		return 0;
-	if (f->type == FRAME_ERROR)
-		return message_get_error(f, c->error);
-	if (f->type == FRAME_LOG) {
-		progress_set(&c->progress, NULL);
-		print_console(f);
-		return 0;
-	}
-	if (c->state == CLIENT_WAITING && f->type == FRAME_READY)
-		begin_sending(c);
-	else if (c->state == CLIENT_SENDING && f->type == FRAME_HAVE)
-		return sending_have(&c->sending, f);
-	else if (c->state == CLIENT_RUNNING)
-		return running_frame(c, f);
+static int ask(struct client *c)
+{
+	c->asked = true;
+	return lab_conn_send(&c->conn, 0, LAB_ASK, 0, c->request->files[c->next_file].hash,
+			     LAB_HASH_LEN);
+}
+
+static int open_session(struct client *c)
+{
+	const struct lab_request *q = c->request;
+	json_t *argv = json_array(), *outputs = json_array();
+	json_t *open = json_pack("{s:o, s:o}", "argv", argv, "outputs", outputs);
+	char *text;
+	int r;
+
+	for (char **word = q->argv; *word; word++)
+		if (json_array_append_new(argv, json_string(*word)) < 0) {
+			json_decref(open);
+			return error_usage(c->err,
+					   "an argument is not UTF-8; the lab takes only that");
+		}
+	for (size_t i = 0; i < q->output_count; i++)
+		json_array_append_new(outputs, json_string(q->outputs[i].name));
+	text = json_dumps(open, JSON_COMPACT);
+	json_decref(open);
+	if (!text)
+		return -ENOMEM;
+	if (strlen(text) > LAB_PAYLOAD)
+		r = error_usage(c->err, "the command line is too long for the lab");
 	else
-		return -EBADMSG;
-	return 0;
+		r = lab_conn_send(&c->conn, 0, LAB_OPEN, 0, text, strlen(text));
+	free(text);
+	c->opened = true;
+	/* Until the guest says something: its boot, for the most part. */
+	progress_set(&c->progress, "running in the lab");
+	return r;
 }
 
-/* ---- from here ----------------------------------------------------------------------------- */
-
-static int resize(struct client *c)
+static int next_step(struct client *c)
 {
-	uint16_t cols = 0, rows = 0;
-	uint8_t payload[4];
-
-	if (c->state != CLIENT_RUNNING || !c->request->terminal ||
-	    !terminal_size(STDIN_FILENO, &cols, &rows))
-		return 0;
-	frame_put32(payload, rows | (uint32_t)cols << 16);
-	return wire_send(&c->wire, 0, FRAME_WINSIZE, 0, payload, sizeof(payload));
+	return c->next_file < c->request->file_count ? ask(c) : open_session(c);
 }
 
-static int hear_signals(struct client *c)
+/* Streams the file under way, as far as the keeper takes it. Blocks on the socket: nothing else is
+ * to be done before the session is open. */
+static int upload(struct client *c)
+{
+	const struct lab_file *file = &c->request->files[c->next_file];
+	uint8_t buf[LAB_PAYLOAD];
+	off_t at = 0;
+	ssize_t n;
+	int r = 0;
+
+	memcpy(buf, file->hash, LAB_HASH_LEN);
+	do {
+		n = pread(file->fd, buf + LAB_HASH_LEN, sizeof(buf) - LAB_HASH_LEN, at);
+		if (n < 0)
+			return -errno;
+		at += n;
+		r = lab_conn_send(&c->conn, 0, LAB_FILE, 0, buf, LAB_HASH_LEN + (size_t)n);
+		while (r == 0 && c->conn.out.len > 0) {
+			struct pollfd fd = {.fd = c->conn.out_fd, .events = POLLOUT};
+
+			if (poll(&fd, 1, -1) < 0 && errno != EINTR)
+				return -errno;
+			r = lab_conn_flush(&c->conn);
+		}
+	} while (r == 0 && n > 0);
+	return r;
+}
+
+static int on_have(struct client *c, const struct lab_frame *f)
+{
+	int r = 0;
+
+	if (!c->asked)
+		return -EPROTO;
+	c->asked = false;
+	if (f->len != 1 || !f->payload[0])
+		r = upload(c);
+	c->next_file++;
+	return r < 0 ? r : next_step(c);
+}
+
+/* ---- coming out --------------------------------------------------------------------------------
+ */
+
+static int on_data(struct client *c, const struct lab_frame *f)
+{
+	size_t output = (size_t)f->channel - STREAMS;
+
+	if (f->channel == 0)
+		return -EPROTO;
+	if (f->channel >= STREAMS)
+		return output < c->request->output_count
+			       ? fd_write_all(c->request->outputs[output].fd, f->payload, f->len)
+			       : -EPROTO;
+	progress_set(&c->progress, NULL);
+	if (c->out_broken[f->channel])
+		return 0;
+	return c->out[f->channel].len + f->len > LAB_WINDOW
+		       ? -EPROTO
+		       : lab_bytes_add(&c->out[f->channel], f->payload, f->len);
+}
+
+static uint32_t payload_u32(const struct lab_frame *f)
+{
+	uint32_t value = 0;
+
+	memcpy(&value, f->payload, MIN(f->len, (uint32_t)sizeof(value)));
+	return value;
+}
+
+static int on_frame(struct client *c, const struct lab_frame *f)
+{
+	switch (f->type) {
+	case LAB_READY:
+		c->ready = true;
+		return c->request->argv ? next_step(c) : 0;
+	case LAB_HAVE:
+		return on_have(c, f);
+	case LAB_DATA:
+		return on_data(c, f);
+	case LAB_CREDIT:
+		c->credit = MIN(c->credit + payload_u32(f), LAB_WINDOW);
+		return 0;
+	case LAB_EXIT:
+		c->ended = true;
+		c->status = (int)payload_u32(f);
+		return 0;
+	case LAB_ERROR:
+		return error_usage(c->err, "the lab: %.*s", (int)f->len, (const char *)f->payload);
+	default:
+		return 0;
+	}
+}
+
+static int pump_input(struct client *c)
+{
+	uint8_t buf[LAB_PAYLOAD];
+	ssize_t n = read(STDIN_FILENO, buf, MIN(sizeof(buf), c->credit));
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return 0;
+	if (n <= 0) {
+		c->input_ended = true;
+		return lab_conn_send(&c->conn, 0, LAB_EOF, 0, NULL, 0);
+	}
+	c->credit -= (uint32_t)n;
+	return lab_conn_send(&c->conn, 0, LAB_DATA, 0, buf, (size_t)n);
+}
+
+/* Writes one step of a standard stream: it may block, so only what poll allowed. */
+static int pump_output(struct client *c, uint8_t channel)
+{
+	struct lab_bytes *b = &c->out[channel];
+	size_t step = MIN(b->len, 4096u); /* PIPE_BUF: a writable pipe takes it whole */
+	ssize_t n = write(channel == 1 ? STDOUT_FILENO : STDERR_FILENO, b->data + b->at, step);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return 0;
+	if (n < 0) {
+		c->out_broken[channel] = true;
+		b->len = 0;
+		return lab_conn_send(&c->conn, 0, LAB_CLOSED, channel, NULL, 0);
+	}
+	b->at += (size_t)n;
+	b->len -= (size_t)n;
+	return lab_conn_send_u32(&c->conn, 0, LAB_CREDIT, channel, (uint32_t)n);
+}
+
+static int on_signal(struct client *c)
 {
 	struct signalfd_siginfo info;
-	int r = 0;
 
-	while (r == 0 && read(c->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGWINCH) {
-			r = resize(c);
-			continue;
-		}
-		if (!c->signo) {
-			c->signo = (int)info.ssi_signo;
-			c->give_up_ns = now_ns() + (uint64_t)GRACE_MS * NS_PER_MS;
-		}
-		/* There is nothing yet that it could be for. */
-		if (c->state != CLIENT_RUNNING)
-			c->give_up_ns = 0;
-		else
-			r = wire_send32(&c->wire, 0, FRAME_SIGNAL, 0, info.ssi_signo);
+	if (read(c->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return 0;
+	if (info.ssi_signo == SIGWINCH)
+		return 0;
+	/* Before there is a session, or asked twice: no waiting. */
+	if (!c->opened || c->killed_by) {
+		c->killed_by = (int)info.ssi_signo;
+		c->deadline_ns = 0;
+		return 0;
 	}
-	return r;
+	c->killed_by = (int)info.ssi_signo;
+	c->deadline_ns = now_ns() + SIGNAL_GRACE_NS;
+	return lab_conn_send_u32(&c->conn, 0, LAB_SIGNAL, 0, info.ssi_signo);
 }
 
-/* The end by signal, if it is time for that. */
-static bool given_up(struct client *c)
-{
-	if (!c->signo || now_ns() < c->give_up_ns)
-		return false;
-	if (!c->exited)
-		c->status = 128 + c->signo;
-	return true;
-}
+enum { CONN, SIGNALS, IN, OUT, ERR, POLLED };
 
-static int timeout_ms(const struct client *c)
+static int wait_for_work(struct client *c, struct pollfd fds[POLLED])
 {
 	uint64_t now = now_ns();
-	int ms = c->progress.what && c->progress.enabled ? TICK_MS : -1;
+	int timeout_ms = c->progress.what ? TICK_MS : -1;
 
-	if (c->signo) {
-		uint64_t left = c->give_up_ns > now ? (c->give_up_ns - now) / NS_PER_MS + 1 : 0;
-
-		ms = ms < 0 ? (int)left : MIN(ms, (int)left);
-	}
-	return ms;
+	fds[CONN] =
+		(struct pollfd){.fd = c->conn.in_fd,
+				.events = (short)(POLLIN | (c->conn.out.len > 0 ? POLLOUT : 0))};
+	fds[SIGNALS] = (struct pollfd){.fd = c->signal_fd, .events = POLLIN};
+	fds[IN] = (struct pollfd){.fd = c->opened && !c->input_ended && c->credit > 0 ? STDIN_FILENO
+										      : -1,
+				  .events = POLLIN};
+	fds[OUT] = (struct pollfd){.fd = c->out[1].len > 0 ? STDOUT_FILENO : -1, .events = POLLOUT};
+	fds[ERR] = (struct pollfd){.fd = c->out[2].len > 0 ? STDERR_FILENO : -1, .events = POLLOUT};
+	if (c->ended)
+		fds[CONN].fd = -1; /* what is left is ours to write */
+	if (c->deadline_ns != NEVER)
+		timeout_ms =
+			now >= c->deadline_ns ? 0 : (int)((c->deadline_ns - now) / 1000000) + 1;
+	return poll(fds, POLLED, timeout_ms) < 0 && errno != EINTR ? -errno : 0;
 }
 
-/* What the state calls for by itself, until there is something to wait for. */
-static int advance(struct client *c)
+static int turn(struct client *c, const struct pollfd fds[POLLED])
 {
+	struct lab_frame f;
 	int r = 0;
 
-	while (r == 0 && c->state == CLIENT_SENDING) {
-		r = sending_work(&c->sending, &c->wire, c->error);
-		if (r == 0 && sending_finished(&c->sending))
-			r = begin_running(c);
-		if (r == 0)
-			r = wire_flush(&c->wire);
-		/* HAVE or room will wake us. */
-		if (c->sending.asked || c->wire.out_len)
-			return r;
+	if (fds[CONN].revents & (POLLIN | POLLHUP | POLLERR)) {
+		r = lab_conn_read(&c->conn);
+		if (r == -ECONNRESET)
+			return error_set(c->err, r, "talking to the lab");
+		r = r == -EAGAIN ? 0 : r;
+		while (r == 0 && !c->ended && (r = lab_conn_next(&c->conn, &f)) > 0)
+			r = on_frame(c, &f);
 	}
-	/* After EXIT nothing is said any more that anybody waits for. */
-	return r == 0 && !c->exited ? wire_flush(&c->wire) : r;
-}
-
-static int turn(struct client *c)
-{
-	struct pollset set = {0};
-	int in, signals, r = advance(c);
-
-	if (r < 0)
-		return r;
-	in = pollset_add(&set, c->wire.in_fd, (short)(POLLIN | (c->wire.out_len ? POLLOUT : 0)));
-	signals = pollset_add(&set, c->signal_fd, POLLIN);
-	if (c->state == CLIENT_RUNNING) {
-		source_poll(&c->in, &set, &c->wire);
-		sink_poll(&c->out, &set);
-		sink_poll(&c->err, &set);
-	}
-	r = pollset_wait(&set, timeout_ms(c));
+	if (r == 0 && fds[SIGNALS].revents)
+		r = on_signal(c);
+	if (r == 0 && fds[IN].revents)
+		r = pump_input(c);
+	if (r == 0 && fds[OUT].revents)
+		r = pump_output(c, 1);
+	if (r == 0 && fds[ERR].revents)
+		r = pump_output(c, 2);
+	if (r == 0 && !c->ended)
+		r = lab_conn_flush(&c->conn);
 	progress_tick(&c->progress);
-	if (r == 0 && pollset_got(&set, signals))
-		r = hear_signals(c);
-	if (r == 0 && (pollset_got(&set, in) & ~POLLOUT) && !c->exited)
-		r = wire_read(&c->wire, each_frame, c);
-	if (r == 0 && c->state == CLIENT_RUNNING) {
-		r = source_work(&c->in, &set, &c->wire, 0);
-		if (r == 0)
-			r = sink_work(&c->out, &set, &c->wire, 0);
-		if (r == 0)
-			r = sink_work(&c->err, &set, &c->wire, 0);
-		if (c->exited && c->out.finished && c->err.finished)
-			c->state = CLIENT_ENDED;
-	}
-	pollset_done(&set);
-	return r;
+	return r < 0 ? error_set(c->err, r, "talking to the lab") : 0;
 }
 
-static int run(struct client *c)
+static bool is_over(const struct client *c)
 {
-	int r = 0;
-
-	while (r == 0 && c->state != CLIENT_ENDED) {
-		r = turn(c);
-		if (given_up(c))
-			return 0;
-	}
-	/* It may have said why before it went: that is in the socket still. */
-	if (r == -EPIPE || r == -ECONNRESET) {
-		int more = wire_read(&c->wire, each_frame, c);
-
-		if (c->exited)
-			return 0;
-		r = more < 0 ? more : r;
-	}
-	if (r < 0 && !c->error->code) {
-		if (r == -ECONNRESET || r == -EPIPE)
-			error_contention(c->error, "the lab's keeper has gone");
-		else
-			error_set(c->error, r, "talking to the lab");
-	}
-	return r;
+	if (c->killed_by && now_ns() >= c->deadline_ns)
+		return true;
+	return c->ended && c->out[1].len == 0 && c->out[2].len == 0;
 }
 
-static int watch_signals(struct client *c, sigset_t *old)
+static int watch_signals(void)
 {
+	static const int signos[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
-		sigaddset(&set, forwarded[i]);
-	if (sigprocmask(SIG_BLOCK, &set, old) < 0)
-		return -errno;
-	c->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return c->signal_fd < 0 ? -errno : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(signos); i++)
+		sigaddset(&set, signos[i]);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int client_run(int fd, bool ready, const struct lab_request *request, int *ret_status,
-	       struct error *err)
+/* Until the session is over (or, without a request, the lab is up). */
+static int converse(struct client *c)
 {
-	struct error own = {0};
-	struct client c = {.request = request,
-			   .signal_fd = -1,
-			   .error = err ? err : &own,
-			   .in = {.io.fd = -1, .finished = true},
-			   .out = {.io.fd = -1, .finished = true},
-			   .err = {.io.fd = -1, .finished = true}};
-	sigset_t old;
-	int r = wire_init(&c.wire, fd, fd);
+	struct pollfd fds[POLLED];
+	int r = 0;
 
-	if (r < 0)
-		return error_set_shortage(err, r, "connecting to the lab");
-	sigemptyset(&old);
-	sigprocmask(SIG_BLOCK, NULL, &old);
-	sending_init(&c.sending, request ? request->files : NULL,
-		     request ? request->file_count : 0);
-	receiving_init(&c.receiving, request ? request->outputs : NULL,
-		       request ? request->output_count : 0);
-	progress_init(&c.progress, !request || request->progress);
-	progress_set(&c.progress, "starting the lab");
-	r = watch_signals(&c, &old);
-	if (r < 0) {
-		error_set_shortage(err, r, "starting a run in the lab");
-	} else {
-		if (ready)
-			begin_sending(&c);
-		r = run(&c);
+	while (r == 0 && !is_over(c) && (c->request->argv || !c->ready)) {
+		r = wait_for_work(c, fds);
+		if (r == 0)
+			r = turn(c, fds);
 	}
-	progress_set(&c.progress, NULL);
-	terminal_restore(&c.terminal);
-	if (c.receiving.failed < 0)
-		log_error("keeping a file from the lab: %s", strerror(-c.receiving.failed));
-	source_stop(&c.in);
-	sink_done(&c.out);
-	sink_done(&c.err);
-
-	fd_close(&c.signal_fd);
-	wire_done(&c.wire);
-	sigprocmask(SIG_SETMASK, &old, NULL);
-	if (r == 0)
-		*ret_status = c.status;
 	return r;
 }
 
-/* ---- the first frame ----------------------------------------------------------------------- */
-
-/* Byte by byte would do: what follows HELLO must stay in the socket. */
-static int read_exactly(int fd, void *data, size_t len)
+static int client_run(struct client *c, int fd, int *ret_status, struct error *err)
 {
-	uint64_t end_ns = now_ns() + (uint64_t)HELLO_MS * NS_PER_MS;
-	size_t got = 0;
+	int r;
 
-	while (got < len) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		uint64_t now = now_ns();
-		ssize_t n;
+	c->err = err;
+	c->credit = LAB_WINDOW;
+	c->deadline_ns = NEVER;
+	c->signal_fd = watch_signals();
+	progress_init(&c->progress, c->request->progress);
+	progress_set(&c->progress, "starting the lab");
+	r = lab_conn_init(&c->conn, fd, fd);
+	if (r < 0)
+		error_set(err, r, "talking to the lab");
+	if (r == 0)
+		r = converse(c);
+	progress_set(&c->progress, NULL);
+	if (r == 0)
+		*ret_status = c->killed_by && !c->ended ? 128 + c->killed_by : c->status;
+	lab_conn_done(&c->conn);
+	for (unsigned i = 0; i < STREAMS; i++)
+		lab_bytes_done(&c->out[i]);
+	fd_close(&c->signal_fd);
+	/* It has seen us hang up; QEMU is gone when it is. */
+	if (c->keeper > 0)
+		waitpid(c->keeper, NULL, 0);
+	return r;
+}
 
-		if (now >= end_ns || poll(&p, 1, (int)((end_ns - now) / NS_PER_MS) + 1) == 0)
-			return -ETIMEDOUT;
-		n = read(fd, (uint8_t *)data + got, len - got);
-		if (n == 0)
-			return -ECONNRESET;
-		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			return -errno;
-		got += n > 0 ? (size_t)n : 0;
+int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
+	    struct error *err)
+{
+	struct client c = {.request = request};
+	int fd = connect_warm(err);
+
+	if (fd < 0)
+		fd = start_private(machine, &c.keeper, err);
+	return fd < 0 ? fd : client_run(&c, fd, ret_status, err);
+}
+
+/* ---- a warm lab --------------------------------------------------------------------------------
+ */
+
+bool lab_is_warm(void)
+{
+	int fd = connect_warm(NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* The keeper as a process of its own, that nobody waits for. */
+static int fork_keeper(const struct lab_machine *machine, int listen_fd, struct error *err)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return error_set_shortage(err, -errno, "starting the lab");
+	if (pid == 0) {
+		struct lab_keeper_config config = {.machine = machine,
+						   .listen_fd = listen_fd,
+						   .client_fd = -1};
+		int null = open("/dev/null", O_RDWR);
+
+		setsid();
+		if (fork() > 0)
+			_exit(0);
+		if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+			_exit(1);
+		_exit(lab_keeper(&config));
 	}
+	waitpid(pid, NULL, 0);
 	return 0;
 }
 
-int client_hello(int fd, struct message_hello *ret_hello, struct error *err)
+int lab_start(const struct lab_machine *machine, struct error *err)
 {
-	CLEANUP_FREE uint8_t *data = malloc(FRAME_MAX);
-	struct frame f;
-	ssize_t n = data ? read_exactly(fd, data, FRAME_HEADER) : -ENOMEM;
+	const struct lab_request nothing = {.progress = true};
+	struct client c = {.request = &nothing};
+	struct sockaddr_un address;
+	int fd, status, r;
 
-	if (n == 0) {
-		n = frame_parse(data, FRAME_HEADER, &f);
-		if (n == 0) {
-			uint32_t len = frame_get32(data + 8);
-
-			n = read_exactly(fd, data + FRAME_HEADER, len);
-			if (n == 0)
-				n = frame_parse(data, FRAME_HEADER + len, &f);
-		}
+	if (lab_is_warm())
+		return error_usage(err, "a lab is running already");
+	r = socket_address(&address, err);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unlink(address.sun_path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(fd, 64) < 0) {
+		r = error_set_shortage(err, -errno, "making the lab's socket %s", address.sun_path);
+		fd_close(&fd);
+		return r;
 	}
-	if (n > 0)
-		n = f.type == FRAME_HELLO ? message_get_hello(&f, ret_hello) : -EBADMSG;
-	return n < 0 ? error_set(err, (int)n, "greeting the lab's keeper") : 0;
+	r = fork_keeper(machine, fd, err);
+	close(fd);
+	fd = r < 0 ? r : connect_warm(err);
+	return fd < 0 ? fd : client_run(&c, fd, &status, err);
+}
+
+int lab_stop(struct error *err)
+{
+	struct sockaddr_un address;
+	struct lab_conn conn;
+	char byte;
+	int fd = connect_warm(NULL), r;
+
+	if (fd < 0)
+		return error_usage(err, "no lab is running");
+	r = lab_conn_init(&conn, fd, fd);
+	if (r == 0)
+		r = lab_conn_send(&conn, 0, LAB_STOP, 0, NULL, 0);
+	if (r == 0)
+		r = lab_conn_flush(&conn);
+	/* Its hanging up says that it is down, QEMU and all. */
+	while (r == 0) {
+		struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+		if (poll(&poll_fd, 1, -1) > 0 && read(fd, &byte, 1) <= 0)
+			break;
+	}
+	lab_conn_done(&conn);
+	if (socket_address(&address, NULL) == 0)
+		unlink(address.sun_path);
+	return r < 0 ? error_set(err, r, "stopping the lab") : 0;
 }

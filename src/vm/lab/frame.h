@@ -1,97 +1,89 @@
-/* Frames: what client, keeper and agent say to each other, over stream sockets and the lab's
- * virtio-serial ports. Both ends are hostile until checked. Any thread.
+/* Frames between a client, the lab's keeper and the agent inside: one byte stream each way, over a
+ * socket or a virtio-serial port. Each side is one thread that polls; a frame's bytes are hostile
+ * until they have been checked.
  *
- *   0       4      5         6          8     12
- *   | session | type | channel | reserved | len | payload, len bytes |      little-endian
+ *   0        4          8      9         10         12
+ *   | length | session  | type | channel | reserved | payload: length bytes, at most LAB_PAYLOAD
+ *   all little-endian, as every machine is that stasis runs on
  *
- *   client ──Unix socket── keeper ──virtio-serial── agent (in the lab)
+ * Channels carry bytes under credit: a sender may have LAB_WINDOW bytes under way, and the receiver
+ * gives credit for what it has passed on. So one slow reader holds up nobody else, and whoever
+ * forwards needs room for the windows only.
  *
- * On a client's socket session is 0: the keeper puts its own numbers there, ever rising, one for
- * each client that says more than HELLO.
- *
- *   type     from         payload
- *   HELLO    keeper,agent message_hello; the first frame of each
- *   READY    keeper       the lab is up; a client says nothing but STOP before
- *   WANT     client       message_want: the session's next file, by its contents
- *   HAVE     agent        u8: 1 it is there; 0 its bytes are to come, as DATA on FILES
- *   OPEN     client       message_open: run this, with the files so far
- *   DATA     both         bytes of a channel, within its window
- *   CREDIT   both         u32: that many bytes of a channel were used up
- *   EOF      both         no more DATA on this channel
- *   CLOSED   both         nobody reads this channel any more
- *   SIGNAL   client       u32: for the program's process group
- *   WINSIZE  client       u16 rows, u16 columns
- *   OUTFILE  agent        u32: DATA on FILES up to its EOF is this output file
- *   EXIT     agent        message_exit; ends the session, after all of its output
- *   ERROR    keeper,agent message_error; ends the session
- *   LOG      keeper       text for standard error: the end of the lab's console
- *   ABORT    keeper       the client is gone
- *   STOP     client       take the lab down
+ *   client → agent                            agent → client
+ *   ASK    hash: is the file there            HAVE   one byte: yes or no
+ *   FILE   hash, then its bytes; empty: end   EXIT   status, 4 bytes
+ *   OPEN   JSON: argv, outputs                ERROR  text; the session is over
+ *   SIGNAL number, 4 bytes
+ *   DATA, EOF on channel 0                    DATA, EOF on channels 1, 2, and 3… for outputs
+ *   CLOSED on channel 1, 2: reader is gone
+ *   CREDIT bytes, 4                           CREDIT bytes, 4
+ *   keeper → client: READY the lab is up; client → keeper: STOP
  */
 #ifndef STASIS_VM_LAB_FRAME_H
 #define STASIS_VM_LAB_FRAME_H
 
-#include <sys/types.h>
+#include <stdbool.h>
 
-#include "base/compiler.h"
+#include "base/error.h"
 
-#define FRAME_HEADER	  12
-#define FRAME_PAYLOAD_MAX 65536
-#define FRAME_MAX	  (FRAME_HEADER + FRAME_PAYLOAD_MAX)
+#define LAB_PAYLOAD  (64u << 10)
+#define LAB_WINDOW   (256u << 10)
+#define LAB_HASH_LEN 32 /* hex digits of XXH3-128 */
 
-enum frame_type {
-	FRAME_HELLO = 1,
-	FRAME_READY,
-	FRAME_WANT,
-	FRAME_HAVE,
-	FRAME_OPEN,
-	FRAME_DATA,
-	FRAME_CREDIT,
-	FRAME_EOF,
-	FRAME_CLOSED,
-	FRAME_SIGNAL,
-	FRAME_WINSIZE,
-	FRAME_OUTFILE,
-	FRAME_EXIT,
-	FRAME_ERROR,
-	FRAME_LOG,
-	FRAME_ABORT,
-	FRAME_STOP,
-	FRAME_TYPES,
+enum lab_type {
+	LAB_ASK = 1,
+	LAB_FILE,
+	LAB_OPEN,
+	LAB_SIGNAL,
+	LAB_DATA,
+	LAB_EOF,
+	LAB_CLOSED,
+	LAB_CREDIT,
+	LAB_HAVE,
+	LAB_EXIT,
+	LAB_ERROR,
+	LAB_READY,
+	LAB_STOP,
+	LAB_TYPES,
 };
 
-enum frame_channel { FRAME_STDIN, FRAME_STDOUT, FRAME_STDERR, FRAME_FILES, FRAME_CHANNELS };
-
-/* What a sender may have on its way on one channel of one session: the receiver has that much
- * room, so nobody who reads slowly holds up others. Files to the lab have none: the agent stores
- * them as they come. */
-#define FRAME_WINDOW (256u << 10)
-
-struct frame {
-	uint32_t session;
+struct lab_frame {
+	uint32_t len, session;
 	uint8_t type, channel;
-	uint32_t len;
-	const uint8_t *payload; /* borrowed from the buffer that was parsed */
+	uint8_t *payload; /* in the connection's buffer: until the next lab_conn call */
 };
 
-/* header has FRAME_HEADER bytes. */
-void frame_header(uint8_t *header, uint32_t session, enum frame_type type, uint8_t channel,
-		  uint32_t len);
-/* The frame at data: its whole length, 0 if more bytes are needed, -EBADMSG if it is none. */
-ssize_t frame_parse(const uint8_t *data, size_t len, struct frame *ret_frame) MUST_CHECK;
+/* Bytes that wait to be written. */
+struct lab_bytes {
+	uint8_t *data;
+	size_t at, len, cap; /* [at, at + len) waits */
+};
+int lab_bytes_add(struct lab_bytes *b, const void *data, size_t len) MUST_CHECK;
+/* Writes what fd takes now. Returns bytes written, -EAGAIN if none fitted, or a negative errno. */
+int64_t lab_bytes_write(struct lab_bytes *b, int fd) MUST_CHECK;
+void lab_bytes_done(struct lab_bytes *b);
 
-/* Little-endian numbers in payloads. */
-static inline void frame_put32(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)v;
-	p[1] = (uint8_t)(v >> 8);
-	p[2] = (uint8_t)(v >> 16);
-	p[3] = (uint8_t)(v >> 24);
-}
+struct lab_conn {
+	int in_fd, out_fd; /* non-blocking; owned; may be the same */
+	uint8_t *in;	   /* LAB_PAYLOAD and a header */
+	size_t in_len, in_used;
+	struct lab_bytes out;
+};
 
-static inline uint32_t frame_get32(const uint8_t *p)
-{
-	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
+/* Makes the descriptors non-blocking. */
+int lab_conn_init(struct lab_conn *c, int in_fd, int out_fd) MUST_CHECK;
+void lab_conn_done(struct lab_conn *c); /* accepts descriptors of -1 */
+/* Reads what is there. -EAGAIN when nothing is, -ECONNRESET at the end. */
+int lab_conn_read(struct lab_conn *c) MUST_CHECK;
+/* 1: a frame; 0: none whole yet; -EPROTO: the peer breaks the rules. */
+int lab_conn_next(struct lab_conn *c, struct lab_frame *ret_frame) MUST_CHECK;
+/* Queues a frame, payload up to LAB_PAYLOAD. */
+int lab_conn_send(struct lab_conn *c, uint32_t session, enum lab_type type, uint8_t channel,
+		  const void *payload, size_t len) MUST_CHECK;
+int lab_conn_send_u32(struct lab_conn *c, uint32_t session, enum lab_type type, uint8_t channel,
+		      uint32_t value) MUST_CHECK;
+/* Writes what the peer takes now; 0 also when some is left. */
+int lab_conn_flush(struct lab_conn *c) MUST_CHECK;
 
 #endif

@@ -1,27 +1,17 @@
-/* The process that owns a lab: boots it, serves clients with sessions in it, takes it down. */
+/* The process that owns a lab: QEMU, the way to the agent, and the clients. */
 #ifndef STASIS_VM_LAB_KEEPER_H
 #define STASIS_VM_LAB_KEEPER_H
 
-#include "vm/lab/message.h"
-#include "vm/lab/qemu.h"
+#include "vm/lab/lab.h"
 
-#define KEEPER_SOCKET "lab.sock"
-#define KEEPER_LOCK   "lab.lock" /* held by whoever has the socket; the keeper removes both */
-
-struct keeper_config {
-	struct qemu_config machine;
-	uint8_t program[MESSAGE_HASH]; /* of the stasis that is in it */
-	/* The client that started us: until the lab is up it is why we are, and if there is no
-	 * listen_fd, afterwards as well. Taken. */
-	int client_fd;
-	int listen_fd; /* bound to KEEPER_SOCKET in dir_fd; -1: no other clients. Taken */
-	int dir_fd;    /* taken */
-	/* Starts the machine: qemu_start, or a test's stand-in. */
-	int (*start)(const struct qemu_config *config, struct qemu *ret_qemu, struct error *err);
+struct lab_keeper_config {
+	const struct lab_machine *machine;
+	int listen_fd; /* a warm lab's socket, or -1 */
+	int client_fd; /* a private lab's only client, or -1 */
 };
 
-/* Until the lab is no longer needed. Clients hear of failures; the exit status says it too. The
- * process has one thread and no children. */
-int keeper_run(const struct keeper_config *config);
+/* Runs until it is told to stop, its only client is gone, or QEMU ends. Takes the descriptors. The
+ * calling process does nothing else; returns its exit status. */
+int lab_keeper(const struct lab_keeper_config *config);
 
 #endif

@@ -4,24 +4,22 @@
  *   client (stasis run) ──socket── keeper ──virtio-serial── agent (stasis lab-agent, in L1)
  *                                    └─ owns QEMU               └─ stasis run --no-lab …
  *
- * A run without a warm lab forks a keeper of its own, which dies with it, and QEMU with that,
- * whatever way it dies. The process has one thread and ignores SIGPIPE. */
+ * A run without a warm lab forks a keeper of its own, which dies with it, and QEMU with that. */
 #ifndef STASIS_VM_LAB_LAB_H
 #define STASIS_VM_LAB_LAB_H
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 #include "base/error.h"
 
 /* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
 struct lab_file {
-	int fd;	       /* borrowed; read from 0 with pread */
-	char hash[33]; /* XXH3, 128 bits, in hex */
+	int fd; /* borrowed; read from 0 */
+	char hash[33];
 };
 /* A file that comes back. */
 struct lab_output {
-	const char *name; /* in the inner stasis's working directory, without folders */
+	const char *name; /* relative, as COMMAND of the session wrote it: "report" */
 	int fd;		  /* borrowed; its bytes are written here */
 };
 
@@ -32,14 +30,10 @@ struct lab_request {
 	struct lab_output *outputs;
 	size_t output_count;
 	bool progress; /* may show what is being waited for */
-	/* The inner stasis gets a terminal for its standard input and output, as wide as ours,
-	 * which is raw meanwhile; its input then has no end of file. Else it gets pipes. */
-	bool terminal;
 };
 
 struct lab_machine {
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
-	uint64_t memory_bytes;	      /* 0: 4 GiB, or half of what the host can spare if less */
 };
 
 /* Fills in file->hash from its contents. */
@@ -49,25 +43,13 @@ int lab_file_hash(struct lab_file *file, struct error *err) MUST_CHECK;
 const char *lab_file_path(const struct lab_file *file, char *buf);
 
 /* Runs the request with our standard streams and signals; *ret_status is the inner stasis's. The
- * signals that vm_run names are passed on; a second after one that ends programs it gives up, and
- * the status is 128 + it. When the lab itself fails, its console's end has been printed. */
+ * signals that vm_run names must be blocked. */
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err) MUST_CHECK;
-/* A warm lab in the runtime directory: starts one and returns when it is up; stops it, with what
- * runs in it. -EALREADY, -ENOENT as usage errors. */
+/* A warm lab in the runtime directory: starts one and returns when it is up; stops it; says
+ * whether there is one. -EALREADY, -ENOENT as usage errors. */
 int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
 int lab_stop(struct error *err) MUST_CHECK;
-
-struct lab_status {
-	bool up;	  /* it has booted */
-	bool other_build; /* the stasis inside is not this one: lab_run does not use it */
-	pid_t pid;	  /* the keeper's */
-	unsigned sessions;
-	uint64_t memory_bytes, boot_ns;
-};
-/* -ENOENT without a message: no lab is warm. */
-int lab_status(struct lab_status *ret_status, struct error *err) MUST_CHECK;
-/* Whether one is there that lab_run would use. */
 bool lab_is_warm(void);
 
 /* In L1, as init's COMMAND: frames on standard input and output, until they end. */

@@ -2,7 +2,8 @@
 #ifndef STASIS_VM_LAB_PATHS_H
 #define STASIS_VM_LAB_PATHS_H
 
-#define LAB_DIR	  "/run/lab"
-#define LAB_FILES "files" /* in it, by hash */
+#define LAB_STASIS   "/proc/self/exe"	 /* the agent is a stasis too */
+#define LAB_FILES    "/run/lab/files"	 /* by hash */
+#define LAB_SESSIONS "/run/lab/sessions" /* by id: a session's working directory */
 
 #endif

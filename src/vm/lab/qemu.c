@@ -1,267 +1,267 @@
-/* QEMU as the lab's hardware. Thread: the keeper's. */
+/* Starts QEMU in software emulation with five socket pairs. Keeper only. */
 #include "vm/lab/qemu.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "base/parse.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/session_protocol.h"
+#include "vm/image.h"
 
-#define MEMORY_WANTED GIB(4)
-#define MEMORY_LEAST  MIB(768)
-#define CPUS_MAX      8
+#define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
+#define ARGS_MAX   64
+#define CPUS_MAX   8
+#define MEMORY_MIN GIB(2)
+#define MEMORY_MAX GIB(12)
 
-/* Major version, or 0 where there is none or it says something else. */
-static unsigned find_version(void)
-{
-	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
-	FILE *f = command ? popen(command, "re") : NULL;
-	unsigned version = 0;
+enum { CONTROL, INPUT, OUTPUT, ERRORS, CONSOLE, CHANNELS };
 
-	if (!f)
-		return 0;
-	if (fscanf(f, "QEMU emulator version %3u", &version) != 1)
-		version = 0;
-	while (fgetc(f) != EOF)
-		;
-	return pclose(f) == 0 ? version : 0;
-}
-
-int qemu_find(unsigned *ret_version, struct error *err)
-{
-	unsigned version = find_version();
-
-	if (version >= QEMU_OLDEST) {
-		*ret_version = version;
-		return 0;
-	}
-	if (version == 0)
-		error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
-	else
-		error_contention(err, "%s %u is too old for the lab: %u or later is needed",
-				 arch_lab_qemu, version, QEMU_GOOD);
-	error_hint(err, "apt-get install -t bookworm-backports %s",
-		   !strcmp(arch_lab_qemu, "qemu-system-aarch64") ? "qemu-system-arm"
-								 : "qemu-system-x86");
-	return -EBUSY;
-}
-
-/* 0 if the host doesn't say. */
-static uint64_t memory_available(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kib = 0;
-	char line[128];
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return KIB(kib);
-}
-
-int qemu_memory(uint64_t asked, uint64_t *ret_bytes, struct error *err)
-{
-	uint64_t available = memory_available();
-	uint64_t bytes = asked ? asked : MEMORY_WANTED;
-	char have[32];
-
-	if (!asked && available)
-		bytes = MIN(bytes, available / 2);
-	bytes = ALIGN_DOWN(bytes, MIB(2));
-	if (bytes >= MEMORY_LEAST) {
-		*ret_bytes = bytes;
-		return 0;
-	}
-	if (asked)
-		return error_usage(err, "the lab needs at least %llu MiB of memory",
-				   (unsigned long long)(MEMORY_LEAST >> 20));
-	return error_contention(err, "too little free memory for the lab: %s",
-				format_size(ALIGN_DOWN(available, MIB(1)), have, sizeof(have)));
-}
-
-/* ---- the process --------------------------------------------------------------------------- */
-
-enum { END_CONTROL, END_IN, END_OUT, END_ERR, END_SERIAL, ENDS };
-
-static const char *const port_names[ENDS] = {
-	[END_CONTROL] = SESSION_PORT_CONTROL,
-	[END_IN] = SESSION_PORT_STDIN,
-	[END_OUT] = SESSION_PORT_STDOUT,
-	[END_ERR] = SESSION_PORT_STDERR,
+static const char *const port_names[] = {
+	[CONTROL] = SESSION_PORT_CONTROL,
+	[INPUT] = SESSION_PORT_STDIN,
+	[OUTPUT] = SESSION_PORT_STDOUT,
+	[ERRORS] = SESSION_PORT_STDERR,
 };
 
-/* Arguments that are made, all freed together. */
-struct args {
-	char *word[96];
+/* The major version, or 0 if there is no QEMU. */
+static int qemu_major(void)
+{
+	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
+	FILE *out = command ? popen(command, "re") : NULL;
+	char line[128] = "";
+	const char *at;
+
+	if (!out)
+		return 0;
+	if (!fgets(line, sizeof(line), out))
+		line[0] = '\0';
+	pclose(out);
+	at = strstr(line, "version ");
+	return at ? (int)strtol(at + strlen("version "), NULL, 10) : 0;
+}
+
+/* Half of what the host has to spare, within bounds: it is only touched as far as it is used. */
+static uint64_t memory_bytes(void)
+{
+	CLEANUP_FREE char *info = NULL;
+	const char *at;
+	size_t len;
+
+	if (file_read("/proc/meminfo", 1 << 16, &info, &len) < 0)
+		return MEMORY_MIN;
+	at = strstr(info, "MemAvailable:");
+	if (!at)
+		return MEMORY_MIN;
+	return MIN(MAX(strtoull(at + strlen("MemAvailable:"), NULL, 10) * 512, MEMORY_MIN),
+		   MEMORY_MAX);
+}
+
+/* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
+static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
+{
+	CLEANUP_FREE char *exe = realpath("/proc/self/exe", NULL);
+	static char agent[] = "lab-agent";
+	char *command[] = {exe, agent, NULL};
+	char *modules = machine->modules ? strdup(machine->modules) : NULL;
+	struct vm_config config = {
+		.command = command,
+		.modules = modules,
+		.more_modules = arch_lab_modules,
+		.session = VM_SESSION_COMMAND,
+	};
+	struct image image;
+	int fd, r;
+
+	if (!exe)
+		return error_set(err, -errno, "finding this program");
+	r = image_build(&config, &image, err);
+	free(modules);
+	if (r < 0)
+		return r;
+	fd = memfd_create("stasis-lab-initrd", 0); /* inherited by QEMU, so no close-on-exec */
+	r = fd < 0 ? error_set_shortage(err, -errno, "making the lab's initramfs")
+		   : image_write(&image, fd, err);
+	image_done(&image);
+	if (r < 0) {
+		fd_close(&fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+struct arguments {
+	char *word[ARGS_MAX];
 	size_t count;
 	bool failed;
 };
 
-static void add(struct args *a, char *made)
+static PRINTF_LIKE(2, 3) void add(struct arguments *a, const char *fmt, ...)
 {
-	if (made && a->count + 1 < ARRAY_SIZE(a->word))
-		a->word[a->count++] = made;
-	else
+	va_list ap;
+	char *word = NULL;
+
+	va_start(ap, fmt);
+	if (vasprintf(&word, fmt, ap) < 0)
+		word = NULL;
+	va_end(ap);
+	if (!word || a->count + 1 >= ARGS_MAX) {
 		a->failed = true;
+		free(word);
+		return;
+	}
+	a->word[a->count++] = word;
 }
 
-static void add_list(struct args *a, const char *const *words)
+static void arguments_done(struct arguments *a)
 {
-	for (; *words; words++)
-		add(a, strdup(*words));
-}
-
-static void args_done(struct args *a)
-{
-	while (a->count)
+	while (a->count > 0)
 		free(a->word[--a->count]);
 }
 
-static void make_args(struct args *a, const struct qemu_config *c, const int theirs[ENDS])
+static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
+			    int initrd_fd, const int theirs[CHANNELS])
 {
-	static const char *const common[] = {
-		"-name",
-		"stasis-lab",
-		"-accel",
-		"tcg,thread=multi",
-		"-display",
-		"none",
-		"-nodefaults",
-		"-no-reboot",
-		"-no-user-config",
-		"-device",
-		"virtio-serial-pci",
-		NULL,
-	};
+	const char *const *arch_args =
+		major < OLD_MAJOR ? arch_lab_qemu_args_old : arch_lab_qemu_args;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	add(a, strdup(arch_lab_qemu));
-	add_list(a, common);
-	add_list(a, c->version < QEMU_GOOD ? arch_lab_qemu_args_old : arch_lab_qemu_args);
-	add(a, strdup("-smp"));
-	add(a, text_format("%ld", MAX(MIN(cpus, (long)CPUS_MAX), 1L)));
-	add(a, strdup("-m"));
-	add(a, text_format("%lluM", (unsigned long long)(c->memory_bytes >> 20)));
-	add(a, strdup("-kernel"));
-	add(a, strdup(c->kernel));
-	add(a, strdup("-initrd"));
-	add(a, text_format("/proc/self/fd/%d", c->initrd_fd));
-	add(a, strdup("-append"));
-	/* It runs nothing but the person's own guests. */
-	add(a, text_format("%s mitigations=off", arch_lab_cmdline));
-	for (unsigned i = 0; i < ENDS; i++) {
-		add(a, strdup("-chardev"));
-		add(a, text_format("socket,id=end%u,fd=%d", i, theirs[i]));
-		add(a, strdup(port_names[i] ? "-device" : "-serial"));
-		add(a, port_names[i] ? text_format("virtserialport,chardev=end%u,name=%s", i,
-						   port_names[i])
-				     : text_format("chardev:end%u", i));
+	add(a, "%s", arch_lab_qemu);
+	for (; *arch_args; arch_args++)
+		add(a, "%s", *arch_args);
+	add(a, "-accel");
+	add(a, "tcg,thread=multi");
+	add(a, "-smp");
+	add(a, "%ld", MIN(cpus, (long)CPUS_MAX));
+	add(a, "-m");
+	add(a, "%lluM", (unsigned long long)(memory_bytes() >> 20));
+	add(a, "-nodefaults");
+	add(a, "-no-user-config");
+	add(a, "-no-reboot");
+	add(a, "-display");
+	add(a, "none");
+	add(a, "-kernel");
+	add(a, "%s", machine->kernel);
+	add(a, "-initrd");
+	add(a, "/proc/self/fd/%d", initrd_fd);
+	add(a, "-append");
+	add(a, "%s", arch_lab_cmdline);
+	add(a, "-device");
+	add(a, "virtio-serial-pci,id=ports");
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		add(a, "-chardev");
+		add(a, "socket,id=c%u,fd=%d", i, theirs[i]);
+		if (i == CONSOLE) {
+			add(a, "-serial");
+			add(a, "chardev:c%u", i);
+		} else {
+			add(a, "-device");
+			add(a, "virtserialport,bus=ports.0,nr=%u,chardev=c%u,name=%s", i + 1, i,
+			    port_names[i]);
+		}
 	}
 }
 
-/* In the child; returns on failure only. */
-static void become(struct args *a, const int *keep, size_t n, int messages, pid_t parent)
+static _Noreturn void child(char **argv, pid_t parent, const int theirs[CHANNELS])
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
+	int null = open("/dev/null", O_RDWR);
 
+	/* However the keeper dies, QEMU does not stay. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-		return;
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(messages, STDOUT_FILENO) < 0 ||
-	    dup2(messages, STDERR_FILENO) < 0)
-		return;
-	(void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
-	for (size_t i = 0; i < n; i++)
-		if (fcntl(keep[i], F_SETFD, 0) < 0)
-			return;
+		_exit(1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execvp(a->word[0], a->word);
+	for (unsigned i = 0; i < CHANNELS; i++)
+		(void)fcntl(theirs[i], F_SETFD, 0);
+	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		_exit(1);
+	execvp(argv[0], argv);
+	_exit(127);
 }
 
-static int make_ends(int ours[ENDS], int theirs[ENDS], int messages[2])
+static int make_pairs(int ours[CHANNELS], int theirs[CHANNELS], struct error *err)
 {
-	for (unsigned i = 0; i < ENDS; i++) {
+	for (unsigned i = 0; i < CHANNELS; i++) {
 		int pair[2];
 
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-			return -errno;
+			return error_set_shortage(err, -errno, "making the lab's channels");
 		ours[i] = pair[0];
 		theirs[i] = pair[1];
-		if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
-			return -errno;
+		(void)fcntl(ours[i], F_SETFL, O_NONBLOCK);
 	}
-	return pipe2(messages, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-int qemu_start(const struct qemu_config *config, struct qemu *ret_qemu, struct error *err)
-{
-	int ours[ENDS], theirs[ENDS], messages[2] = {-1, -1}, keep[ENDS + 1];
-	struct args args = {0};
-	pid_t parent = getpid(), pid = -1;
-	int r;
-
-	memset(ours, -1, sizeof(ours));
-	memset(theirs, -1, sizeof(theirs));
-	r = make_ends(ours, theirs, messages);
-	if (r == 0) {
-		make_args(&args, config, theirs);
-		memcpy(keep, theirs, sizeof(theirs));
-		keep[ENDS] = config->initrd_fd;
-		pid = args.failed ? -1 : fork();
-		if (pid == 0) {
-			become(&args, keep, ARRAY_SIZE(keep), messages[1], parent);
-			dprintf(STDERR_FILENO, "%s: %s\n", arch_lab_qemu, strerror(errno));
-			_exit(127);
-		}
-		r = pid > 0 ? 0 : args.failed ? -ENOMEM : -errno;
-	}
-	args_done(&args);
-	for (unsigned i = 0; i < ENDS; i++)
-		fd_close(&theirs[i]);
-	fd_close(&messages[1]);
-	if (r < 0) {
-		for (unsigned i = 0; i < ENDS; i++)
-			fd_close(&ours[i]);
-		fd_close(&messages[0]);
-		return error_set_shortage(err, r, "starting %s", arch_lab_qemu);
-	}
-	*ret_qemu = (struct qemu){.pid = pid,
-				  .control = ours[END_CONTROL],
-				  .in = ours[END_IN],
-				  .out = ours[END_OUT],
-				  .err = ours[END_ERR],
-				  .serial = ours[END_SERIAL],
-				  .messages = messages[0]};
 	return 0;
 }
 
-void qemu_stop(struct qemu *q)
+int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu, struct error *err)
+{
+	int ours[CHANNELS] = {-1, -1, -1, -1, -1}, theirs[CHANNELS] = {-1, -1, -1, -1, -1};
+	struct arguments arguments = {.count = 0};
+	pid_t parent = getpid(), pid = -1;
+	CLEANUP_FD int initrd_fd = -1;
+	int major = qemu_major(), r;
+
+	if (major == 0) {
+		error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
+		error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
+		return -ENOENT;
+	}
+	r = build_initrd(machine, &initrd_fd, err);
+	if (r == 0)
+		r = make_pairs(ours, theirs, err);
+	if (r == 0) {
+		build_arguments(&arguments, machine, major, initrd_fd, theirs);
+		if (arguments.failed)
+			r = error_set(err, -ENOMEM, "starting %s", arch_lab_qemu);
+	}
+	if (r == 0) {
+		pid = fork();
+		if (pid == 0)
+			child(arguments.word, parent, theirs);
+		if (pid < 0)
+			r = error_set_shortage(err, -errno, "starting %s", arch_lab_qemu);
+	}
+	arguments_done(&arguments);
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		fd_close(&theirs[i]);
+		if (r < 0)
+			fd_close(&ours[i]);
+	}
+	if (r < 0)
+		return r;
+	*ret_qemu = (struct lab_qemu){
+		.pid = pid,
+		.control_fd = ours[CONTROL],
+		.in_fd = ours[INPUT],
+		.out_fd = ours[OUTPUT],
+		.err_fd = ours[ERRORS],
+		.console_fd = ours[CONSOLE],
+	};
+	return 0;
+}
+
+void lab_qemu_stop(struct lab_qemu *q)
 {
 	if (q->pid > 0) {
 		kill(q->pid, SIGKILL);
-		while (waitpid(q->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		q->pid = 0;
+		waitpid(q->pid, NULL, 0);
 	}
-	fd_close(&q->control);
-	fd_close(&q->in);
-	fd_close(&q->out);
-	fd_close(&q->err);
-	fd_close(&q->serial);
-	fd_close(&q->messages);
+	q->pid = 0;
+	fd_close(&q->control_fd);
+	fd_close(&q->in_fd);
+	fd_close(&q->out_fd);
+	fd_close(&q->err_fd);
+	fd_close(&q->console_fd);
 }

@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "vm/lab2/frame.h"
-#include "vm/lab2/lab.h"
-#include "vm/lab2/paths.h"
+#include "vm/lab/frame.h"
+#include "vm/lab/lab.h"
+#include "vm/lab/paths.h"
 
 #define HASH "0123456789abcdef0123456789abcdef"
 

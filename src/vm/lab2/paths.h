@@ -1,9 +1,0 @@
-/* Where things are inside the lab. Nothing but constants. */
-#ifndef STASIS_VM_LAB_PATHS_H
-#define STASIS_VM_LAB_PATHS_H
-
-#define LAB_STASIS   "/proc/self/exe"	 /* the agent is a stasis too */
-#define LAB_FILES    "/run/lab/files"	 /* by hash */
-#define LAB_SESSIONS "/run/lab/sessions" /* by id: a session's working directory */
-
-#endif
