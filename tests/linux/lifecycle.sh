@@ -7,7 +7,7 @@ begin
 traces() {
 	local p
 	ls "$XDG_RUNTIME_DIR/stasis" 2>/dev/null
-	for p in $(pgrep -x 'stasis|qemu-system-x86'); do
+	for p in $(pgrep -x stasis) $(pgrep qemu-system); do
 		tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx "XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR" &&
 			echo "$(cat "/proc/$p/comm") $p"
 	done
