@@ -115,7 +115,7 @@ static int next_virtio(struct board *b, struct kvm *kvm, struct board_virtio **r
 static int add_console(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		       const struct board_config *config, struct error *err)
 {
-	struct board_virtio *v;
+	struct board_virtio *v = NULL;
 	int r = next_virtio(b, kvm, &v, err);
 
 	if (r == 0)
@@ -130,7 +130,7 @@ static int add_console(struct board *b, struct kvm *kvm, struct guest_memory *me
 static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		   const struct board_config *config UNUSED, struct error *err)
 {
-	struct board_virtio *v;
+	struct board_virtio *v = NULL;
 	int r = next_virtio(b, kvm, &v, err);
 
 	if (r == 0)
