@@ -114,24 +114,19 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 }
 
 /* The inner report, with what only the outside knows. */
-static void finish_report(const struct vm_config *c, int fd)
+static int finish_report(const struct vm_config *c, int fd, struct error *err)
 {
-	CLEANUP_FREE char *tmp = text_format("%s.new-%d", c->report, (int)getpid());
 	json_t *json;
 
 	lseek(fd, 0, SEEK_SET);
 	json = json_loadfd(fd, 0, NULL);
-	if (json) {
-		json_object_set_new(json, "lab", json_true());
-		json_object_set_new(json, "kernel",
-				    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
-					      c->kernel_release));
-	}
-	if (!json || !tmp || json_dump_file(json, tmp, JSON_INDENT(2)) < 0 ||
-	    rename(tmp, c->report) < 0)
-		log_error("--report %s: %s", c->report,
-			  json ? strerror(errno ?: EIO) : "the lab sent none");
-	json_decref(json);
+	if (!json)
+		return error_set(err, -ENODATA, "reading the report out of the lab");
+	json_object_set_new(json, "lab", json_true());
+	json_object_set_new(json, "kernel",
+			    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
+				      c->kernel_release));
+	return vm_report_write(json, c->report, err);
 }
 
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
@@ -159,7 +154,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 				       : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
 	if (r == 0 && c->report)
-		finish_report(c, report.fd);
+		r = finish_report(c, report.fd, err);
 	while (in.count > 0)
 		free(in.argv[--in.count]);
 	fd_close(&report.fd);

@@ -418,29 +418,10 @@ static int print_config(const struct vm_config *config)
 	return 0;
 }
 
-/* Whole or not at all, so that a reader never sees half a report. */
-static void write_report(const struct vm_result *result, const struct vm_config *config)
-{
-	CLEANUP_FREE char *tmp = NULL;
-	json_t *json;
-
-	if (!config->report)
-		return;
-	tmp = text_format("%s.new-%d", config->report, (int)getpid());
-	json = vm_result_json(result, config);
-	if (!tmp || !json || json_dump_file(json, tmp, JSON_INDENT(2)) < 0 ||
-	    rename(tmp, config->report) < 0) {
-		log_error("--report %s: %s", config->report, strerror(errno ?: EIO));
-		if (tmp)
-			unlink(tmp);
-	}
-	json_decref(json);
-}
-
 static int run_here(struct run_request *q)
 {
 	struct vm_result result = {.lab = q->in_lab};
-	struct error err = {0};
+	struct error err = {0}, report_err = {0};
 	int status;
 
 	block_signals();
@@ -455,7 +436,11 @@ static int run_here(struct run_request *q)
 		       "%s", result.text);
 	}
 	status = vm_result_status(&result);
-	write_report(&result, &q->config);
+	if (q->config.report && vm_report_write(vm_result_json(&result, &q->config),
+						q->config.report, &report_err) < 0) {
+		log_failure(&report_err);
+		status = status ?: 125;
+	}
 	vm_result_done(&result);
 	return status;
 }

@@ -1,7 +1,15 @@
 /* Outcomes, exit statuses and the result JSON. Control thread. */
 #include "vm/result.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "arch/arch.h"
+#include "base/text.h"
+#include "base/util.h"
 
 static const char *const outcome_names[] = {
 	[VM_EXITED] = "exited", [VM_SIGNALLED] = "signalled", [VM_PANICKED] = "panicked",
@@ -75,6 +83,34 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 	else
 		json_object_set_new(json, "degraded", json_array());
 	return json;
+}
+
+/* 0, or a negative errno, which jansson does not always give. */
+static int dump(json_t *report, const char *path)
+{
+	errno = 0;
+	return json_dump_file(report, path, JSON_INDENT(2)) < 0 ? -(errno ?: EIO) : 0;
+}
+
+int vm_report_write(json_t *report, const char *path, struct error *err)
+{
+	CLEANUP_FREE char *tmp = text_format("%s.new-%d", path, (int)getpid());
+	struct stat st;
+	int r;
+
+	if (!report || !tmp)
+		r = -ENOMEM;
+	else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		r = dump(report, path);
+	else
+		r = dump(report, tmp);
+	/* rename fails where nothing was written beside it. */
+	if (r == 0 && rename(tmp, path) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r < 0 && tmp)
+		unlink(tmp);
+	json_decref(report);
+	return r < 0 ? error_set(err, r, "writing the report %s", path) : 0;
 }
 
 void vm_result_done(struct vm_result *r)

@@ -35,6 +35,9 @@ struct vm_result {
 int vm_result_status(const struct vm_result *r);
 const char *vm_outcome_name(enum vm_outcome outcome);
 json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config);
+/* Writes a report: a file whole or not at all; anything else (a pipe, a device) as it is. Takes
+ * the reference; NULL is out of memory. */
+int vm_report_write(json_t *report, const char *path, struct error *err) MUST_CHECK;
 void vm_result_done(struct vm_result *r);
 
 #endif

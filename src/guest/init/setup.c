@@ -1,6 +1,7 @@
 /* Makes the guest habitable. One thread: init's. */
 #include "guest/init/setup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
@@ -62,11 +63,32 @@ static const struct {
 	{RLIMIT_CORE, 0, RLIM_INFINITY},
 };
 
+/* Whether the initramfs brought something there: a COMMAND of /tmp, say. */
+static bool has_files(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	bool found = false;
+
+	if (!dir)
+		return false;
+	while (!found && (entry = readdir(dir)))
+		found = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+	closedir(dir);
+	return found;
+}
+
 void setup_mounts(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
 		/* In sysfs the folder is there if the file system is. */
 		(void)mkdir(mounts[i].target, 0755);
+		/* The root is in memory as well: better that than hiding the person's files. */
+		if (!strcmp(mounts[i].type, "tmpfs") && has_files(mounts[i].target)) {
+			(void)chmod(mounts[i].target,
+				    !strcmp(mounts[i].target, "/run") ? 0755 : 01777);
+			continue;
+		}
 		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, mounts[i].flags,
 			  mounts[i].options) < 0 &&
 		    errno != EBUSY && !mounts[i].optional)

@@ -18,12 +18,14 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/lab/frame.h"
 #include "vm/lab/keeper.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/paths.h"
+#include "vm/lab/qemu.h"
 #include "vm/progress.h"
 #include "vm/runtime.h"
 
@@ -81,6 +83,16 @@ const char *lab_file_path(const struct lab_file *file, char *buf)
 	return buf;
 }
 
+const char *lab_build(char *buf)
+{
+	struct stat st = {0};
+
+	(void)stat("/proc/self/exe", &st);
+	snprintf(buf, LAB_BUILD_MAX, "%llx %llx %lld.%09ld", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	return buf;
+}
+
 /* ---- finding a keeper --------------------------------------------------------------------------
  */
 
@@ -117,6 +129,19 @@ static int connect_warm(struct error *err)
 	return fd;
 }
 
+/* Closes what is open but for two descriptors: a caller may wait for the end of a pipe of its own.
+ */
+static void close_others(int a, int b)
+{
+	int low = MIN(a, b), high = MAX(a, b);
+
+	if (low > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, (unsigned)low - 1, 0);
+	if (high > low + 1)
+		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+	close_range((unsigned)high + 1, ~0u, 0);
+}
+
 /* Forks a keeper that dies with us. */
 static int start_private(const struct lab_machine *machine, pid_t *ret_pid, struct error *err)
 {
@@ -131,11 +156,11 @@ static int start_private(const struct lab_machine *machine, pid_t *ret_pid, stru
 						   .listen_fd = -1,
 						   .client_fd = pair[1]};
 
-		close(pair[0]);
 		/* Out of the terminal's foreground: its Ctrl-C is ours to pass on. */
 		setsid();
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 			_exit(1);
+		close_others(pair[1], pair[1]);
 		_exit(lab_keeper(&config));
 	}
 	close(pair[1]);
@@ -265,9 +290,13 @@ static uint32_t payload_u32(const struct lab_frame *f)
 
 static int on_frame(struct client *c, const struct lab_frame *f)
 {
+	char build[LAB_BUILD_MAX];
+
 	switch (f->type) {
 	case LAB_READY:
 		c->ready = true;
+		if (f->len != strlen(lab_build(build)) || memcmp(f->payload, build, f->len))
+			return -ESTALE;
 		return c->request->argv ? next_step(c) : 0;
 	case LAB_HAVE:
 		return on_have(c, f);
@@ -388,7 +417,7 @@ static int turn(struct client *c, const struct pollfd fds[POLLED])
 	if (r == 0 && !c->ended)
 		r = lab_conn_flush(&c->conn);
 	progress_tick(&c->progress);
-	return r < 0 ? error_set(c->err, r, "talking to the lab") : 0;
+	return r < 0 && r != -ESTALE ? error_set(c->err, r, "talking to the lab") : r;
 }
 
 static bool is_over(const struct client *c)
@@ -454,12 +483,22 @@ static int client_run(struct client *c, int fd, int *ret_status, struct error *e
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err)
 {
-	struct client c = {.request = request};
-	int fd = connect_warm(err);
+	struct client warm = {.request = request}, cold = {.request = request};
+	int fd = connect_warm(err), r = -ESTALE;
 
-	if (fd < 0)
-		fd = start_private(machine, &c.keeper, err);
-	return fd < 0 ? fd : client_run(&c, fd, ret_status, err);
+	if (fd >= 0) {
+		r = client_run(&warm, fd, ret_status, err);
+		if (r == -ESTALE)
+			log_warn("the warm lab is of another build and is not used; stasis lab "
+				 "stop ends it");
+	}
+	if (r != -ESTALE)
+		return r;
+	r = lab_qemu_check(err);
+	if (r < 0)
+		return r;
+	fd = start_private(machine, &cold.keeper, err);
+	return fd < 0 ? fd : client_run(&cold, fd, ret_status, err);
 }
 
 /* ---- a warm lab --------------------------------------------------------------------------------
@@ -474,8 +513,10 @@ bool lab_is_warm(void)
 	return fd >= 0;
 }
 
-/* The keeper as a process of its own, that nobody waits for. */
-static int fork_keeper(const struct lab_machine *machine, int listen_fd, struct error *err)
+/* The keeper as a process of its own, that nobody waits for. It holds the lock by its copy of the
+ * descriptor. */
+static int fork_keeper(const struct lab_machine *machine, int listen_fd, int lock_fd,
+		       struct error *err)
 {
 	pid_t pid = fork();
 
@@ -492,22 +533,40 @@ static int fork_keeper(const struct lab_machine *machine, int listen_fd, struct 
 			_exit(0);
 		if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
 			_exit(1);
+		close_others(listen_fd, lock_fd);
 		_exit(lab_keeper(&config));
 	}
 	waitpid(pid, NULL, 0);
 	return 0;
 }
 
-int lab_start(const struct lab_machine *machine, struct error *err)
+/* The lock that a warm lab's keeper holds while it lives. -EALREADY if one does. */
+static int take_lock(struct error *err)
 {
-	const struct lab_request nothing = {.progress = true};
-	struct client c = {.request = &nothing};
-	struct sockaddr_un address;
-	int fd, status, r;
+	CLEANUP_FREE char *dir = NULL;
+	CLEANUP_FREE char *path = NULL;
+	int fd, r = runtime_dir(&dir, err);
 
-	if (lab_is_warm())
-		return error_usage(err, "a lab is running already");
-	r = socket_address(&address, err);
+	if (r < 0)
+		return r;
+	path = text_format("%s/.lab.lock", dir);
+	fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (fd < 0)
+		return error_set(err, -errno, "opening the lab's lock in %s", dir);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		close(fd);
+		error_usage(err, "a lab is running already, or starting; stasis lab stop ends it");
+		return -EALREADY;
+	}
+	return fd;
+}
+
+/* Under the lock, a socket that is there is a dead keeper's. */
+static int listen_warm(struct error *err)
+{
+	struct sockaddr_un address;
+	int fd, r = socket_address(&address, err);
+
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -518,10 +577,32 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 		fd_close(&fd);
 		return r;
 	}
-	r = fork_keeper(machine, fd, err);
+	return fd;
+}
+
+int lab_start(const struct lab_machine *machine, struct error *err)
+{
+	const struct lab_request nothing = {.progress = true};
+	struct client c = {.request = &nothing};
+	CLEANUP_FD int lock_fd = -1;
+	int fd, status, r = lab_qemu_check(err);
+
+	if (r < 0)
+		return r;
+	lock_fd = take_lock(err);
+	if (lock_fd < 0)
+		return lock_fd;
+	fd = listen_warm(err);
+	if (fd < 0)
+		return fd;
+	r = fork_keeper(machine, fd, lock_fd, err);
 	close(fd);
-	fd = r < 0 ? r : connect_warm(err);
-	return fd < 0 ? fd : client_run(&c, fd, &status, err);
+	if (r < 0)
+		return r;
+	fd = connect_warm(err);
+	if (fd < 0)
+		return error_set(err, fd, "talking to the lab");
+	return client_run(&c, fd, &status, err);
 }
 
 int lab_stop(struct error *err)

@@ -18,7 +18,7 @@
  *   DATA, EOF on channel 0                    DATA, EOF on channels 1, 2, and 3… for outputs
  *   CLOSED on channel 1, 2: reader is gone
  *   CREDIT bytes, 4                           CREDIT bytes, 4
- *   keeper → client: READY the lab is up; client → keeper: STOP
+ *   keeper → client: READY the lab is up, with its build; client → keeper: STOP
  */
 #ifndef STASIS_VM_LAB_FRAME_H
 #define STASIS_VM_LAB_FRAME_H

@@ -45,7 +45,14 @@ struct keeper {
 	uint32_t next_id;
 	bool private, up, stop;
 	uint64_t give_up_ns;
+	char build[LAB_BUILD_MAX];
 };
+
+static void say_ready(struct keeper *k, struct client *c)
+{
+	if (lab_conn_send(&c->conn, 0, LAB_READY, 0, k->build, strlen(k->build)) < 0)
+		c->gone = true;
+}
 
 static void add_client(struct keeper *k, int fd)
 {
@@ -59,8 +66,8 @@ static void add_client(struct keeper *k, int fd)
 	c->id = ++k->next_id;
 	LIST_INSERT_HEAD(&k->clients, c, link);
 	k->count++;
-	if (k->up && lab_conn_send(&c->conn, 0, LAB_READY, 0, NULL, 0) < 0)
-		c->gone = true;
+	if (k->up)
+		say_ready(k, c);
 }
 
 static void drop_client(struct keeper *k, struct client *c)
@@ -102,8 +109,7 @@ static void on_session(struct session *s)
 	if (s->state == SESSION_STARTED) {
 		k->up = true;
 		LIST_FOREACH (c, &k->clients, link)
-			if (lab_conn_send(&c->conn, 0, LAB_READY, 0, NULL, 0) < 0)
-				c->gone = true;
+			say_ready(k, c);
 	} else if (s->state == SESSION_ENDED) {
 		fail(k, "the lab's agent ended");
 	}
@@ -268,6 +274,7 @@ int lab_keeper(const struct lab_keeper_config *config)
 	int r;
 
 	LIST_INIT(&k.clients);
+	lab_build(k.build);
 	session_init(&k.session);
 	k.session.changed = on_session;
 	k.session.send = session_to_guest;

@@ -52,6 +52,10 @@ int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
 int lab_stop(struct error *err) MUST_CHECK;
 bool lab_is_warm(void);
 
+/* Which build of stasis this process is; a lab runs the one that started it. buf: LAB_BUILD_MAX. */
+#define LAB_BUILD_MAX 96
+const char *lab_build(char *buf);
+
 /* In L1, as init's COMMAND: frames on standard input and output, until they end. */
 int lab_agent(void);
 

@@ -51,6 +51,15 @@ static int qemu_major(void)
 	return at ? (int)strtol(at + strlen("version "), NULL, 10) : 0;
 }
 
+int lab_qemu_check(struct error *err)
+{
+	if (qemu_major() > 0)
+		return 0;
+	error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
+	error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
+	return -ENOENT;
+}
+
 /* Half of what the host has to spare, within bounds: it is only touched as far as it is used. */
 static uint64_t memory_bytes(void)
 {
@@ -213,11 +222,6 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 	CLEANUP_FD int initrd_fd = -1;
 	int major = qemu_major(), r;
 
-	if (major == 0) {
-		error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
-		error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
-		return -ENOENT;
-	}
 	r = build_initrd(machine, &initrd_fd, err);
 	if (r == 0)
 		r = make_pairs(ours, theirs, err);
