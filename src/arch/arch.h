@@ -49,16 +49,24 @@ int arch_memory_layout(const struct topology *t, unsigned phys_bits,
 		       struct guest_layout *ret_layout, struct error *err) MUST_CHECK;
 
 /* Where a device sits: fixed by the architecture, by kind and index. */
-enum arch_device { ARCH_UART, ARCH_VIRTIO_MMIO, ARCH_I8042, ARCH_PVPANIC, ARCH_POWER };
+enum arch_device {
+	ARCH_UART,
+	ARCH_VIRTIO_MMIO,
+	ARCH_I8042,
+	ARCH_PVPANIC,
+	ARCH_POWER,
+	ARCH_IOAPIC, /* one in user space; present only where KVM's own can't reach every CPU */
+};
 struct arch_slot {
 	enum arch_device kind;
 	enum bus_space space;
 	uint64_t base, size;
 	uint32_t gsi; /* 0: no interrupt */
-	bool present; /* false: this architecture has no such device */
+	bool present; /* false: a machine of this shape has no such device */
 };
 /* -ENOSPC past the last slot of the kind. Pure. */
-int arch_slot(enum arch_device kind, unsigned index, struct arch_slot *ret_slot) MUST_CHECK;
+int arch_slot(const struct topology *t, enum arch_device kind, unsigned index,
+	      struct arch_slot *ret_slot) MUST_CHECK;
 
 /* ---- the VM ---------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -125,19 +126,25 @@ int kvm_create_vm(struct kvm *kvm, unsigned long type, struct error *err)
 
 int kvm_set_memory(struct kvm *kvm, const struct guest_memory *mem, struct error *err)
 {
-	for (unsigned i = 0; i < mem->count; i++) {
-		const struct guest_region *region = &mem->region[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = region->range.gpa,
-			.memory_size = region->range.size,
-			.userspace_addr = (uintptr_t)region->host,
-		};
-		int r = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+	struct kvm_userspace_memory_region slot = {0};
+	unsigned i = 0;
 
+	while (i < mem->count) {
+		const struct guest_region *first = &mem->region[i];
+		int r;
+
+		slot.guest_phys_addr = first->range.gpa;
+		slot.userspace_addr = (uintptr_t)first->host;
+		slot.memory_size = 0;
+		/* One reservation: what touches in the guest touches here. */
+		while (i < mem->count &&
+		       mem->region[i].range.gpa == slot.guest_phys_addr + slot.memory_size)
+			slot.memory_size += mem->region[i++].range.size;
+		r = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
 		if (r < 0)
 			return error_set_shortage(err, r, "giving the guest its memory at %#llx",
-						  (unsigned long long)region->range.gpa);
+						  (unsigned long long)slot.guest_phys_addr);
+		slot.slot++;
 	}
 	return 0;
 }
@@ -164,6 +171,36 @@ int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value, s
 	return r < 0 ? error_set_shortage(err, r, "binding an event to writes at %#llx",
 					  (unsigned long long)addr)
 		     : 0;
+}
+
+int kvm_set_msi_routes(struct kvm *kvm, const struct kvm_route *route, unsigned n)
+{
+	CLEANUP_FREE struct kvm_irq_routing *table =
+		calloc(1, sizeof(*table) + n * sizeof(table->entries[0]));
+
+	if (!table)
+		return -ENOMEM;
+	table->nr = n;
+	for (unsigned i = 0; i < n; i++)
+		table->entries[i] = (struct kvm_irq_routing_entry){
+			.gsi = route[i].gsi,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = {.address_lo = route[i].addr_lo,
+				  .address_hi = route[i].addr_hi,
+				  .data = route[i].data},
+		};
+	return kvm_ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, table);
+}
+
+int kvm_signal_msi(struct kvm *kvm, const struct kvm_route *route)
+{
+	struct kvm_msi msi = {
+		.address_lo = route->addr_lo,
+		.address_hi = route->addr_hi,
+		.data = route->data,
+	};
+
+	return kvm_ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
 }
 
 int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0)

@@ -33,10 +33,19 @@ int kvm_cap(const struct kvm *kvm, long cap);
 /* KVM_CREATE_VM with retries (EINTR without end, the codes of a loaded host with backoff for up to
  * 2 s); shortages are contention. type is the architecture's machine type. */
 int kvm_create_vm(struct kvm *kvm, unsigned long type, struct error *err) MUST_CHECK;
-/* One slot per region, read-write. */
+/* As few slots as it can be: regions that touch share one. Read-write. */
 int kvm_set_memory(struct kvm *kvm, const struct guest_memory *mem, struct error *err) MUST_CHECK;
 /* Binds eventfd to gsi, edge. */
 int kvm_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct error *err) MUST_CHECK;
+/* A message-signalled interrupt, and the GSI whose irqfd sends it. */
+struct kvm_route {
+	uint32_t gsi, addr_lo, addr_hi, data;
+};
+/* KVM_SET_GSI_ROUTING: these n are the whole table from now on. Waits for a grace period of the
+ * host's, milliseconds; on failure the old table stands. Negative errno. */
+int kvm_set_msi_routes(struct kvm *kvm, const struct kvm_route *route, unsigned n) MUST_CHECK;
+/* KVM_SIGNAL_MSI: once, past the table. The number of vCPUs that took it, or negative errno. */
+int kvm_signal_msi(struct kvm *kvm, const struct kvm_route *route) MUST_CHECK;
 /* Writes of value (4 bytes) to addr signal fd instead of exiting. */
 int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value,
 		       struct error *err) MUST_CHECK;

@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/signals.h"
+#include "guest/topology_request.h"
 #include "vm/image.h"
 #include "vm/kernels.h"
 #include "vm/lab/lab.h"
@@ -76,11 +77,28 @@ static char *pin_list(const struct vm_config *c)
 	return list;
 }
 
+/* The nodes one by one, because no text of a plain shape says all of them. */
+static void shape_words(struct inner *in, const struct topology *t)
+{
+	char text[128];
+
+	for (unsigned a = 0; a < t->nodes; a++) {
+		option(in, "--numa-node", topology_node_format(&t->node[a], text, sizeof(text)));
+		for (unsigned b = a + 1; b < t->nodes; b++) {
+			if (t->distance[a][b] == TOPOLOGY_DISTANCE_REMOTE)
+				continue;
+			snprintf(text, sizeof(text), "%u,%u=%u", a, b, t->distance[a][b]);
+			option(in, "--numa-distance", text);
+		}
+	}
+	option(in, "--topology", topology_format(t, text, sizeof(text)));
+}
+
 /* The same configuration as words for the stasis inside. */
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
 			const struct lab_file *initrd)
 {
-	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], shape[64], number[32];
+	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], number[32];
 	CLEANUP_FREE char *pin = pin_list(c);
 	uint16_t cols, rows;
 
@@ -90,9 +108,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--kernel", lab_file_path(kernel, kernel_path));
 	option(in, "--kernel-name", c->kernel);
 	option(in, "--initrd", lab_file_path(initrd, initrd_path));
-	option(in, "--topology", topology_format(&c->topology, shape, sizeof(shape)));
-	snprintf(number, sizeof(number), "%llu", (unsigned long long)topology_memory(&c->topology));
-	option(in, "--memory", number);
+	shape_words(in, &c->topology);
 	option(in, "--append", c->append);
 	option(in, "--pin", pin);
 	option(in, "--name", c->name);

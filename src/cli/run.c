@@ -13,6 +13,7 @@
 #include "cli/lab_run.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
 #include "vm/vm.h"
@@ -22,8 +23,7 @@
 struct run_request {
 	struct vm_config config;
 	char *kernel; /* as asked, or NULL */
-	bool have_shape, cpus_given, topology_given, no_modules;
-	uint64_t memory;
+	struct topology_request shape;
 	char *pin;
 	enum { LAB_AUTO, LAB_ALWAYS, LAB_NEVER } lab;
 	bool in_lab, dry_run, help, session_given;
@@ -88,15 +88,10 @@ static int set_modules(void *target, const char *value, struct error *err)
 	return keep(&((struct run_request *)target)->config.modules, value);
 }
 
-static int set_topology(void *target, const char *value, struct error *err)
+static int set_topology(void *target, const char *value, struct error *err UNUSED)
 {
-	struct run_request *q = target;
-
-	if (q->cpus_given)
-		return error_usage(err, "%s: --cpus was given as well; one of them is enough",
-				   value);
-	q->have_shape = q->topology_given = true;
-	return topology_parse(value, &q->config.topology, err);
+	((struct run_request *)target)->shape.spec = value;
+	return 0;
 }
 
 static int set_cpus(void *target, const char *value, struct error *err)
@@ -104,19 +99,26 @@ static int set_cpus(void *target, const char *value, struct error *err)
 	struct run_request *q = target;
 	uint64_t cpus;
 
-	if (q->topology_given)
-		return error_usage(err, "%s: --topology was given as well; one of them is enough",
-				   value);
 	if (parse_uint(value, 1, TOPOLOGY_MAX_VCPUS, &cpus) < 0)
 		return error_usage(err, "%s: a number from 1 to %u is accepted", value,
 				   TOPOLOGY_MAX_VCPUS);
-	q->have_shape = q->cpus_given = true;
-	return topology_from_cpus((unsigned)cpus, &q->config.topology, err);
+	q->shape.cpus = (unsigned)cpus;
+	return 0;
+}
+
+static int set_numa_node(void *target, const char *value, struct error *err)
+{
+	return topology_request_node(&((struct run_request *)target)->shape, value, err);
+}
+
+static int set_numa_distance(void *target, const char *value, struct error *err)
+{
+	return topology_request_distance(&((struct run_request *)target)->shape, value, err);
 }
 
 static int set_memory(void *target, const char *value, struct error *err)
 {
-	uint64_t *memory = &((struct run_request *)target)->memory;
+	uint64_t *memory = &((struct run_request *)target)->shape.memory_bytes;
 
 	if (parse_size(value, memory) < 0 || *memory == 0)
 		return error_usage(err, "%s: a size such as 512M or 4G is accepted", value);
@@ -250,6 +252,9 @@ static const struct cli_option options[] = {
 	{"topology", 't', "SPEC", set_topology,
 	 "1n2l4c2t: NUMA nodes, caches, cores per cache, threads per core"},
 	{"cpus", 'c', "N", set_cpus, "short for 1n1lNc1t"},
+	{"numa-node", 0, "SPEC", set_numa_node,
+	 "one per node: llcs=2,mem=1G[,latency=NS][,bandwidth=MBS][,cache=SIZE]"},
+	{"numa-distance", 0, "A,B=D", set_numa_distance, "11 to 254, both ways; default 20"},
 	{"memory", 'm', "SIZE", set_memory, "512M, 4G; default 1G"},
 	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
@@ -266,8 +271,6 @@ static const struct cli_option options[] = {
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
-	{"numa-node", 0, "SPEC", not_yet, NULL},
-	{"numa-distance", 0, "A,B=D", not_yet, NULL},
 	{"disk", 0, "PATH", not_yet, NULL},
 	{"net", 0, "KIND", not_yet, NULL},
 	{"perf", 0, NULL, not_yet, NULL},
@@ -390,10 +393,7 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 	r = options_parse(options, ARRAY_SIZE(options), argc, argv, q, &rest, &dashes, err);
 	if (r < 0 || q->help)
 		return r;
-	if (!q->have_shape)
-		r = topology_from_cpus(1, &q->config.topology, err);
-	if (r == 0)
-		r = topology_set_memory(&q->config.topology, q->memory ?: DEFAULT_MEMORY, err);
+	r = topology_resolve(&q->shape, DEFAULT_MEMORY, &q->config.topology, err);
 	if (r == 0)
 		r = resolve_pin(q, err);
 	if (r == 0)

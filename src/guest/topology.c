@@ -70,6 +70,10 @@ static void set_shape(struct topology *t, unsigned nodes, unsigned llcs, unsigne
 		t->node[i].llcs = llcs / nodes;
 		t->node[i].first_llc = i * (llcs / nodes);
 	}
+	for (unsigned a = 0; a < nodes; a++)
+		for (unsigned b = 0; b < nodes; b++)
+			t->distance[a][b] =
+				a == b ? TOPOLOGY_DISTANCE_LOCAL : TOPOLOGY_DISTANCE_REMOTE;
 }
 
 int topology_parse(const char *spec, struct topology *ret_topology, struct error *err)
@@ -148,6 +152,14 @@ uint64_t topology_memory(const struct topology *t)
 	for (unsigned i = 0; i < t->nodes; i++)
 		sum += t->node[i].memory_bytes;
 	return sum;
+}
+
+bool topology_has_memory_figures(const struct topology *t)
+{
+	for (unsigned i = 0; i < t->nodes; i++)
+		if (t->node[i].latency_ns || t->node[i].bandwidth_mbs || t->node[i].cache_bytes)
+			return true;
+	return false;
 }
 
 struct topology_place topology_locate(const struct topology *t, unsigned index)

@@ -11,7 +11,7 @@
 static int take_slot(struct board *b, enum arch_device kind, unsigned index,
 		     struct arch_slot *ret_slot, struct error *err)
 {
-	int r = arch_slot(kind, index, ret_slot);
+	int r = arch_slot(b->topology, kind, index, ret_slot);
 
 	if (r < 0 || b->slot_count == BOARD_MAX_SLOTS)
 		return error_contention(err, "no place for device %u of its kind on this machine",
@@ -154,6 +154,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 	int r = 0;
 
 	b->loop = loop;
+	b->topology = config->topology;
 	bus_init(&b->bus);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		b->uart_irq_fd[i] = -1;

@@ -24,6 +24,7 @@ struct board_virtio {
 
 struct board {
 	struct loop *loop;
+	const struct topology *topology; /* borrowed */
 	struct bus bus;
 	struct serial uart[BOARD_UARTS];
 	int uart_irq_fd[BOARD_UARTS];
@@ -38,6 +39,7 @@ struct board {
 };
 
 struct board_config {
+	const struct topology *topology;   /* outlives the board */
 	struct virtio_console_port *ports; /* outlive the board */
 	unsigned port_count;
 	const struct legacy_ops *legacy_ops;

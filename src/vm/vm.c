@@ -135,6 +135,7 @@ static int build_vcpus(struct machine *m, struct error *err)
 static int build(struct machine *m, struct error *err)
 {
 	struct board_config board = {
+		.topology = &m->config->topology,
 		.ports = m->port,
 		.port_count = PORT_COUNT,
 		.legacy_ops = &machine_legacy_ops,

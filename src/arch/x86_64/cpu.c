@@ -37,6 +37,7 @@ static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 		.override_vendor = vm->have_vendor,
 		.realtime_hint = vm->realtime_hint,
 		.tsc_deadline = vm->tsc_deadline,
+		.msi_ext_dest_id = vm->split_irqchip,
 	};
 
 	if (!cpuid)

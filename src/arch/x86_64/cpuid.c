@@ -141,9 +141,11 @@ static void patch(struct builder *b, struct kvm_cpuid_entry2 *e)
 	case 5:
 		e->eax = e->ebx = e->ecx = e->edx = 0; /* MWAIT */
 		break;
-	case 0x40000001:
+	case 0x40000001: /* Documentation/virt/kvm/x86/cpuid.rst */
 		if (b->q->realtime_hint)
 			e->edx |= 1; /* KVM_HINTS_REALTIME */
+		if (b->q->msi_ext_dest_id)
+			e->eax |= 1u << 15; /* KVM_FEATURE_MSI_EXT_DEST_ID */
 		break;
 	case 0x80000000:
 		e->eax = amd ? MIN(MAX(e->eax, 0x8000001Eu), (uint32_t)AMD_LAST_LEAF)

@@ -31,6 +31,13 @@ static uint32_t io_len(const struct kvm_run *run)
 		       : 0;
 }
 
+/* The guest may count on a route from the instruction that follows its write: a kick of a queue,
+ * which takes another way to the control thread, must not overtake it. */
+static bool is_ioapic(uint64_t gpa)
+{
+	return gpa - IOAPIC_GPA < IOAPIC_SIZE;
+}
+
 void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 {
 	*out = (struct arch_exit){.reason = run->exit_reason, .wants_reply = true};
@@ -42,7 +49,7 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 		out->len = run->io.size;
 		memcpy(out->data, (const uint8_t *)run + run->io.data_offset, run->io.size);
 	} else if (run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
-		   run->mmio.len <= ARCH_EXIT_DATA) {
+		   run->mmio.len <= ARCH_EXIT_DATA && !is_ioapic(run->mmio.phys_addr)) {
 		out->wants_reply = false;
 		out->space = BUS_MMIO;
 		out->addr = run->mmio.phys_addr;
@@ -171,6 +178,16 @@ static enum arch_verdict serve_system_event(const struct exit_context *c)
 	}
 }
 
+/* KVM API, KVM_EXIT_IOAPIC_EOI: a CPU has finished with a level-triggered vector. The IOAPIC's own
+ * EOI register (Intel I/O controller hubs, "EOIR") takes the same news. */
+static enum arch_verdict serve_ioapic_eoi(const struct exit_context *c)
+{
+	uint32_t vector = c->run->eoi.vector;
+
+	bus_write(c->bus, BUS_MMIO, IOAPIC_GPA + IOAPIC_EOI, &vector, sizeof(vector));
+	return ARCH_CONTINUE;
+}
+
 /* Nothing to do: the in-kernel interrupt controller handles it, or it is only news. */
 static enum arch_verdict serve_nothing(const struct exit_context *c UNUSED)
 {
@@ -188,6 +205,7 @@ static enum arch_verdict (*const handlers[])(const struct exit_context *c) = {
 	[KVM_EXIT_INTR] = serve_nothing,
 	[KVM_EXIT_INTERNAL_ERROR] = serve_internal_error,
 	[KVM_EXIT_SYSTEM_EVENT] = serve_system_event,
+	[KVM_EXIT_IOAPIC_EOI] = serve_ioapic_eoi,
 };
 
 enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned vcpu_index,

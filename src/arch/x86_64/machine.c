@@ -26,6 +26,11 @@ static const struct kvm_need needs[] = {
 	{KVM_CAP_EXT_CPUID, "EXT_CPUID"},
 };
 static const struct kvm_need xsave_needs[] = {{KVM_CAP_XCRS, "XCRS"}};
+static const struct kvm_need split_needs[] = {
+	{KVM_CAP_SPLIT_IRQCHIP, "SPLIT_IRQCHIP"},
+	{KVM_CAP_X2APIC_API, "X2APIC_API"},
+	{KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI"},
+};
 
 /* KVM_GET_SUPPORTED_CPUID says E2BIG until there is room. */
 static int read_supported(const struct kvm *kvm, struct kvm_cpuid2 **ret_cpuid, struct error *err)
@@ -141,7 +146,13 @@ int arch_memory_layout(const struct topology *t, unsigned phys_bits,
 	return 0;
 }
 
-int arch_slot(enum arch_device kind, unsigned index, struct arch_slot *ret_slot)
+bool needs_split_irqchip(const struct topology *t)
+{
+	return arch_vcpu_id(t, topology_vcpus(t) - 1) > XAPIC_LAST_ID;
+}
+
+int arch_slot(const struct topology *t, enum arch_device kind, unsigned index,
+	      struct arch_slot *ret_slot)
 {
 	struct arch_slot slot = {.kind = kind, .present = true};
 	/* GSIs of the windows: 5 and up, but for 8 and 13, which Linux reserves on a PC. */
@@ -180,6 +191,12 @@ int arch_slot(enum arch_device kind, unsigned index, struct arch_slot *ret_slot)
 		slot.base = POWER_PORT;
 		slot.size = 3;
 		break;
+	case ARCH_IOAPIC:
+		slot.space = BUS_MMIO;
+		slot.base = IOAPIC_GPA;
+		slot.size = IOAPIC_SIZE;
+		slot.present = needs_split_irqchip(t);
+		break;
 	}
 	if (index > 0 && kind != ARCH_UART && kind != ARCH_VIRTIO_MMIO)
 		return -ENOSPC;
@@ -189,8 +206,25 @@ int arch_slot(enum arch_device kind, unsigned index, struct arch_slot *ret_slot)
 
 /* ---- the VM ---------------------------------------------------------------------------------- */
 
-/* The interrupt controllers. Past XAPIC_LAST_ID a split one will be chosen here, and no PIT. */
-static int make_irqchip(struct kvm *kvm, struct error *err)
+/* Only the local APICs are KVM's; the IOAPIC is devices/ioapic.c's, and there is no PIC nor PIT
+ * (KVM API, 7.5 and 7.8). Before the first vCPU. */
+static int split_irqchip(struct kvm *kvm, struct error *err)
+{
+	int r = kvm_require(kvm, split_needs, ARRAY_SIZE(split_needs), err);
+
+	if (r < 0)
+		return r;
+	r = kvm_enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_PINS);
+	if (r == 0)
+		/* Ids of 32 bits, and 255 is a CPU, not all of them. */
+		r = kvm_enable_cap(kvm, KVM_CAP_X2APIC_API,
+				   KVM_X2APIC_API_USE_32BIT_IDS |
+					   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+	return r < 0 ? error_set_shortage(err, r, "splitting the interrupt controller") : 0;
+}
+
+/* All of the interrupt controllers in KVM. */
+static int full_irqchip(struct kvm *kvm, struct error *err)
 {
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	int r = kvm_ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
@@ -201,28 +235,13 @@ static int make_irqchip(struct kvm *kvm, struct error *err)
 	return r < 0 ? error_set_shortage(err, r, "creating the timer (PIT)") : 0;
 }
 
-static int check_ids(const struct topology *t, struct error *err)
-{
-	uint32_t last = arch_vcpu_id(t, topology_vcpus(t) - 1);
-
-	if (last > XAPIC_LAST_ID)
-		return error_contention(err,
-					"this shape's last APIC id is %u; past %d needs the split "
-					"interrupt controller, which is not built yet",
-					last, XAPIC_LAST_ID);
-	return 0;
-}
-
 int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
 		struct arch_vm **ret_vm, struct error *err)
 {
 	uint64_t identity_map = IDENTITY_MAP_GPA;
-	struct arch_vm *vm;
-	int r = check_ids(config->topology, err);
+	struct arch_vm *vm = calloc(1, sizeof(*vm));
+	int r;
 
-	if (r < 0)
-		return r;
-	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return error_set(err, -ENOMEM, "making the machine");
 	vm->kvm = kvm;
@@ -247,7 +266,8 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 		error_set_shortage(err, r, "reserving KVM's own pages");
 		goto fail;
 	}
-	r = make_irqchip(kvm, err);
+	vm->split_irqchip = needs_split_irqchip(vm->topology);
+	r = vm->split_irqchip ? split_irqchip(kvm, err) : full_irqchip(kvm, err);
 	if (r < 0)
 		goto fail;
 	/* Without the capability the module's own halt polling stands. */

@@ -36,6 +36,8 @@
 #define LAPIC_GPA	 0xFEE00000
 #define TSS_GPA		 0xFFFBD000 /* three pages */
 #define IDENTITY_MAP_GPA (TSS_GPA + 3 * 0x1000)
+#define IOAPIC_SIZE	 0x1000
+#define IOAPIC_EOI	 0x40 /* its EOI register */
 #define IOAPIC_PINS	 24
 #define XAPIC_LAST_ID	 254
 
@@ -61,7 +63,8 @@ struct arch_vm {
 	struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID, read once */
 	bool realtime_hint;
 	bool tsc_deadline;
-	bool have_vendor; /* vendor was asked for, whatever the host is */
+	bool split_irqchip; /* the IOAPIC is the board's, interrupts are routed as messages */
+	bool have_vendor;   /* vendor was asked for, whatever the host is */
 	enum cpu_vendor vendor;
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
@@ -74,6 +77,8 @@ struct apic_fields {
 	unsigned thread_bits, core_bits;
 };
 struct apic_fields apic_fields(const struct topology *t);
+/* Whether a CPU lies past what KVM's own IOAPIC can address. */
+bool needs_split_irqchip(const struct topology *t);
 
 /* ---- cpuid.c ----------------------------------------------------------------------------- */
 
@@ -84,6 +89,7 @@ struct cpuid_request {
 	enum cpu_vendor vendor;
 	bool override_vendor; /* say that vendor, whatever the host is */
 	bool realtime_hint, tsc_deadline;
+	bool msi_ext_dest_id; /* messages can name ids of 15 bits */
 };
 /* Room that cpuid_build needs, in entries. */
 unsigned cpuid_room(const struct kvm_cpuid2 *supported);

@@ -1,7 +1,7 @@
-/* ACPI tables of a hardware-reduced machine (ACPI 6.5): RSDP, XSDT, FADT, MADT, DSDT, and SRAT and
- * SLIT where there are several nodes. Control thread.
+/* ACPI tables of a hardware-reduced machine (ACPI 6.5): RSDP, XSDT, FADT, MADT, DSDT; those of NUMA
+ * are tables_numa.c's. Control thread.
  *
- *   | RSDP | XSDT | FADT | DSDT | MADT | SRAT | SLIT |   each aligned to 16 bytes
+ *   | RSDP | DSDT | FADT | MADT | SRAT | SLIT | HMAT | XSDT |   each aligned to 16 bytes
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "arch/x86_64/aml.h"
 #include "arch/x86_64/machine.h"
+#include "arch/x86_64/tables.h"
 #include "base/text.h"
 #include "base/util.h"
 
@@ -26,37 +26,6 @@
 #define FADT_HW_REDUCED	 (1u << 20)
 #define BOOT_NO_VGA	 (1u << 2)
 #define BOOT_NO_CMOS_RTC (1u << 5)
-
-static void put(struct aml *t, const void *data, size_t len)
-{
-	aml_bytes(t, data, len);
-}
-
-static void put8(struct aml *t, uint8_t v)
-{
-	put(t, &v, 1);
-}
-
-static void put16(struct aml *t, uint16_t v)
-{
-	put(t, &v, 2);
-}
-
-static void put32(struct aml *t, uint32_t v)
-{
-	put(t, &v, 4);
-}
-
-static void put64(struct aml *t, uint64_t v)
-{
-	put(t, &v, 8);
-}
-
-static void zeros(struct aml *t, size_t n)
-{
-	while (n-- > 0)
-		put8(t, 0);
-}
 
 /* ACPI 6.5, 5.2.3.2: generic address of an 8-bit port. */
 static void put_port(struct aml *t, uint64_t port)
@@ -79,12 +48,7 @@ static uint8_t checksum(const uint8_t *data, size_t len)
 
 /* ---- framing: every table is begun and ended the same way ------------------------------------ */
 
-struct writer {
-	struct aml out; /* all tables, one after another */
-	struct acpi_tables *tables;
-};
-
-static size_t begin_table(struct writer *w, const char *signature, uint8_t revision)
+size_t tables_begin(struct tables_writer *w, const char *signature, uint8_t revision)
 {
 	struct acpi_table *table;
 	size_t at;
@@ -95,9 +59,9 @@ static size_t begin_table(struct writer *w, const char *signature, uint8_t revis
 	memcpy(table->signature, signature, 4);
 	table->at = at;
 	put(&w->out, signature, 4);
-	put32(&w->out, 0); /* length: end_table */
+	put32(&w->out, 0); /* length: tables_end */
 	put8(&w->out, revision);
-	put8(&w->out, 0); /* checksum: end_table */
+	put8(&w->out, 0); /* checksum: tables_end */
 	put(&w->out, OEM_ID, 6);
 	put(&w->out, OEM_TABLE, 8);
 	put32(&w->out, 1);
@@ -106,7 +70,7 @@ static size_t begin_table(struct writer *w, const char *signature, uint8_t revis
 	return at;
 }
 
-static void end_table(struct writer *w, size_t at)
+void tables_end(struct tables_writer *w, size_t at)
 {
 	struct acpi_table *table = &w->tables->table[w->tables->count - 1];
 	uint32_t len = (uint32_t)(w->out.len - at);
@@ -121,9 +85,9 @@ static void end_table(struct writer *w, size_t at)
 /* ---- the tables --------------------------------------------------------------------------------
  */
 
-static void write_fadt(struct writer *w, uint64_t dsdt_gpa)
+static void write_fadt(struct tables_writer *w, uint64_t dsdt_gpa)
 {
-	size_t at = begin_table(w, "FACP", 6);
+	size_t at = tables_begin(w, "FACP", 6);
 	struct aml *t = &w->out;
 
 	zeros(t, 109 - HEADER_LEN);
@@ -141,7 +105,7 @@ static void write_fadt(struct writer *w, uint64_t dsdt_gpa)
 	put_port(t, POWER_PORT);     /* SLEEP_CONTROL_REG */
 	put_port(t, POWER_PORT + 1); /* SLEEP_STATUS_REG */
 	zeros(t, FADT_LEN - 268);    /* hypervisor vendor id */
-	end_table(w, at);
+	tables_end(w, at);
 }
 
 /* A device's _CRS: ports, memory, an interrupt (edge, active high, exclusive). */
@@ -187,9 +151,9 @@ static void write_device(struct aml *t, const struct arch_slot *slot, unsigned n
 	aml_end(t, at);
 }
 
-static void write_dsdt(struct writer *w, const struct arch_slot *slots, size_t n)
+static void write_dsdt(struct tables_writer *w, const struct arch_slot *slots, size_t n)
 {
-	size_t at = begin_table(w, "DSDT", 2), scope;
+	size_t at = tables_begin(w, "DSDT", 2), scope;
 	unsigned numbers[8] = {0};
 
 	aml_s5(&w->out, ACPI_SLP_TYP_S5);
@@ -197,12 +161,12 @@ static void write_dsdt(struct writer *w, const struct arch_slot *slots, size_t n
 	for (size_t i = 0; i < n; i++)
 		write_device(&w->out, &slots[i], numbers[slots[i].kind]++);
 	aml_end(&w->out, scope);
-	end_table(w, at);
+	tables_end(w, at);
 }
 
-static void write_madt(struct writer *w, const struct topology *t)
+static void write_madt(struct tables_writer *w, const struct topology *t)
 {
-	size_t at = begin_table(w, "APIC", 5);
+	size_t at = tables_begin(w, "APIC", 5);
 	unsigned vcpus = topology_vcpus(t);
 	struct aml *out = &w->out;
 	bool x2apic = false;
@@ -247,54 +211,11 @@ static void write_madt(struct writer *w, const struct topology *t)
 		put8(out, 1);
 		zeros(out, 3);
 	}
-	end_table(w, at);
-}
-
-static void write_srat(struct writer *w, const struct topology *t,
-		       const struct guest_layout *layout)
-{
-	size_t at = begin_table(w, "SRAT", 3);
-	struct aml *out = &w->out;
-
-	put32(out, 1);
-	put64(out, 0);
-	for (unsigned i = 0; i < topology_vcpus(t); i++) { /* 5.2.16.3 */
-		put8(out, 2);
-		put8(out, 24);
-		put16(out, 0);
-		put32(out, topology_locate(t, i).node);
-		put32(out, arch_vcpu_id(t, i));
-		put32(out, 1);
-		put32(out, 0);
-		put32(out, 0);
-	}
-	for (unsigned i = 0; i < layout->count; i++) { /* 5.2.16.2 */
-		put8(out, 1);
-		put8(out, 40);
-		put32(out, layout->range[i].node);
-		put16(out, 0);
-		put64(out, layout->range[i].gpa);
-		put64(out, layout->range[i].size);
-		put32(out, 0);
-		put32(out, 1);
-		put64(out, 0);
-	}
-	end_table(w, at);
-}
-
-static void write_slit(struct writer *w, const struct topology *t)
-{
-	size_t at = begin_table(w, "SLIT", 1);
-
-	put64(&w->out, t->nodes);
-	for (unsigned a = 0; a < t->nodes; a++)
-		for (unsigned b = 0; b < t->nodes; b++)
-			put8(&w->out, a == b ? 10 : 20);
-	end_table(w, at);
+	tables_end(w, at);
 }
 
 /* ACPI 6.5, 5.2.5.3. It comes first, and is filled in when the XSDT's place is known. */
-static void write_rsdp(struct writer *w, uint64_t xsdt_gpa)
+static void write_rsdp(struct tables_writer *w, uint64_t xsdt_gpa)
 {
 	uint8_t rsdp[36] = "RSD PTR ";
 	uint32_t len = sizeof(rsdp);
@@ -308,15 +229,15 @@ static void write_rsdp(struct writer *w, uint64_t xsdt_gpa)
 	memcpy(w->out.data, rsdp, sizeof(rsdp));
 }
 
-static void write_xsdt(struct writer *w, uint64_t gpa)
+static void write_xsdt(struct tables_writer *w, uint64_t gpa)
 {
 	unsigned n = w->tables->count;
-	size_t at = begin_table(w, "XSDT", 1);
+	size_t at = tables_begin(w, "XSDT", 1);
 
 	for (unsigned i = 0; i < n; i++) /* the DSDT hangs on the FADT */
 		if (memcmp(w->tables->table[i].signature, "DSDT", 4))
 			put64(&w->out, gpa + w->tables->table[i].at);
-	end_table(w, at);
+	tables_end(w, at);
 }
 
 int acpi_build(const struct topology *t, const struct guest_layout *layout,
@@ -324,16 +245,18 @@ int acpi_build(const struct topology *t, const struct guest_layout *layout,
 	       struct acpi_tables *ret_tables, struct error *err)
 {
 	struct acpi_tables tables = {.gpa = gpa, .rsdp_gpa = gpa};
-	struct writer w = {.tables = &tables};
+	struct tables_writer w = {.tables = &tables};
 
 	zeros(&w.out, 36); /* the RSDP's place */
 	write_dsdt(&w, slots, slot_count);
 	write_fadt(&w, gpa + tables.table[0].at);
 	write_madt(&w, t);
-	if (t->nodes > 1) {
-		write_srat(&w, t, layout);
-		write_slit(&w, t);
+	if (t->nodes > 1 || topology_has_memory_figures(t)) {
+		tables_write_srat(&w, t, layout);
+		tables_write_slit(&w, t);
 	}
+	if (topology_has_memory_figures(t))
+		tables_write_hmat(&w, t);
 	write_xsdt(&w, gpa);
 	if (w.out.failed) {
 		free(w.out.data);

@@ -15,7 +15,7 @@ _Static_assert(ACPI_RESET_VALUE == POWER_RESET_VALUE, "reset value");
 static void add_slot(struct machine_fake *m, enum arch_device kind, unsigned index)
 {
 	assert_true(m->slot_count < ARRAY_SIZE(m->slot));
-	assert_int_equal(arch_slot(kind, index, &m->slot[m->slot_count++]), 0);
+	assert_int_equal(arch_slot(&m->topology, kind, index, &m->slot[m->slot_count++]), 0);
 }
 
 void machine_fake_init(struct machine_fake *m, const char *spec, uint64_t bytes)

@@ -442,21 +442,6 @@ static void a_real_machine_is_made_and_unmade(void **state)
 	kvm_close(&kvm);
 }
 
-static void ids_past_the_irqchip_are_contention(void **state)
-{
-	struct arch_vm *vm = NULL;
-	struct error err = {0};
-	struct topology t;
-	const struct arch_vm_config config = {.topology = &t};
-
-	(void)state;
-	assert_int_equal(topology_parse("1n14l9c2t", &t, NULL), 0);
-	assert_true(arch_vm_new(NULL, NULL, &config, &vm, &err) < 0);
-	assert_int_equal(err.kind, ERROR_CONTENTION);
-	assert_non_null(strstr(err.what, "433"));
-	assert_null(vm);
-}
-
 static void the_probe_answers_in_time(void **state)
 {
 	uint64_t begin_ns = now_ns();
@@ -533,7 +518,6 @@ int main(void)
 		HOST_TEST(a_real_host_passes),
 		HOST_TEST(real_cpuid_is_replaced),
 		HOST_TEST(a_real_machine_is_made_and_unmade),
-		HOST_TEST(ids_past_the_irqchip_are_contention),
 		HOST_TEST(the_probe_answers_in_time),
 		HOST_TEST(the_probe_goes_on_after_signals),
 		HOST_TEST(the_probe_ends_a_guest_that_hangs),

@@ -20,6 +20,12 @@ static struct topology shape(const char *spec, uint64_t bytes)
 	return t;
 }
 
+static const struct topology one_cpu = {.nodes = 1,
+					.llcs = 1,
+					.cores_per_llc = 1,
+					.threads_per_core = 1,
+					.node = {{.llcs = 1}}};
+
 static void check_layout(const struct topology *t)
 {
 	struct guest_layout layout;
@@ -140,7 +146,7 @@ static unsigned all_slots(struct arch_slot *slots)
 		struct arch_slot before, slot;
 		unsigned i = 0;
 
-		for (; arch_slot((enum arch_device)kind, i, &slot) == 0; i++) {
+		for (; arch_slot(&one_cpu, (enum arch_device)kind, i, &slot) == 0; i++) {
 			assert_true(slot.present && slot.kind == (enum arch_device)kind);
 			assert_true(n < 64);
 			slots[n++] = slot;
@@ -148,8 +154,9 @@ static unsigned all_slots(struct arch_slot *slots)
 		assert_true(i > 0);
 		memset(&slot, 0x5a, sizeof(slot));
 		before = slot;
-		assert_int_equal(arch_slot((enum arch_device)kind, i, &slot), -ENOSPC);
-		assert_int_equal(arch_slot((enum arch_device)kind, UINT32_MAX, &slot), -ENOSPC);
+		assert_int_equal(arch_slot(&one_cpu, (enum arch_device)kind, i, &slot), -ENOSPC);
+		assert_int_equal(arch_slot(&one_cpu, (enum arch_device)kind, UINT32_MAX, &slot),
+				 -ENOSPC);
 		assert_memory_equal(&slot, &before, sizeof(slot));
 	}
 	return n;
@@ -180,6 +187,26 @@ static void slots_share_nothing(void **state)
 	assert_int_equal(windows, 17);
 }
 
+static void the_ioapic_is_ours_past_xapic(void **state)
+{
+	static const struct {
+		const char *spec;
+		bool ours;
+	} cases[] = {{"1n1l255c1t", false}, {"1n1l256c1t", true}, {"1n14l9c2t", true},
+		     {"3n15l10c2t", true},  {"1n1l1c1t", false},  {"1n1l1024c1t", true}};
+	struct arch_slot slot;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct topology t = shape(cases[i].spec, 0);
+
+		assert_int_equal(arch_slot(&t, ARCH_IOAPIC, 0, &slot), 0);
+		assert_int_equal(slot.present, cases[i].ours);
+		assert_true(slot.base == IOAPIC_GPA && slot.gsi == 0);
+		assert_int_equal(arch_slot(&t, ARCH_IOAPIC, 1, &slot), -ENOSPC);
+	}
+}
+
 static void slots_are_where_drivers_look(void **state)
 {
 	static const struct arch_slot want[] = {
@@ -192,11 +219,11 @@ static void slots_are_where_drivers_look(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
-		assert_int_equal(arch_slot(want[i].kind, 0, &slot), 0);
+		assert_int_equal(arch_slot(&one_cpu, want[i].kind, 0, &slot), 0);
 		assert_true(slot.space == want[i].space && slot.base == want[i].base &&
 			    slot.size == want[i].size && slot.gsi == want[i].gsi);
 	}
-	assert_int_equal(arch_slot(ARCH_UART, 1, &slot), 0);
+	assert_int_equal(arch_slot(&one_cpu, ARCH_UART, 1, &slot), 0);
 	assert_true(slot.base == 0x2F8 && slot.gsi == 3);
 }
 
@@ -249,6 +276,7 @@ int main(void)
 		cmocka_unit_test(ram_past_the_address_width_is_contention),
 		cmocka_unit_test(random_nodes_lose_no_byte),
 		cmocka_unit_test(slots_share_nothing),
+		cmocka_unit_test(the_ioapic_is_ours_past_xapic),
 		cmocka_unit_test(slots_are_where_drivers_look),
 		cmocka_unit_test(ids_ascend_and_the_first_is_0),
 		cmocka_unit_test(ids_are_sparse),

@@ -118,8 +118,8 @@ static void power_registers_are_the_device_s(void **state)
 	size_t len;
 
 	(void)state;
-	assert_int_equal(arch_slot(ARCH_POWER, 0, &power), 0);
 	machine_fake_init(&m, "1n1l1c1t", MIB(64));
+	assert_int_equal(arch_slot(&m.topology, ARCH_POWER, 0, &power), 0);
 	build(&m, &t);
 	fadt = table(&t, "FACP", &len);
 	assert_int_equal(len, 276);
