@@ -11,11 +11,24 @@
 
 #include "guest/init/command.h"
 #include "guest/init/klog.h"
+#include "guest/init/modparam.h"
 #include "guest/session_protocol.h"
 
-static int load(const char *name)
+/* The kernel's command line (at most 4 KiB here); what can't be read is as if it were empty. */
+static void read_cmdline(char *buf, size_t len)
+{
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, buf, len - 1) : 0;
+
+	buf[n > 0 ? n : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+static int load(const char *name, const char *cmdline)
 {
 	char path[512];
+	char *params;
 	int fd, r = 0;
 
 	if (snprintf(path, sizeof(path), SESSION_MODULES_DIR "/%s.ko", name) >= (int)sizeof(path))
@@ -23,14 +36,17 @@ static int load(const char *name)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)
+	params = modparam_find(cmdline, name);
+	if (syscall(SYS_finit_module, fd, params ?: "", 0) < 0 && errno != EEXIST)
 		r = -errno;
+	free(params);
 	close(fd);
 	return r;
 }
 
 void modload_all(void)
 {
+	char cmdline[4096];
 	const char **names;
 	int r = command_load(SESSION_MODULES_FILE, &names);
 
@@ -39,8 +55,9 @@ void modload_all(void)
 			klog("reading %s: %s", SESSION_MODULES_FILE, strerror(-r));
 		return;
 	}
+	read_cmdline(cmdline, sizeof(cmdline));
 	for (const char **name = names; *name; name++) {
-		r = load(*name);
+		r = load(*name, cmdline);
 		if (r < 0)
 			klog("loading module %s: %s", *name, strerror(-r));
 	}
