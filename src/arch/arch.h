@@ -43,6 +43,15 @@ extern const char *const arch_kernel_in_tree[];
 
 /* KVM's vcpu_id of vCPU index (x86: the APIC id; sparse). Pure. */
 uint32_t arch_vcpu_id(const struct topology *t, unsigned index);
+/* The caches that the guest is told of, innermost first. */
+struct arch_cache {
+	uint8_t level;
+	char type;   /* 'd' data, 'i' instructions, 'u' both */
+	bool shared; /* by all cores of a last-level cache; else a core's own */
+	uint32_t bytes, ways, line_bytes;
+};
+extern const struct arch_cache arch_caches[];
+extern const unsigned arch_cache_count;
 /* RAM for each node around the architecture's holes. Refuses (contention) what lies past
  * phys_bits bits of guest physical address. Pure. */
 int arch_memory_layout(const struct topology *t, unsigned phys_bits,

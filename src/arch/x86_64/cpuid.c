@@ -37,20 +37,15 @@ static bool is_ours(uint32_t function)
 	}
 }
 
-struct cache {
-	unsigned level, type; /* type: 1 data, 2 instruction, 3 unified (SDM 2A, leaf 4) */
-	uint32_t bytes, ways;
-	bool package; /* shared by the package; else by a core */
-};
-
 #define LINE_BYTES 64
 
-static const struct cache caches[] = {
-	{1, 1, 32u << 10, 8, false},
-	{1, 2, 32u << 10, 8, false},
-	{2, 3, 1u << 20, 16, false},
-	{3, 3, 16u << 20, 16, true},
+const struct arch_cache arch_caches[] = {
+	{1, 'd', false, 32u << 10, 8, LINE_BYTES},
+	{1, 'i', false, 32u << 10, 8, LINE_BYTES},
+	{2, 'u', false, 1u << 20, 16, LINE_BYTES},
+	{3, 'u', true, 16u << 20, 16, LINE_BYTES},
 };
+const unsigned arch_cache_count = ARRAY_SIZE(arch_caches);
 
 struct builder {
 	const struct cpuid_request *q;
@@ -169,14 +164,18 @@ static void patch(struct builder *b, struct kvm_cpuid_entry2 *e)
 	}
 }
 
-static void add_cache(struct builder *b, uint32_t function, uint32_t index, const struct cache *c)
+static void add_cache(struct builder *b, uint32_t function, uint32_t index,
+		      const struct arch_cache *c)
 {
 	struct kvm_cpuid_entry2 *e = add(b, function, index, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 	/* Ids, not CPUs: the fields are rounded up to powers of two. */
-	uint32_t sharing = 1u << (c->package ? b->package_bits : b->fields.thread_bits);
+	uint32_t sharing = 1u << (c->shared ? b->package_bits : b->fields.thread_bits);
 	uint32_t cores = 1u << b->fields.core_bits;
 
-	e->eax = c->type | c->level << 5 | 1u << 8 | (sharing - 1) << 14;
+	/* SDM 2A, leaf 4: 1 data, 2 instructions, 3 both. */
+	uint32_t type = c->type == 'd' ? 1 : c->type == 'i' ? 2 : 3;
+
+	e->eax = type | (uint32_t)c->level << 5 | 1u << 8 | (sharing - 1) << 14;
 	if (function == 4)
 		e->eax |= MIN(cores - 1, 63u) << 26;
 	e->ebx = (LINE_BYTES - 1) | (c->ways - 1) << 22;
@@ -189,9 +188,9 @@ static void add_caches(struct builder *b)
 	uint32_t function = amd ? 0x8000001D : 4;
 	struct kvm_cpuid_entry2 *e;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(caches); i++)
-		add_cache(b, function, i, &caches[i]);
-	add(b, function, ARRAY_SIZE(caches), KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	for (unsigned i = 0; i < ARRAY_SIZE(arch_caches); i++)
+		add_cache(b, function, i, &arch_caches[i]);
+	add(b, function, ARRAY_SIZE(arch_caches), KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 	if (!amd) {
 		e = add(b, 2, 0, 0);
 		e->eax = 0x0000FF01; /* once; descriptor FFh: leaf 4 has the caches */
@@ -243,7 +242,7 @@ static void add_amd_ids(struct builder *b)
 unsigned cpuid_room(const struct kvm_cpuid2 *supported)
 {
 	/* Levels twice, caches with their end, leaf 2 or 8000_0005 and 6, 8000_001E. */
-	return supported->nent + 3 * 2 + (unsigned)ARRAY_SIZE(caches) + 1 + 2 + 1;
+	return supported->nent + 3 * 2 + (unsigned)ARRAY_SIZE(arch_caches) + 1 + 2 + 1;
 }
 
 void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret)
