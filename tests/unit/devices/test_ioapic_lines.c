@@ -296,6 +296,7 @@ static void route_stays_for_the_eoi(void **state)
 	for (unsigned n = 1; n < 10; n++) {
 		ioapic_set_line(&g.io, 9, true);
 		assert_int_equal(g.sent, n);
+		assert_int_equal(g.last.data, 0xc041);
 		guest_put(&g, LOW(9), MASKED | LEVEL | 0x41);
 		assert_int_equal(guest_get(&g, LOW(9)), MASKED | LEVEL | REMOTE_IRR | 0x41);
 		ioapic_eoi(&g.io, 0x41);
@@ -316,22 +317,35 @@ static void route_stays_for_the_eoi(void **state)
 	assert_int_equal(g.attempts, 2);
 	assert_int_equal(g.count, 1);
 	assert_int_equal(g.table[0].pin, 3);
+	/* A level whose own route stands installs nothing. */
+	guest_level(&g, 11, 0x43, 0);
+	guest_level(&g, 9, 0x41, 3);
+	assert_int_equal(g.sent, 11);
+	guest_put(&g, LOW(9), MASKED | LEVEL | 0x41);
+	ioapic_eoi(&g.io, 0x41);
+	assert_int_equal(g.attempts, 4);
+	ioapic_set_line(&g.io, 11, true);
+	assert_int_equal(g.sent, 12);
+	assert_int_equal(g.attempts, 4);
+	guest_put(&g, LOW(11), MASKED);
+	assert_int_equal(g.attempts, 5);
+	assert_int_equal(g.count, 1);
 	/* What is written while it is in service is for the next message. */
 	guest_put(&g, LOW(9), LEVEL | 0x41);
-	assert_int_equal(g.sent, 11);
+	assert_int_equal(g.sent, 13);
 	guest_program(&g, 9, 0x07000000, MASKED | LEVEL | 0x41);
-	assert_int_equal(g.attempts, 3);
+	assert_int_equal(g.attempts, 6);
 	assert_int_equal(g.count, 2);
 	assert_int_equal(g.table[1].address_lo, 0xfee03000);
 	ioapic_eoi(&g.io, 0x41);
 	guest_put(&g, LOW(9), LEVEL | 0x41);
-	assert_int_equal(g.attempts, 4);
+	assert_int_equal(g.attempts, 7);
 	assert_int_equal(g.last.address_lo, 0xfee07000);
 	/* Masked with nothing in service: gone at once. */
 	ioapic_set_line(&g.io, 9, false);
 	ioapic_eoi(&g.io, 0x41);
 	guest_put(&g, LOW(9), MASKED | LEVEL | 0x41);
-	assert_int_equal(g.attempts, 5);
+	assert_int_equal(g.attempts, 8);
 	assert_int_equal(g.count, 1);
 	guest_close(&g);
 }
