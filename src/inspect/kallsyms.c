@@ -54,7 +54,7 @@ static int tokens_load(const struct space *s, const struct vmcoreinfo *info, str
 
 	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_token_table)", &table) ||
 	    !vmcoreinfo_number(info, "SYMBOL(kallsyms_token_index)", &index))
-		return -ENOENT;
+		return -ENODATA;
 	if (space_read(s, index, t->index, sizeof(t->index)))
 		return -EBADMSG;
 	for (unsigned i = 0; i < TOKENS; i++)
@@ -137,7 +137,7 @@ static int names_load(const struct space *s, const struct vmcoreinfo *info, stru
 		return -ENOMEM;
 	*in = (struct stream){.space = s, .left = NAMES_MAX};
 	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_names)", &in->gva))
-		return -ENOENT;
+		return -ENODATA;
 	rc = tokens_load(s, info, tokens);
 	for (unsigned i = 0; rc == 0 && i < k->count; i++) {
 		k->entry[i].name = (uint32_t)arena.len;
@@ -181,7 +181,7 @@ static int addresses_load(const struct space *s, const struct vmcoreinfo *info, 
 	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_offsets)", &offsets_gva) ||
 	    !vmcoreinfo_number(info, "SYMBOL(kallsyms_relative_base)", &base_gva) ||
 	    !vmcoreinfo_number(info, "SYMBOL(_stext)", &stext))
-		return -ENOENT;
+		return -ENODATA;
 	if (space_read_uint(s, base_gva, 8, &base) ||
 	    space_read(s, offsets_gva, offset, k->count * sizeof(*offset)))
 		return -EBADMSG;
@@ -213,7 +213,7 @@ static int table_load(const struct space *s, const struct vmcoreinfo *info, stru
 	int rc;
 
 	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_num_syms)", &num_gva))
-		return -ENOENT;
+		return -ENODATA;
 	if (space_read_uint(s, num_gva, 4, &num) || !num || num > KALLSYMS_MAX_SYMBOLS)
 		return -EBADMSG;
 	k->count = (unsigned)num;
@@ -235,7 +235,7 @@ int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct k
 		return 0;
 	}
 	kallsyms_done(&k);
-	if (rc == -ENOENT)
+	if (rc == -ENODATA)
 		return error_set(err, rc, "the guest's kernel doesn't say where its symbols are");
 	if (rc == -EBADMSG)
 		return error_set(err, rc, "reading the symbol table of the guest's kernel");

@@ -36,7 +36,7 @@ struct kallsyms_hit {
 	uint64_t size;	  /* to the next symbol; 0: unknown */
 };
 
-/* On failure err says what is wrong, and nothing is left. -ENOENT: the kernel does not say where
+/* On failure err says what is wrong, and nothing is left. -ENODATA: the kernel does not say where
  * its tables are (before 6.0, or built without); -EBADMSG: they make no sense. */
 int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *ret_k,
 		  struct error *err) MUST_CHECK;
