@@ -88,7 +88,7 @@ int main(int argc, char **argv)
 
 		if (inspect_symbol(in, names[i], &gva, &err))
 			return fails(&err);
-		printf("%s 0x%" PRIx64 "\n", names[i], gva);
+		printf("at:%s 0x%" PRIx64 "\n", names[i], gva);
 	}
 	if (inspect_member(in, "task_struct.pid", &pid, &err))
 		return fails(&err);
