@@ -311,7 +311,8 @@ int types_element(const struct types *t, const struct types_value *of, uint64_t 
 	if (index >= btf_array(type)->nelems)
 		return -ERANGE;
 	v = value_of(t, btf_array(type)->type, 0);
-	if (__builtin_mul_overflow(v.size, index, &v.offset))
+	/* Elements of unknown size have no places but the first. */
+	if ((!v.size && index) || __builtin_mul_overflow(v.size, index, &v.offset))
 		return -ERANGE;
 	*ret_v = v;
 	return 0;
