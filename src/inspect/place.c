@@ -61,12 +61,12 @@ static int parse_path(const char *text, struct path *p, struct error *err)
 	for (;;) {
 		struct step *s = &p->step[p->count];
 
-		if (p->count)
-			s->follows = *at == '-';
 		if (p->count == STEPS_MAX)
 			return error_usage(err, "%s has more than %d steps", text, STEPS_MAX);
-		if (p->count)
+		if (p->count) {
+			s->follows = *at == '-';
 			at += s->follows ? 2 : 1;
+		}
 		at = parse_step(at, s);
 		if (!at)
 			break;

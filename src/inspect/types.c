@@ -114,10 +114,12 @@ static struct types_value value_of(const struct types *t, uint32_t id, uint64_t 
 	v.is_pointer = btf_is_ptr(type);
 	if (btf_is_int(type)) {
 		v.is_signed = btf_int_encoding(type) & BTF_INT_SIGNED;
+		unsigned bits = btf_int_bits(type), first = btf_int_offset(type);
+
 		/* Before kind_flag, bit fields had an integer type of their own. */
-		if (btf_int_bits(type) && btf_int_bits(type) < 8 * v.size) {
-			v.bit_offset = btf_int_offset(type);
-			v.bit_size = btf_int_bits(type);
+		if (bits && bits < 8 * v.size && v.size <= 8 && first + bits <= 8 * v.size) {
+			v.bit_offset = (uint8_t)first;
+			v.bit_size = (uint8_t)bits;
 		}
 	} else if (btf_is_any_enum(type)) {
 		v.is_signed = btf_kflag(type);

@@ -75,7 +75,9 @@ static void ask_place(const struct inspect *in, const char *expr)
 		FUZZ_CHECK(!space_translate(&in->space, place.gva, &gpa));
 		(void)!space_read_uint(&in->space, place.gva, 8, &word);
 		if (place.value.bit_size)
-			FUZZ_CHECK(place.value.size <= 8);
+			FUZZ_CHECK(place.value.size <= 8 &&
+				   place.value.bit_offset + place.value.bit_size <=
+					   8 * place.value.size);
 	} else {
 		FUZZ_CHECK(err.code < 0 && err.what[0]);
 	}
