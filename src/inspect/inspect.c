@@ -58,7 +58,7 @@ static int find(struct inspect *in, uint64_t root_gpa, struct error *err)
 static int types_load(struct inspect *in, struct error *err)
 {
 	uint64_t start, end;
-	void *blob CLEANUP_FREE = NULL;
+	CLEANUP_FREE void *blob = NULL;
 
 	if (kallsyms_address(&in->symbols, "__start_BTF", &start) ||
 	    kallsyms_address(&in->symbols, "__stop_BTF", &end))

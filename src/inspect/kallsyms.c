@@ -128,8 +128,8 @@ static int expand_one(struct stream *in, const struct tokens *t, struct arena *a
 
 static int names_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *k)
 {
-	struct tokens *tokens CLEANUP_FREE = malloc(sizeof(*tokens));
-	struct stream *in CLEANUP_FREE = malloc(sizeof(*in));
+	CLEANUP_FREE struct tokens *tokens = malloc(sizeof(*tokens));
+	CLEANUP_FREE struct stream *in = malloc(sizeof(*in));
 	struct arena arena = {0};
 	int rc;
 
@@ -173,7 +173,7 @@ static int by_address(const void *a, const void *b)
 static int addresses_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *k)
 {
 	uint64_t offsets_gva, base_gva, base, stext;
-	int32_t *offset CLEANUP_FREE = malloc(k->count * sizeof(*offset));
+	CLEANUP_FREE int32_t *offset = malloc(k->count * sizeof(*offset));
 	bool fits[2] = {false, false}, sorted = true;
 
 	if (!offset)
