@@ -128,16 +128,19 @@ static int expand_one(struct stream *in, const struct tokens *t, struct arena *a
 
 static int names_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *k)
 {
-	CLEANUP_FREE struct tokens *tokens = malloc(sizeof(*tokens));
-	CLEANUP_FREE struct stream *in = malloc(sizeof(*in));
+	CLEANUP_FREE struct tokens *tokens = NULL;
+	CLEANUP_FREE struct stream *in = NULL;
 	struct arena arena = {0};
+	uint64_t names;
 	int rc;
 
+	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_names)", &names))
+		return -ENODATA;
+	tokens = malloc(sizeof(*tokens));
+	in = malloc(sizeof(*in));
 	if (!tokens || !in)
 		return -ENOMEM;
-	*in = (struct stream){.space = s, .left = NAMES_MAX};
-	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_names)", &in->gva))
-		return -ENODATA;
+	*in = (struct stream){.space = s, .gva = names, .left = NAMES_MAX};
 	rc = tokens_load(s, info, tokens);
 	for (unsigned i = 0; rc == 0 && i < k->count; i++) {
 		k->entry[i].name = (uint32_t)arena.len;
@@ -173,15 +176,16 @@ static int by_address(const void *a, const void *b)
 static int addresses_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *k)
 {
 	uint64_t offsets_gva, base_gva, base, stext;
-	CLEANUP_FREE int32_t *offset = malloc(k->count * sizeof(*offset));
+	CLEANUP_FREE int32_t *offset = NULL;
 	bool fits[2] = {false, false}, sorted = true;
 
-	if (!offset)
-		return -ENOMEM;
 	if (!vmcoreinfo_number(info, "SYMBOL(kallsyms_offsets)", &offsets_gva) ||
 	    !vmcoreinfo_number(info, "SYMBOL(kallsyms_relative_base)", &base_gva) ||
 	    !vmcoreinfo_number(info, "SYMBOL(_stext)", &stext))
 		return -ENODATA;
+	offset = malloc(k->count * sizeof(*offset));
+	if (!offset)
+		return -ENOMEM;
 	if (space_read_uint(s, base_gva, 8, &base) ||
 	    space_read(s, offsets_gva, offset, k->count * sizeof(*offset)))
 		return -EBADMSG;
