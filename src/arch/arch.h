@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "devices/bus.h"
 #include "guest/memory.h"
+#include "guest/reader.h"
 #include "guest/topology.h"
 
 extern const char arch_name[]; /* "x86_64", "aarch64" */
@@ -163,5 +164,32 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out);
 enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned vcpu_index,
 				  struct kvm_run *run, const struct arch_exit *exit, char *text,
 				  size_t len);
+
+/* ---- looking into a guest's kernel ---------------------------------------------------------- */
+
+/* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a
+ * walk through it is bounded, and fails where it leads nowhere. */
+struct arch_paging {
+	uint64_t root_gpa;    /* the top table */
+	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
+	unsigned levels;
+};
+
+/* One line of the kernel's VMCOREINFO as a number, by its key ("NUMBER(phys_base)"); false: none.
+ * Addresses and lengths are hexadecimal there, numbers decimal and perhaps negative. */
+struct arch_kernel_info {
+	bool (*number)(const void *arg, const char *key, uint64_t *ret_value);
+	const void *arg;
+};
+
+/* The kernel's own tables. -ENOENT if the lines that it takes are not there or make no sense. */
+int arch_paging_kernel(const struct arch_kernel_info *info,
+		       struct arch_paging *ret_paging) MUST_CHECK;
+/* Bits of a virtual address that mean something: 48, 57. Pure. */
+unsigned arch_paging_va_bits(const struct arch_paging *p);
+/* Walks to gva. *ret_len: bytes from there to the end of its page (huge pages are one page).
+ * -EFAULT where nothing is mapped. The address may lie outside of RAM. Any thread. */
+int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
+	      uint64_t *ret_gpa, uint64_t *ret_len) MUST_CHECK;
 
 #endif

@@ -1,0 +1,24 @@
+/* Guest RAM to read and to search, wherever its bytes are: a live guest's memory, or a file of it.
+ * Any thread that may read what is behind it. */
+#ifndef STASIS_GUEST_READER_H
+#define STASIS_GUEST_READER_H
+
+#include "guest/memory.h"
+
+struct guest_reader {
+	/* Copies [gpa, gpa + len); -EFAULT unless all of it is RAM. The bytes are the guest's. */
+	int (*read)(const void *arg, uint64_t gpa, void *dst, uint64_t len);
+	const void *arg;	    /* outlives the reader */
+	struct guest_layout layout; /* which RAM there is, for searches */
+};
+
+static inline int guest_reader_read(const struct guest_reader *r, uint64_t gpa, void *dst,
+				    uint64_t len)
+{
+	return r->read(r->arg, gpa, dst, len);
+}
+
+/* mem outlives the reader. */
+void guest_reader_init(struct guest_reader *r, const struct guest_memory *mem);
+
+#endif

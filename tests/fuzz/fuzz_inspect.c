@@ -1,0 +1,117 @@
+/* A guest's kernel that lies: a small true one, spoilt by the input. Opening it and every question
+ * must end, within bounds, and answers must keep their promises; ASan sees the rest.
+ *
+ * The input: flags of the fake kernel (1 byte), then records of place (3), length (1), bytes.
+ * Lengths below 0x80 write so many bytes of the input; above, length & 0x7f times 32 bytes of one
+ * value. Places are in RAM; a first record at 0xffffff ends them, and the rest is an expression. */
+#include "fuzz.h"
+#include "inspect/inspect.h"
+#include "kernel_fake.h"
+
+static struct kernel_fake fake;
+
+static void spoil(struct fuzz_input *in)
+{
+	while (in->left) {
+		uint64_t at = fuzz_take(in, 3);
+		uint8_t len = fuzz_u8(in);
+
+		if (at == 0xffffff)
+			return;
+		at %= FAKE_RAM;
+		if (len & 0x80) {
+			size_t n = MIN((size_t)(len & 0x7f) * 32, (size_t)(FAKE_RAM - at));
+
+			memset(fake.ram + at, fuzz_u8(in), n);
+			continue;
+		}
+		for (; len && at < FAKE_RAM; len--)
+			fake.ram[at++] = fuzz_u8(in);
+	}
+}
+
+static void ask_symbols(const struct inspect *in)
+{
+	static const char *const names[] = {"_stext", "init_task", "runqueues", "missing"};
+	struct kallsyms_hit hit;
+	char text[80];
+	uint64_t gva;
+
+	FUZZ_CHECK(in->symbols.count && in->symbols.count <= KALLSYMS_MAX_SYMBOLS);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct error err = {0};
+
+		if (inspect_symbol(in, names[i], &gva, &err)) {
+			FUZZ_CHECK(err.kind == ERROR_USAGE);
+			continue;
+		}
+		for (unsigned cpu = 0; cpu < 3; cpu++) {
+			uint64_t at;
+
+			(void)!inspect_percpu(in, gva, cpu, &at);
+		}
+		for (int add = -1; add <= 1; add++) {
+			uint64_t asked = gva + (uint64_t)(int64_t)add;
+
+			inspect_format(in, asked, text, sizeof(text));
+			if (!kallsyms_name(&in->symbols, asked, &hit))
+				continue;
+			FUZZ_CHECK(hit.offset <= asked);
+			FUZZ_CHECK(!hit.size || hit.offset < hit.size);
+			FUZZ_CHECK(strlen(hit.name) < KALLSYMS_NAME_MAX);
+		}
+	}
+}
+
+static void ask_place(const struct inspect *in, const char *expr)
+{
+	struct inspect_place place;
+	struct types_value v;
+	struct error err = {0};
+	uint64_t gpa, word;
+
+	if (inspect_place(in, expr, 1, &place, &err) == 0) {
+		FUZZ_CHECK(place.pointers <= INSPECT_MAX_POINTERS);
+		FUZZ_CHECK(!space_translate(&in->space, place.gva, &gpa));
+		(void)!space_read_uint(&in->space, place.gva, 8, &word);
+		if (place.value.bit_size)
+			FUZZ_CHECK(place.value.size <= 8 &&
+				   place.value.bit_offset + place.value.bit_size <=
+					   8 * place.value.size);
+	} else {
+		FUZZ_CHECK(err.code < 0 && err.what[0]);
+	}
+	(void)!inspect_member(in, expr, &v, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const char *const exprs[] = {
+		"scx_root->exit_kind", "init_task.parent->parent->comm[2]",
+		"runqueues.curr->pid", "task_struct.b",
+		"_stext.exit_kind",    "task_struct.tasks.next",
+	};
+	struct fuzz_input in = {data, size};
+	struct inspect *kernel = NULL;
+	struct error err = {0};
+	char expr[200];
+	size_t len;
+
+	kernel_fake_build(&fake, fuzz_u8(&in) & 15);
+	spoil(&in);
+	if (inspect_new(&fake.mem, size & 1 ? FAKE_ROOT_GPA : 0, &kernel, &err)) {
+		FUZZ_CHECK(!kernel && err.code < 0 && err.what[0]);
+		return 0;
+	}
+	FUZZ_CHECK(strlen(kernel->release) < sizeof(kernel->release));
+	FUZZ_CHECK(kernel->types || kernel->types_lack.code < 0);
+	ask_symbols(kernel);
+	for (size_t i = 0; i < ARRAY_SIZE(exprs); i++)
+		ask_place(kernel, exprs[i]);
+	len = MIN(in.left, sizeof(expr) - 1);
+	memcpy(expr, in.data, len);
+	expr[len] = '\0';
+	ask_place(kernel, expr);
+	inspect_free(kernel);
+	return 0;
+}
