@@ -76,8 +76,9 @@ static int open_path(const struct block_spec *spec, bool exclusive, int *ret_fd,
 	flags = spec->direct ? O_DIRECT : 0;
 	if (r == 0 && fcntl(fd, F_SETFL, flags) < 0)
 		r = spec->direct && errno == EINVAL
-			    ? error_usage(err, "%s: no direct I/O on this file system; leave out "
-					       "\"direct\"",
+			    ? error_usage(err,
+					  "%s: no direct I/O on this file system; leave out "
+					  "\"direct\"",
 					  spec->path)
 			    : refuse_open(spec, errno, err);
 	if (r < 0) {

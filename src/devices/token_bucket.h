@@ -17,7 +17,8 @@ struct token_bucket {
 /* Full at now_ns. A burst of 0 is taken as 1. */
 void token_bucket_init(struct token_bucket *b, uint64_t rate, uint64_t burst, uint64_t now_ns);
 /* How long until n may be spent: 0 is now. More than the burst may be spent once the bucket is
- * full; the debt is then waited for by whoever comes next. Time that runs backwards adds nothing. */
+ * full; the debt is then waited for by whoever comes next. Time that runs backwards adds nothing.
+ */
 uint64_t token_bucket_wait_ns(struct token_bucket *b, uint64_t n, uint64_t now_ns);
 /* After token_bucket_wait_ns said 0 for this n. */
 void token_bucket_spend(struct token_bucket *b, uint64_t n);
