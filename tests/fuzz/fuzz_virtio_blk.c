@@ -53,7 +53,7 @@ static void boot(struct fuzz *f, uint64_t features)
 	for (unsigned i = 0; i < 5000 && f->dev->status; i++)
 		loop_turn(f->loop, 1000000);
 	FUZZ_CHECK(!f->dev->status);
-	vdriver_bring_up(&f->drv, f->dev, features);
+	vdriver_bring_up(&f->drv, f->dev, features & virtio_offered(f->dev));
 }
 
 /* One descriptor of ring q, anything in it. */
