@@ -214,5 +214,8 @@ int block_file_check(const struct block_spec *spec, uint64_t *ret_bytes, struct 
 
 void block_file_close(struct block_file *file)
 {
+	/* io_uring may hold the file for a moment longer than its last operation. */
+	if (file->fd >= 0)
+		(void)flock(file->fd, LOCK_UN);
 	fd_close(&file->fd);
 }

@@ -163,6 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static char path[64];
 	struct fuzz_input in = {data, size};
 	struct fuzz f = {0};
+	struct error err = {0};
 	struct virtio_blk_config config = {.id = "fuzz", .queues = QUEUES};
 
 	if (!loop) {
@@ -180,7 +181,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	vdriver_init(&f.drv);
 	/* Requests lie below the rings. */
 	f.drv.next_gpa = KIB(64);
-	FUZZ_CHECK(virtio_blk_new(loop, &f.drv.mem, -1, &config, &f.blk, NULL) == 0);
+	if (virtio_blk_new(loop, &f.drv.mem, -1, &config, &f.blk, &err) < 0)
+		fprintf(stderr, "%s\n", err.what);
+	FUZZ_CHECK(f.blk);
 	f.dev = virtio_blk_device(f.blk);
 	boot(&f, FEATURES);
 
