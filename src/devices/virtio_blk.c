@@ -607,6 +607,7 @@ struct virtio_blk_stats virtio_blk_stats(const struct virtio_blk *blk)
 {
 	struct virtio_blk_stats s = blk->stats;
 
+	s.faults = blk->dev.faults;
 	s.bounced = blk->io.bounced;
 	s.continued = blk->io.continued;
 	return s;

@@ -49,6 +49,7 @@ struct virtio_blk_stats {
 	uint64_t bytes_read, bytes_written;
 	uint64_t errors;      /* the host failed: the guest got IOERR */
 	uint64_t refused;     /* the guest asked for what can't be: IOERR or UNSUPP */
+	uint64_t faults;      /* the guest broke the rules: NEEDS_RESET */
 	uint64_t throttled;   /* times that a limit made a queue wait */
 	uint64_t bounced;     /* transfers through a bounce buffer */
 	uint64_t continued;   /* short transfers that were gone on with */
