@@ -78,7 +78,8 @@ struct disk_request disk_guest_add(struct disk_guest *g, unsigned q, uint32_t ty
 
 	DISK_IMAGE_CHECK(n + 2 <= VIRTQ_MAX_SIZE);
 	segs[0] = (struct vseg){req.header_gpa, sizeof(header), VSEG_OUT};
-	memcpy(segs + 1, data, n * sizeof(*data));
+	for (unsigned i = 0; i < n; i++)
+		segs[i + 1] = data[i];
 	segs[n + 1] = (struct vseg){req.status_gpa, 1, VSEG_IN};
 	if (g->drv.ring[q].q->indirect)
 		req.head = vring_add_indirect(&g->drv.ring[q], n + 2, segs);
