@@ -17,7 +17,7 @@ _stasis() {
 			fi
 		done
 		case $prev in
-		-k | --kernel | -i | --initrd | --include | --report)
+		-k | --kernel | -i | --initrd | --include | --report | --disk)
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
 			;;
@@ -27,7 +27,7 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
-			--memory --append --pin --timeout --name --report --lab --no-lab --dry-run --verbose
+			--memory --append --disk --pin --timeout --name --report --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;

@@ -20,7 +20,7 @@
 #include "vm/result.h"
 #include "vm/terminal.h"
 
-#define INNER_ARGS_MAX 32
+#define INNER_ARGS_MAX (32 + 2 * VM_MAX_DISKS)
 
 /* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
 static int choose_machine(struct kernel_choice *ret_kernel, struct error *err)
@@ -94,6 +94,18 @@ static void shape_words(struct inner *in, const struct topology *t)
 	option(in, "--topology", topology_format(t, text, sizeof(text)));
 }
 
+static char *disk_words(const struct vm_disk *d, size_t i)
+{
+	char path[LAB_PATH_MAX], iops[32] = "", bps[32] = "";
+
+	if (d->iops)
+		snprintf(iops, sizeof(iops), ",iops=%llu", (unsigned long long)d->iops);
+	if (d->bps)
+		snprintf(bps, sizeof(bps), ",bps=%llu", (unsigned long long)d->bps);
+	return text_format("%s%s%s,id=%s%s%s", lab_disk_path(i, path), d->read_only ? ",ro" : "",
+			   d->direct ? ",direct" : "", d->id, iops, bps);
+}
+
 /* The same configuration as words for the stasis inside. */
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
 			const struct lab_file *initrd)
@@ -110,6 +122,12 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--initrd", lab_file_path(initrd, initrd_path));
 	shape_words(in, &c->topology);
 	option(in, "--append", c->append);
+	for (size_t i = 0; i < c->disk_count; i++) {
+		CLEANUP_FREE char *disk = disk_words(&c->disk[i], i);
+
+		in->failed |= !disk;
+		option(in, "--disk", disk);
+	}
 	option(in, "--pin", pin);
 	option(in, "--name", c->name);
 	option(in, "--cpu-vendor", c->cpu_vendor);
@@ -142,13 +160,23 @@ static int finish_report(const struct vm_config *c, int fd, struct error *err)
 	json_object_set_new(json, "kernel",
 			    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
 				      c->kernel_release));
+	for (size_t i = 0; i < c->disk_count; i++) {
+		json_t *disk = json_array_get(json_object_get(json, "disks"), i);
+
+		/* It reads /dev/vda in there. */
+		if (disk)
+			json_object_set_new(disk, "path", json_string(c->disk[i].path));
+	}
 	return vm_report_write(json, c->report, err);
 }
 
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], int *ret_status, struct error *err)
 {
-	const struct lab_machine lab = {.kernel = machine->path, .modules = machine->modules};
+	const struct lab_machine lab = {.kernel = machine->path,
+					.modules = machine->modules,
+					.disks = c->disk,
+					.disk_count = c->disk_count};
 	struct lab_output report = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)};
 	struct terminal terminal = {.fd = -1};
 	struct inner in = {.count = 0};
@@ -196,15 +224,35 @@ static int build_initrd(const struct vm_config *c, int *ret_fd, struct error *er
 	return r;
 }
 
+/* Held until the run is over: the emulator's own locks keep out only its like. */
+static int hold_disks(const struct vm_config *c, struct block_file held[VM_MAX_DISKS],
+		      struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < VM_MAX_DISKS; i++)
+		held[i].fd = -1;
+	for (size_t i = 0; r == 0 && i < c->disk_count; i++) {
+		const struct vm_disk *d = &c->disk[i];
+		const struct block_spec spec = {d->path, d->read_only, d->direct};
+
+		r = block_file_open(&spec, &held[i], err);
+	}
+	return r;
+}
+
 int lab_run_config(struct vm_config *config)
 {
+	struct block_file held[VM_MAX_DISKS];
 	struct lab_file files[2] = {{.fd = -1}, {.fd = -1}};
 	struct kernel_choice machine = {0};
 	struct error err = {0};
 	int status = 125, r;
 
 	block_signals();
-	r = choose_machine(&machine, &err);
+	r = hold_disks(config, held, &err);
+	if (r == 0)
+		r = choose_machine(&machine, &err);
 	if (r == 0) {
 		files[0].fd = open(config->kernel, O_RDONLY | O_CLOEXEC);
 		if (files[0].fd < 0)
@@ -220,6 +268,8 @@ int lab_run_config(struct vm_config *config)
 		status = command_failed(&err);
 	fd_close(&files[0].fd);
 	fd_close(&files[1].fd);
+	for (size_t i = 0; i < VM_MAX_DISKS; i++)
+		block_file_close(&held[i]);
 	kernel_choice_done(&machine);
 	return status;
 }

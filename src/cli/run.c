@@ -81,6 +81,23 @@ static int set_include(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_disk(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+	struct vm_disk disk;
+	int r = vm_disk_parse(value, c->disk_count, &disk, err);
+
+	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
+		if (!strcmp(c->disk[i].id, disk.id)) {
+			vm_disk_done(&disk);
+			return error_usage(err, "%s: another disk has the id %s", value,
+					   c->disk[i].id);
+		}
+	if (r == 0)
+		c->disk[c->disk_count++] = disk;
+	return r;
+}
+
 static int set_modules(void *target, const char *value, struct error *err)
 {
 	if (access(value, R_OK | X_OK) < 0)
@@ -257,6 +274,8 @@ static const struct cli_option options[] = {
 	{"numa-distance", 0, "A,B=D", set_numa_distance, "11 to 254, both ways; default 20"},
 	{"memory", 'm', "SIZE", set_memory, "512M, 4G; default 1G"},
 	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
+	{"disk", 0, "PATH[,ro][,direct][,id=NAME][,iops=N][,bps=N]", set_disk,
+	 "a disk: a raw image or a block device; may be given more than once"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
@@ -271,7 +290,6 @@ static const struct cli_option options[] = {
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
-	{"disk", 0, "PATH", not_yet, NULL},
 	{"net", 0, "KIND", not_yet, NULL},
 	{"perf", 0, NULL, not_yet, NULL},
 	{"watch", 0, "EXPR", not_yet, NULL},

@@ -75,6 +75,16 @@ void virtio_signal(struct virtio_device *dev, struct virtq *q)
 		interrupt(dev, VIRTIO_INTERRUPT_USED);
 }
 
+void virtio_signal_all(struct virtio_device *dev)
+{
+	bool wanted = false;
+
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		wanted |= virtq_wants_signal(&dev->queue[i]);
+	if (wanted)
+		interrupt(dev, VIRTIO_INTERRUPT_USED);
+}
+
 void virtio_config_changed(struct virtio_device *dev)
 {
 	dev->config_generation++;

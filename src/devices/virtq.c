@@ -278,7 +278,8 @@ void virtq_unpop(struct virtq *q)
 	q->next_avail--;
 }
 
-void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+/* Fills the next used entry; false if the queue is gone. */
+static bool put(struct virtq *q, uint16_t head, uint32_t written, struct rings *ret_rings)
 {
 	struct rings r;
 
@@ -287,7 +288,7 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
 	q->in_flight--;
 	/* The driver took the queue away meanwhile: there is nowhere to write to. */
 	if (!q->ready || map(q, &r) < 0)
-		return;
+		return false;
 
 	struct used_elem *slot = &r.used->ring[q->next_used & (q->size - 1)];
 	slot->id = head;
@@ -296,9 +297,25 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
 	/* All the way round since the last look: the distance says nothing any more. */
 	if (q->next_used == q->signalled)
 		q->signalled_valid = false;
+	*ret_rings = r;
+	return true;
+}
+
+void virtq_put(struct virtq *q, uint16_t head, uint32_t written)
+{
+	struct rings r;
+
+	(void)put(q, head, written, &r);
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+{
+	struct rings r;
+
 	/* Release: pairs with the read barrier after the driver's look at idx
 	 * (virtqueue_get_buf_ctx_split); it sees the entry and the buffer's bytes. */
-	__atomic_store_n(&r.used->idx, q->next_used, __ATOMIC_RELEASE);
+	if (put(q, head, written, &r))
+		__atomic_store_n(&r.used->idx, q->next_used, __ATOMIC_RELEASE);
 }
 
 bool virtq_wants_signal(struct virtq *q)

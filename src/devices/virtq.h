@@ -56,6 +56,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
 void virtq_unpop(struct virtq *q);
 /* Returns a chain with `written` bytes. In any order. Dropped if the queue isn't ready any more. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
+/* The same, but the driver need not see it before the next virtq_wants_signal: many chains go back
+ * with one update of the ring's index. */
+void virtq_put(struct virtq *q, uint16_t head, uint32_t written);
 /* Whether the driver wants an interrupt for what was pushed since the last call. */
 bool virtq_wants_signal(struct virtq *q);
 

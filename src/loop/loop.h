@@ -79,6 +79,11 @@ int loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec
 	       uint64_t off) MUST_CHECK;
 int loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov, unsigned n,
 		uint64_t off) MUST_CHECK;
+/* As fdatasync(2): covers every write whose done() has run. */
+int loop_fdatasync(struct loop *loop, struct loop_op *op, int fd) MUST_CHECK;
+/* As fallocate(2): mode is its FALLOC_FL_ bits. */
+int loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, uint64_t off,
+		   uint64_t len) MUST_CHECK;
 int loop_poll_fd(struct loop *loop, struct loop_op *op, int fd,
 		 short events) MUST_CHECK; /* res: revents */
 int loop_accept(struct loop *loop, struct loop_op *op, int fd, int flags) MUST_CHECK;

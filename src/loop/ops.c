@@ -90,6 +90,31 @@ int loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iove
 	return 0;
 }
 
+int loop_fdatasync(struct loop *loop, struct loop_op *op, int fd)
+{
+	struct io_uring_sqe *sqe;
+	int r = op_begin(loop, op, &sqe);
+
+	if (r < 0)
+		return r;
+	io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	io_uring_sqe_set_data(sqe, op);
+	return 0;
+}
+
+int loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, uint64_t off,
+		   uint64_t len)
+{
+	struct io_uring_sqe *sqe;
+	int r = op_begin(loop, op, &sqe);
+
+	if (r < 0)
+		return r;
+	io_uring_prep_fallocate(sqe, fd, mode, (off_t)off, (off_t)len);
+	io_uring_sqe_set_data(sqe, op);
+	return 0;
+}
+
 int loop_poll_fd(struct loop *loop, struct loop_op *op, int fd, short events)
 {
 	struct io_uring_sqe *sqe;

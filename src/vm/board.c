@@ -141,11 +141,44 @@ static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 	return add_virtio(b, kvm, b->virtio_count++, err);
 }
 
+static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		    const struct vm_disk *disk, const struct board_config *config,
+		    struct virtio_blk **ret_blk, struct error *err)
+{
+	const struct virtio_blk_config blk = {
+		.file = {disk->path, disk->read_only, disk->direct},
+		.id = disk->id,
+		.iops = disk->iops,
+		.bps = disk->bps,
+		.queues = config->disk_queues,
+	};
+	struct board_virtio *v = NULL;
+	int r = next_virtio(b, kvm, &v, err);
+
+	if (r == 0)
+		r = virtio_blk_new(b->loop, mem, v->irq_fd, &blk, ret_blk, err);
+	if (r < 0)
+		return r;
+	v->dev = virtio_blk_device(*ret_blk);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
+static int add_disks(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		     const struct board_config *config, struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < config->disk_count; i++)
+		r = add_disk(b, kvm, mem, &config->disks[i], config, &b->disk[i], err);
+	return r;
+}
+
 /* The virtio devices, in the order of their windows. A new device is a row here. */
 static int (*const virtio_devices[])(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 				     const struct board_config *config, struct error *err) = {
 	add_console,
 	add_rng,
+	add_disks,
 };
 
 int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
@@ -187,7 +220,7 @@ static void on_quiesced(struct virtio_device *dev UNUSED, void *arg)
 	b->quiescing--;
 }
 
-void board_quiesce(struct board *b, uint64_t limit_ns)
+bool board_quiesce(struct board *b, uint64_t limit_ns)
 {
 	uint64_t end_ns = now_ns() + limit_ns;
 
@@ -198,7 +231,9 @@ void board_quiesce(struct board *b, uint64_t limit_ns)
 		virtio_quiesce(b->virtio[i].dev, on_quiesced, b);
 	}
 	while (b->quiescing > 0 && now_ns() < end_ns)
-		loop_turn(b->loop, end_ns - now_ns());
+		if (loop_turn(b->loop, end_ns - now_ns()) < 0)
+			break;
+	return b->quiescing == 0;
 }
 
 void board_done(struct board *b)
@@ -210,6 +245,8 @@ void board_done(struct board *b)
 	}
 	virtio_console_free(b->console);
 	virtio_rng_free(b->rng);
+	for (size_t i = 0; i < VM_MAX_DISKS; i++)
+		virtio_blk_free(b->disk[i]);
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);

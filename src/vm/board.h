@@ -7,9 +7,11 @@
 #include "devices/bus.h"
 #include "devices/legacy.h"
 #include "devices/serial.h"
+#include "devices/virtio_blk.h"
 #include "devices/virtio_console.h"
 #include "devices/virtio_mmio.h"
 #include "devices/virtio_rng.h"
+#include "vm/disk.h"
 
 #define BOARD_UARTS	 2
 #define BOARD_MAX_SLOTS	 32
@@ -31,6 +33,7 @@ struct board {
 	struct legacy i8042, power, pvpanic;
 	struct virtio_console *console;
 	struct virtio_rng *rng;
+	struct virtio_blk *disk[VM_MAX_DISKS];
 	struct board_virtio *virtio; /* BOARD_MAX_VIRTIO of them, owned */
 	unsigned virtio_count;
 	struct arch_slot slot[BOARD_MAX_SLOTS]; /* for the firmware tables */
@@ -42,6 +45,9 @@ struct board_config {
 	const struct topology *topology;   /* outlives the board */
 	struct virtio_console_port *ports; /* outlive the board */
 	unsigned port_count;
+	const struct vm_disk *disks; /* outlive board_init */
+	size_t disk_count;
+	unsigned disk_queues; /* of each; 1 to VIRTIO_BLK_MAX_QUEUES */
 	const struct legacy_ops *legacy_ops;
 	void (*uart_output)(struct serial *uart, const uint8_t *data, size_t len);
 	void *arg; /* of the legacy devices and UARTs */
@@ -50,8 +56,9 @@ struct board_config {
 /* After kvm_create_vm and arch_vm_new. On failure board_done still takes it. board is zeroed. */
 int board_init(struct board *board, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
 	       const struct board_config *config, struct error *err) MUST_CHECK;
-/* Takes every device off guest memory, turning the loop for at most limit_ns. */
-void board_quiesce(struct board *board, uint64_t limit_ns);
+/* Takes every device off guest memory, turning the loop for at most limit_ns. False: one of them
+ * still has operations in flight, and the memory must stay. */
+bool board_quiesce(struct board *board, uint64_t limit_ns);
 /* Quiesced, and no vCPU runs. Accepts a zeroed or half-built one. */
 void board_done(struct board *board);
 

@@ -23,6 +23,8 @@ void vm_config_done(struct vm_config *c)
 		free(c->includes[i].dst);
 	}
 	free(c->includes);
+	for (size_t i = 0; i < c->disk_count; i++)
+		vm_disk_done(&c->disk[i]);
 	*c = (struct vm_config){0};
 }
 
@@ -65,6 +67,15 @@ static json_t *includes_json(const struct vm_config *c)
 	return list;
 }
 
+static json_t *disks_json(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->disk_count; i++)
+		json_array_append_new(list, vm_disk_json(&c->disk[i]));
+	return list;
+}
+
 static json_t *pin_json(const struct vm_config *c)
 {
 	json_t *list;
@@ -90,7 +101,7 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:o, "
-		"s:o, s:o}",
+		"s:o, s:o, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -99,6 +110,7 @@ json_t *vm_config_json(const struct vm_config *c)
 		topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
 		(int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
 		"memory_bytes", (json_int_t)topology_memory(&c->topology), "pin", pin_json(c),
-		"timeout_ns", c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(),
-		"report", string_or_null(c->report));
+		"disks", disks_json(c), "timeout_ns",
+		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
+		string_or_null(c->report));
 }

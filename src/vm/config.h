@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "guest/topology.h"
+#include "vm/disk.h"
 
 /* What stasis's streams are connected to. */
 enum vm_session {
@@ -32,6 +33,8 @@ struct vm_config {
 	char **command;	  /* NULL-terminated, or NULL: a shell on the console */
 	struct vm_include *includes;
 	size_t include_count;
+	struct vm_disk disk[VM_MAX_DISKS];
+	size_t disk_count;
 	struct topology topology; /* memory included */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
 	uint16_t window_cols,

@@ -185,6 +185,8 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 	parts = (struct base_parts){.init = init, .busybox = busybox, .modules = config->modules};
 	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
 		parts.module[parts.module_count++] = base_modules[i];
+	if (config->disk_count > 0)
+		parts.module[parts.module_count++] = "virtio_blk";
 	for (const char *const *more = config->more_modules;
 	     more && *more && parts.module_count < MODULES_MAX; more++)
 		parts.module[parts.module_count++] = *more;

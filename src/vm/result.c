@@ -77,6 +77,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 		json_object_set(json, "exits", r->exits);
 	else
 		json_object_set_new(json, "exits", json_object());
+	if (r->disks && json_array_size(r->disks) > 0)
+		json_object_set(json, "disks", r->disks);
 	json_object_set_new(json, "freezes", json_array());
 	if (r->degraded)
 		json_object_set(json, "degraded", r->degraded);
@@ -116,6 +118,7 @@ int vm_report_write(json_t *report, const char *path, struct error *err)
 void vm_result_done(struct vm_result *r)
 {
 	json_decref(r->exits);
+	json_decref(r->disks);
 	json_decref(r->degraded);
 	*r = (struct vm_result){0};
 }

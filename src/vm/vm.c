@@ -12,9 +12,10 @@
 #include "vm/host.h"
 #include "vm/machine.h"
 
-#define HALT_POLL_NS	 200000u
-#define KERNEL_FILE_MAX	 GIB(1)
-#define QUIESCE_LIMIT_NS 500000000u
+#define HALT_POLL_NS	200000u
+#define KERNEL_FILE_MAX GIB(1)
+/* A disk that is slow to write what it was given gets so long; others need no time. */
+#define QUIESCE_LIMIT_NS 30000000000u
 #define TAIL_LINES	 40
 
 static int publish(struct machine *m, const char *state)
@@ -138,6 +139,10 @@ static int build(struct machine *m, struct error *err)
 		.topology = &m->config->topology,
 		.ports = m->port,
 		.port_count = PORT_COUNT,
+		.disks = m->config->disk,
+		.disk_count = m->config->disk_count,
+		.disk_queues =
+			MIN(topology_vcpus(&m->config->topology), (unsigned)VIRTIO_BLK_MAX_QUEUES),
 		.legacy_ops = &machine_legacy_ops,
 		.uart_output = machine_uart_output,
 		.arg = m,
@@ -196,6 +201,17 @@ static json_t *exits_json(struct machine *m)
 			 (json_int_t)m->board.bus.unmapped_writes);
 }
 
+static json_t *disks_json(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < m->config->disk_count; i++)
+		if (m->board.disk[i])
+			json_array_append_new(list, vm_disk_report(&m->config->disk[i],
+								   m->board.disk[i]));
+	return list;
+}
+
 static void print_tail(const struct machine *m)
 {
 	CLEANUP_FREE char *tail = console_log_tail(&m->log, TAIL_LINES);
@@ -214,18 +230,23 @@ static void print_tail(const struct machine *m)
  * reservation, shared segments, /dev/kvm. */
 static void take_down(struct machine *m)
 {
+	bool quiet = true;
+
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
 		m->result->exits = exits_json(m);
 	}
 	if (m->loop)
-		board_quiesce(&m->board, QUIESCE_LIMIT_NS);
+		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
+	m->result->disks = disks_json(m);
 	machine_events_done(m);
 	vcpu_pool_free(m->pool);
 	board_done(&m->board);
 	arch_vm_free(m->arch);
 	kvm_close_vm(&m->kvm);
-	guest_memory_done(&m->mem);
+	/* What the kernel may still write to is left for it. */
+	if (quiet)
+		guest_memory_done(&m->mem);
 	image_done(&m->image);
 	kvm_close(&m->kvm);
 	loop_free(m->loop);

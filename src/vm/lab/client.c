@@ -83,6 +83,13 @@ const char *lab_file_path(const struct lab_file *file, char *buf)
 	return buf;
 }
 
+const char *lab_disk_path(size_t i, char *buf)
+{
+	/* In the order of QEMU's PCI slots. */
+	snprintf(buf, LAB_PATH_MAX, "/dev/vd%c", (char)('a' + i));
+	return buf;
+}
+
 const char *lab_build(char *buf)
 {
 	struct stat st = {0};
@@ -484,7 +491,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 	    struct error *err)
 {
 	struct client warm = {.request = request}, cold = {.request = request};
-	int fd = connect_warm(err), r = -ESTALE;
+	int fd = machine->disk_count > 0 ? -1 : connect_warm(err), r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);

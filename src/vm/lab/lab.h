@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "vm/disk.h"
 
 /* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
 struct lab_file {
@@ -34,6 +35,10 @@ struct lab_request {
 
 struct lab_machine {
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
+	/* The host's own files as L1's disks, in this order: lab_disk_path. A warm lab takes none,
+	 * so a run with disks boots a lab for itself. */
+	const struct vm_disk *disks;
+	size_t disk_count;
 };
 
 /* Fills in file->hash from its contents. */
@@ -41,6 +46,9 @@ int lab_file_hash(struct lab_file *file, struct error *err) MUST_CHECK;
 /* Where that file is in the lab. buf: LAB_PATH_MAX. */
 #define LAB_PATH_MAX 96
 const char *lab_file_path(const struct lab_file *file, char *buf);
+
+/* Where disk i is in the lab. buf: LAB_PATH_MAX. */
+const char *lab_disk_path(size_t i, char *buf);
 
 /* Runs the request with our standard streams and signals; *ret_status is the inner stasis's. The
  * signals that vm_run names must be blocked. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +22,7 @@
 #include "vm/image.h"
 
 #define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
-#define ARGS_MAX   64
+#define ARGS_MAX   (64 + 4 * VM_MAX_DISKS)
 #define CPUS_MAX   8
 #define MEMORY_MIN GIB(2)
 #define MEMORY_MAX GIB(12)
@@ -88,6 +90,7 @@ static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct e
 		.modules = modules,
 		.more_modules = arch_lab_modules,
 		.session = VM_SESSION_COMMAND,
+		.disk_count = machine->disk_count, /* for the driver's module */
 	};
 	struct image image;
 	int fd, r;
@@ -139,6 +142,44 @@ static void arguments_done(struct arguments *a)
 		free(a->word[--a->count]);
 }
 
+/* The person's own file, so that what the guest has flushed is where it belongs. */
+static char *blockdev(const struct vm_disk *d, size_t i)
+{
+	CLEANUP_FREE char *path = realpath(d->path, NULL);
+	CLEANUP_FREE char *node = text_format("disk%zu", i);
+	struct stat st;
+	json_t *json;
+	char *text;
+
+	if (!path || !node || stat(path, &st) < 0)
+		return NULL;
+	json = json_pack("{s:s, s:s, s:b, s:s, s:{s:b}, s:{s:s, s:s, s:b, s:s, s:{s:b}}}", "driver",
+			 "raw", "node-name", node, "read-only", (int)d->read_only, "discard",
+			 "unmap", "cache", "direct", (int)d->direct, "file", "driver",
+			 S_ISBLK(st.st_mode) ? "host_device" : "file", "filename", path,
+			 "read-only", (int)d->read_only, "discard", "unmap", "cache", "direct",
+			 (int)d->direct);
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	return text;
+}
+
+static void add_disks(struct arguments *a, const struct lab_machine *machine)
+{
+	for (size_t i = 0; i < machine->disk_count; i++) {
+		CLEANUP_FREE char *text = blockdev(&machine->disks[i], i);
+
+		if (!text) {
+			a->failed = true;
+			return;
+		}
+		add(a, "-blockdev");
+		add(a, "%s", text);
+		add(a, "-device");
+		add(a, "virtio-blk-pci,drive=disk%zu", i);
+	}
+}
+
 static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
 			    int initrd_fd, const int theirs[CHANNELS])
 {
@@ -168,6 +209,7 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	add(a, "%s", arch_lab_cmdline);
 	add(a, "-device");
 	add(a, "virtio-serial-pci,id=ports");
+	add_disks(a, machine);
 	for (unsigned i = 0; i < CHANNELS; i++) {
 		add(a, "-chardev");
 		add(a, "socket,id=c%u,fd=%d", i, theirs[i]);
