@@ -39,6 +39,11 @@ static uint8_t sources(const struct serial *s)
 	return (uint8_t)(pending & s->ier);
 }
 
+bool serial_irq_pending(const struct serial *s)
+{
+	return sources(s) != 0;
+}
+
 static void update_irq(struct serial *s)
 {
 	uint8_t now = sources(s), fresh = now & (uint8_t)~s->raised;

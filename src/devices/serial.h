@@ -27,6 +27,8 @@ struct serial {
 };
 
 void serial_init(struct serial *s, int irq_fd);
+/* Whether a source that the guest has enabled waits to be served. */
+bool serial_irq_pending(const struct serial *s);
 /* Bytes for the guest; returns how many fitted (none in loopback). The rest: after drained(). */
 size_t serial_input(struct serial *s, const uint8_t *data, size_t len);
 

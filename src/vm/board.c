@@ -46,6 +46,43 @@ static int make_irq(struct kvm *kvm, const struct arch_slot *slot, int *ret_fd, 
 	return 0;
 }
 
+/* Slot of the n-th device of a kind; it was taken before. */
+static const struct arch_slot *slot_of(const struct board *b, enum arch_device kind, unsigned n)
+{
+	for (size_t i = 0; i < b->slot_count; i++)
+		if (b->slot[i].kind == kind && n-- == 0)
+			return &b->slot[i];
+	return NULL;
+}
+
+static void on_unmasked(struct irqchip *chip, uint32_t pins)
+{
+	struct board *b = container_of(chip, struct board, irqchip);
+
+	for (unsigned i = 0; i < b->virtio_count; i++) {
+		const struct arch_slot *slot = slot_of(b, ARCH_VIRTIO_MMIO, i);
+
+		if (b->virtio[i].bound && pins >> slot->gsi & 1 &&
+		    b->virtio[i].dev->interrupt_status)
+			irq_raise(&b->virtio[i].dev->irq);
+	}
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		if (pins >> slot_of(b, ARCH_UART, i)->gsi & 1 && serial_irq_pending(&b->uart[i]))
+			irq_raise(&b->uart[i].irq);
+}
+
+/* Where the shape needs one in user space. */
+static int add_ioapic(struct board *b, struct kvm *kvm, struct error *err)
+{
+	struct arch_slot slot;
+	int r = take_slot(b, ARCH_IOAPIC, 0, &slot, err);
+
+	if (r < 0 || !slot.present)
+		return r;
+	irqchip_init(&b->irqchip, kvm, b->loop, on_unmasked);
+	return attach(b, &slot, &b->irqchip.ioapic.bus, err);
+}
+
 static int add_uart(struct board *b, struct kvm *kvm, unsigned index,
 		    const struct board_config *config, struct error *err)
 {
@@ -76,14 +113,9 @@ static int add_legacy(struct board *b, enum arch_device kind, struct legacy *dev
 static int add_virtio(struct board *b, struct kvm *kvm, unsigned index, struct error *err)
 {
 	struct board_virtio *v = &b->virtio[index];
-	const struct arch_slot *slot = NULL;
-	unsigned seen = 0;
-	int r;
+	const struct arch_slot *slot = slot_of(b, ARCH_VIRTIO_MMIO, index);
+	int r = virtio_mmio_init(&v->mmio, v->dev, b->loop, err);
 
-	for (size_t i = 0; i < b->slot_count; i++)
-		if (b->slot[i].kind == ARCH_VIRTIO_MMIO && seen++ == index)
-			slot = &b->slot[i];
-	r = virtio_mmio_init(&v->mmio, v->dev, b->loop, err);
 	if (r < 0)
 		return r;
 	v->bound = true;
@@ -200,6 +232,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 	i8042_init(&b->i8042, config->legacy_ops, config->arg);
 	power_init(&b->power, config->legacy_ops, config->arg);
 	pvpanic_init(&b->pvpanic, config->legacy_ops, config->arg);
+	r = add_ioapic(b, kvm, err);
 	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++)
 		r = add_uart(b, kvm, i, config, err);
 	if (r == 0)
@@ -250,6 +283,7 @@ void board_done(struct board *b)
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);
+	irqchip_done(&b->irqchip);
 	bus_done(&b->bus);
 	*b = (struct board){0};
 }

@@ -12,6 +12,7 @@
 #include "devices/virtio_mmio.h"
 #include "devices/virtio_rng.h"
 #include "vm/disk.h"
+#include "vm/irqchip.h"
 
 #define BOARD_UARTS	 2
 #define BOARD_MAX_SLOTS	 32
@@ -28,6 +29,7 @@ struct board {
 	struct loop *loop;
 	const struct topology *topology; /* borrowed */
 	struct bus bus;
+	struct irqchip irqchip;
 	struct serial uart[BOARD_UARTS];
 	int uart_irq_fd[BOARD_UARTS];
 	struct legacy i8042, power, pvpanic;

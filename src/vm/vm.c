@@ -192,13 +192,15 @@ static json_t *exits_json(struct machine *m)
 			json_object_set_new(reasons, host_exit_name(reason),
 					    json_integer((json_int_t)n));
 	}
-	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I}", "total",
+	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "total",
 			 (json_int_t)sum(m, offsetof(struct vcpu_stats, exits)), "by_reason",
 			 reasons, "handed_off",
 			 (json_int_t)sum(m, offsetof(struct vcpu_stats, handed_off)), "posted",
 			 (json_int_t)sum(m, offsetof(struct vcpu_stats, posted)), "unmapped_reads",
 			 (json_int_t)m->board.bus.unmapped_reads, "unmapped_writes",
-			 (json_int_t)m->board.bus.unmapped_writes);
+			 (json_int_t)m->board.bus.unmapped_writes, "route_installs",
+			 (json_int_t)m->board.irqchip.ioapic.installs, "route_install_failures",
+			 (json_int_t)m->board.irqchip.ioapic.install_failures);
 }
 
 static json_t *disks_json(struct machine *m)

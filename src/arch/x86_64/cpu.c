@@ -7,8 +7,12 @@
 #include "arch/x86_64/machine.h"
 #include "base/util.h"
 
+#define MSR_APIC_BASE	  0x1B
 #define MSR_MISC_ENABLE	  0x1A0
 #define MSR_MTRR_DEF_TYPE 0x2FF
+#define APIC_BASE_BSP	  (1u << 8)
+#define APIC_BASE_X2APIC  (1u << 10)
+#define APIC_BASE_ENABLED (1u << 11)
 #define MISC_FAST_STRING  1u
 #define MTRR_ON_WB	  0x806u /* enabled, default write-back */
 
@@ -46,20 +50,26 @@ static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 	return kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
 }
 
-static int set_msrs(int fd)
+/* The APIC's mode comes last, since only some shapes set it: where ids lie past xAPIC's reach,
+ * firmware hands over in x2APIC mode, and Linux passes by the MADT's far entries if it didn't. */
+static int set_msrs(const struct arch_vm *vm, unsigned index, int fd)
 {
-	static const struct kvm_msr_entry entries[] = {
+	const struct kvm_msr_entry entries[] = {
 		{.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING},
 		{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ON_WB},
+		{.index = MSR_APIC_BASE,
+		 .data = LAPIC_GPA | APIC_BASE_ENABLED | APIC_BASE_X2APIC |
+			 (index == 0 ? APIC_BASE_BSP : 0)},
 	};
+	unsigned n = ARRAY_SIZE(entries) - !vm->split_irqchip;
 	_Alignas(struct kvm_msrs) uint8_t room[sizeof(struct kvm_msrs) + sizeof(entries)];
 	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
 	int r;
 
-	*msrs = (struct kvm_msrs){.nmsrs = ARRAY_SIZE(entries)};
+	*msrs = (struct kvm_msrs){.nmsrs = n};
 	memcpy(msrs->entries, entries, sizeof(entries));
 	r = kvm_ioctl(fd, KVM_SET_MSRS, msrs);
-	return r < 0 ? r : r == ARRAY_SIZE(entries) ? 0 : -EPROTO;
+	return r < 0 ? r : (unsigned)r == n ? 0 : -EPROTO;
 }
 
 /* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. */
@@ -125,7 +135,7 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 
 	if (r < 0)
 		return error_set_shortage(err, r, "setting the CPUID of vCPU %u", index);
-	r = set_msrs(vcpu_fd);
+	r = set_msrs(vm, index, vcpu_fd);
 	if (r < 0)
 		return error_set(err, r, "setting the MSRs of vCPU %u", index);
 	r = set_lapic(vcpu_fd);

@@ -214,7 +214,7 @@ static int split_irqchip(struct kvm *kvm, struct error *err)
 
 	if (r < 0)
 		return r;
-	r = kvm_enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_PINS);
+	r = kvm_enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_GSIS);
 	if (r == 0)
 		/* Ids of 32 bits, and 255 is a CPU, not all of them. */
 		r = kvm_enable_cap(kvm, KVM_CAP_X2APIC_API,

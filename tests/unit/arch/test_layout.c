@@ -172,7 +172,7 @@ static void slots_share_nothing(void **state)
 		const struct arch_slot *a = &slot[i];
 
 		windows += a->kind == ARCH_VIRTIO_MMIO;
-		assert_true(a->gsi < IOAPIC_PINS && a->gsi != 8 && a->gsi != 13);
+		assert_true(a->gsi < IOAPIC_GSIS && a->gsi != 8 && a->gsi != 13);
 		if (a->space == BUS_MMIO)
 			assert_true(a->base >= HOLE_GPA && a->base + a->size <= IOAPIC_GPA &&
 				    a->size == 0x1000);
