@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "base/util.h"
 
 #define LINE_MAX_BYTES 1024
+#define WAIT_MS	       100
 #define GUEST_LINE_NS  1000000000u
 
 static enum log_level log_level = LOG_WARN;
@@ -20,9 +22,12 @@ void log_set_level(enum log_level level)
 	log_level = level;
 }
 
-/* Takes text without its newline. A line that standard error can't take is lost, not waited for. */
+/* Takes text without its newline. A line that standard error does not take in WAIT_MS is lost: the
+ * control thread logs, too. A pipe that is ready takes PIPE_BUF bytes without blocking (pipe(7)).
+ */
 static void write_line(const char *text)
 {
+	struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[LINE_MAX_BYTES];
 	int saved = errno;
 	size_t len;
@@ -34,9 +39,10 @@ static void write_line(const char *text)
 		text_one_line(line);
 		len = strlen(line);
 		line[len++] = '\n';
-		do
-			n = write(STDERR_FILENO, line, len);
-		while (n < 0 && errno == EINTR);
+		if (poll(&ready, 1, WAIT_MS) == 1)
+			do
+				n = write(STDERR_FILENO, line, len);
+			while (n < 0 && errno == EINTR);
 	}
 	errno = saved;
 }

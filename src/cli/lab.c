@@ -148,12 +148,20 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 }
 
 /* The inner report, with what only the outside knows. */
-static int finish_report(const struct vm_config *c, int fd, struct error *err)
+static int finish_report(const struct vm_config *c, int fd, int status, struct error *err)
 {
 	json_t *json;
 
 	lseek(fd, 0, SEEK_SET);
 	json = json_loadfd(fd, 0, NULL);
+	/* Ended by a signal before the inner one could say anything. */
+	if (!json && status > 128) {
+		const struct vm_result killed = {.outcome = VM_KILLED,
+						 .status = status - 128,
+						 .lab = true};
+
+		return vm_report_write(vm_result_json(&killed, c), c->report, err);
+	}
 	if (!json)
 		return error_set(err, -ENODATA, "reading the report out of the lab");
 	json_object_set_new(json, "lab", json_true());
@@ -198,7 +206,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 				       : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
 	if (r == 0 && c->report)
-		r = finish_report(c, report.fd, err);
+		r = finish_report(c, report.fd, *ret_status, err);
 	while (in.count > 0)
 		free(in.argv[--in.count]);
 	fd_close(&report.fd);

@@ -12,7 +12,13 @@ void block_signals(void)
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(signos); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(signos); i++) {
+		struct sigaction now;
+
+		/* What our starter ignores (nohup) stays ignored; blocked, it would be read. */
+		if (sigaction(signos[i], NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			continue;
 		sigaddset(&set, signos[i]);
+	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }

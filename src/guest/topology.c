@@ -27,7 +27,7 @@ static const struct field {
 static int not_a_spec(const char *spec, struct error *err)
 {
 	return error_usage(err,
-			   "topology '%.64s' is not of the form 1n2l4c2t: NUMA nodes, last-level "
+			   "'%.64s' is not of the form 1n2l4c2t: NUMA nodes, last-level "
 			   "caches (over all nodes), cores per cache, threads per core",
 			   spec);
 }
@@ -89,24 +89,21 @@ int topology_parse(const char *spec, struct topology *ret_topology, struct error
 
 	for (unsigned i = 0; i < FIELDS; i++) {
 		if (v[i] == 0)
-			return error_usage(err,
-					   "topology '%.64s' has 0 %s ('%c'): 1 to %u are accepted",
+			return error_usage(err, "'%.64s' has 0 %s ('%c'): 1 to %u are accepted",
 					   spec, fields[i].what, fields[i].letter, fields[i].max);
 		if (v[i] > fields[i].max)
 			return error_usage(err,
-					   "topology '%.64s' has too many %s ('%c'): 1 to %u are "
+					   "'%.64s' has too many %s ('%c'): 1 to %u are "
 					   "accepted",
 					   spec, fields[i].what, fields[i].letter, fields[i].max);
 	}
 	vcpus = v[FIELD_LLCS] * v[FIELD_CORES] * v[FIELD_THREADS];
 	if (vcpus > TOPOLOGY_MAX_VCPUS)
-		return error_usage(err,
-				   "topology '%.64s' has %" PRIu64
-				   " vCPUs: at most %d are accepted",
+		return error_usage(err, "'%.64s' has %" PRIu64 " vCPUs: at most %d are accepted",
 				   spec, vcpus, TOPOLOGY_MAX_VCPUS);
 	if (v[FIELD_LLCS] % v[FIELD_NODES])
 		return error_usage(err,
-				   "topology '%.64s' can't share %" PRIu64
+				   "'%.64s' can't share %" PRIu64
 				   " last-level caches evenly among %" PRIu64
 				   " NUMA nodes: a multiple of %" PRIu64 " is accepted",
 				   spec, v[FIELD_LLCS], v[FIELD_NODES], v[FIELD_NODES]);

@@ -49,7 +49,7 @@ static int parse_word(const char *whole, const char *word, struct vm_disk *d, st
 					   "%s: \"%s\": a name of 1 to %u letters, digits and "
 					   "\".\", \"_\", \"-\" is accepted",
 					   whole, word, VIRTIO_BLK_ID_BYTES);
-		strcpy(d->id, word + 3);
+		snprintf(d->id, sizeof(d->id), "%s", word + 3);
 	} else if (!strncmp(word, "iops=", 5)) {
 		if (parse_uint(word + 5, 1, IOPS_MAX, &d->iops) < 0)
 			return error_usage(err,

@@ -30,12 +30,19 @@ void machine_end(struct machine *m, enum vm_outcome outcome, int status, const c
 	loop_stop(m->loop);
 }
 
+/* The console is a witness of a panic only until init has loaded the panic device's driver: later,
+ * anybody may print those words. */
+static bool console_panicked(const struct machine *m)
+{
+	return m->log.panicked && m->session.state == SESSION_WAITING;
+}
+
 /* The guest went down by itself; *what happened* is in text. */
 static void guest_is_gone(struct machine *m, enum vm_outcome otherwise, const char *text)
 {
 	bool foreign = m->config->session == VM_SESSION_NONE;
 
-	if (m->panicked || m->log.panicked)
+	if (m->panicked || console_panicked(m))
 		machine_end(m, VM_PANICKED, 0, "the guest's kernel panicked");
 	else if (m->session.state >= SESSION_ENDED)
 		machine_end(m, m->session.signalled ? VM_SIGNALLED : VM_EXITED, m->session.status,
@@ -118,8 +125,7 @@ void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len)
 	console_log_add(&m->log, data, len);
 	if (m->console_out.loop)
 		stream_out_put(&m->console_out, data, len);
-	/* Until init has loaded the panic device's driver, the console is the only witness. */
-	if (m->log.panicked && m->session.state == SESSION_WAITING)
+	if (console_panicked(m))
 		on_panic(m);
 }
 
@@ -128,7 +134,7 @@ static void console_read(struct machine *m)
 	if (!m->console_in.active &&
 	    loop_read(m->loop, &m->console_in, STDIN_FILENO, m->console_in_buf,
 		      sizeof(m->console_in_buf), UINT64_MAX) < 0)
-		m->console_in_len = 0;
+		m->console_in_len = m->console_in_sent = 0;
 }
 
 static void console_push(struct serial *uart)

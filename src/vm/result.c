@@ -102,8 +102,8 @@ int vm_report_write(json_t *report, const char *path, struct error *err)
 
 	if (!report || !tmp)
 		r = -ENOMEM;
-	else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		r = dump(report, path);
+	else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		r = dump(report, path); /* a link, too: what it leads to is written, as by ">" */
 	else
 		r = dump(report, tmp);
 	/* rename fails where nothing was written beside it. */

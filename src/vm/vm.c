@@ -289,6 +289,9 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		result->outcome = err->kind == ERROR_CONTENTION ? VM_SKIPPED : VM_ERROR;
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
+	/* Whoever reads standard error slowly must not keep the guest running. */
+	if (m->pool)
+		vcpu_pool_stop(m->pool);
 	if (m->started_ns)
 		print_tail(m);
 	take_down(m);

@@ -38,7 +38,7 @@
 #define IDENTITY_MAP_GPA (TSS_GPA + 3 * 0x1000)
 #define IOAPIC_SIZE	 0x1000
 #define IOAPIC_EOI	 0x40 /* its EOI register */
-#define IOAPIC_GSIS	 24 /* its pins */
+#define IOAPIC_GSIS	 24   /* its pins */
 #define XAPIC_LAST_ID	 254
 
 #define POWER_PORT 0x600 /* sleep control, sleep status, reset: devices/legacy.h */

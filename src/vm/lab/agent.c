@@ -36,7 +36,8 @@ struct session {
 	char *dir;
 	char *output[OUTPUTS_MAX];
 	size_t output_count;
-	int file_fd; /* an upload under way */
+	int file_fd;  /* an upload under way */
+	bool refused; /* it could not be kept: nothing more is taken */
 	LIST_ENTRY(session) link;
 };
 
@@ -93,6 +94,16 @@ static void session_free(struct agent *a, struct session *s)
 	free(s);
 }
 
+/* A file that can't be kept. The client may be sending more of it, which is not a new file: the
+ * session stays, and swallows what comes until the client has gone. */
+static int refuse_files(struct agent *a, struct session *s, const char *tmp, const char *text)
+{
+	fd_close(&s->file_fd);
+	unlink(tmp);
+	s->refused = true;
+	return lab_conn_send(&a->conn, s->id, LAB_ERROR, 0, text, strlen(text));
+}
+
 static int fail(struct agent *a, struct session *s, const char *text)
 {
 	int r = lab_conn_send(&a->conn, s->id, LAB_ERROR, 0, text, strlen(text));
@@ -136,16 +147,16 @@ static int on_file(struct agent *a, struct session *s, const struct lab_frame *f
 	if (s->file_fd < 0) {
 		s->file_fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 		if (s->file_fd < 0)
-			return fail(a, s, "the lab can't keep files");
+			return refuse_files(a, s, tmp, "the lab can't keep files");
 	}
 	if (f->len > LAB_HASH_LEN) {
 		if (fd_write_all(s->file_fd, f->payload + LAB_HASH_LEN, f->len - LAB_HASH_LEN) < 0)
-			return fail(a, s, "the lab's memory is full of files");
+			return refuse_files(a, s, tmp, "the lab's memory is full of files");
 		return 0;
 	}
 	fd_close(&s->file_fd);
 	snprintf(path, sizeof(path), LAB_FILES "/%.32s", (const char *)f->payload);
-	return rename(tmp, path) < 0 ? fail(a, s, "the lab can't keep files") : 0;
+	return rename(tmp, path) < 0 ? refuse_files(a, s, tmp, "the lab can't keep files") : 0;
 }
 
 /* ---- starting ------------------------------------------------------------------------------- */
@@ -346,6 +357,8 @@ static int on_frame(struct agent *a, const struct lab_frame *f)
 
 	if (!s)
 		return lab_conn_send(&a->conn, f->session, LAB_ERROR, 0, "the lab is full", 15);
+	if (s->refused && f->type != LAB_STOP)
+		return 0;
 	switch (f->type) {
 	case LAB_ASK:
 		return on_ask(a, s, f);

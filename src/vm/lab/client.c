@@ -609,7 +609,9 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	fd = connect_warm(err);
 	if (fd < 0)
 		return error_set(err, fd, "talking to the lab");
-	return client_run(&c, fd, &status, err);
+	r = client_run(&c, fd, &status, err);
+	/* Interrupted: the lab goes on starting, but nobody has seen it up. */
+	return r == 0 && status != 0 ? error_set(err, -EINTR, "waiting for the lab") : r;
 }
 
 int lab_stop(struct error *err)
