@@ -62,6 +62,14 @@ static int set_include(void *target, const char *value, struct error *err)
 	add.src = colon ? strndup(value, (size_t)(colon - value)) : strdup(value);
 	if (add.src)
 		add.dst = colon ? strdup(colon + 1) : realpath(add.src, NULL);
+	if (add.dst && !strcmp(add.dst, "/init")) {
+		free(add.src);
+		free(add.dst);
+		return error_usage(err,
+				   "%s: /init in the guest is stasis's own; with --initrd, an "
+				   "initramfs brings its own",
+				   value);
+	}
 	if (!add.src || !add.dst || access(add.src, R_OK) < 0 || !add.dst[1]) {
 		error_usage(err, "%s: %s", value,
 			    add.dst && !add.dst[1] ? "needs a place in the guest other than /"

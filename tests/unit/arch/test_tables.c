@@ -259,7 +259,7 @@ static unsigned listed(const char *dir, const char *word)
 }
 
 /* Disassembles every table, compiles it again to the same bytes; every word of complaint fails. */
-static void judge(const char *spec)
+static void judge(const char *spec, bool figures)
 {
 	char dir[] = "/tmp/stasis-test-XXXXXX", command[1024];
 	struct machine_fake m;
@@ -267,6 +267,11 @@ static void judge(const char *spec)
 
 	assert_non_null(mkdtemp(dir));
 	machine_fake_init(&m, spec, GIB(4));
+	if (figures) {
+		m.topology.node[0].latency_ns = 90;
+		m.topology.node[1].bandwidth_mbs = 2000000; /* in units of more than 1 MB/s */
+		m.topology.node[1].cache_bytes = MIB(64);
+	}
 	assert_int_equal(arch_tables_write(&m.topology, m.slot, m.slot_count, dir, NULL), 0);
 	snprintf(command, sizeof(command),
 		 "cd %s && ls DSDT.dat FACP.dat APIC.dat >/dev/null && for t in *.dat; do "
@@ -304,10 +309,11 @@ static void iasl_has_nothing_to_say(void **state)
 		print_message("iasl is not installed (Debian: acpica-tools)\n");
 		skip();
 	}
-	judge("1n1l1c1t");
-	judge("2n4l2c2t");
-	judge("3n15l10c2t");
-	judge("64n1024l1c1t");
+	judge("1n1l1c1t", false);
+	judge("2n4l2c2t", false);
+	judge("2n4l2c2t", true); /* with an HMAT */
+	judge("3n15l10c2t", false);
+	judge("64n1024l1c1t", false);
 }
 
 static void tables_to_nowhere_are_an_error(void **state)
