@@ -15,8 +15,11 @@ void block_signals(void)
 	for (size_t i = 0; i < ARRAY_SIZE(signos); i++) {
 		struct sigaction now;
 
-		/* What our starter ignores (nohup) stays ignored; blocked, it would be read. */
-		if (sigaction(signos[i], NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+		/* What nohup ignores stays ignored; blocked, it would be read. SIGINT and SIGQUIT
+		 * are not looked at: a shell ignores them for whatever it puts in the background,
+		 * and a signal that somebody sends there is meant. */
+		if (signos[i] == SIGHUP && sigaction(SIGHUP, NULL, &now) == 0 &&
+		    now.sa_handler == SIG_IGN)
 			continue;
 		sigaddset(&set, signos[i]);
 	}
