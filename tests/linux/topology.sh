@@ -18,8 +18,7 @@ GUEST
 
 # shape VENDOR SPEC EXPECTED-FILE
 shape() {
-	out=$("$STASIS" run "$LAB" --cpu-vendor "$1" -t "$2" -m 1G --include "$work/shape.sh:/shape.sh" \
-		-- sh /shape.sh 2>"$work/err")
+	stasis_run --cpu-vendor "$1" -t "$2" -m 1G --include "$work/shape.sh:/shape.sh" -- sh /shape.sh
 	equal "$1 $2: CPUs, cores, packages and caches" "$(cat "$3")" "$out"
 	equal "$1 $2: the kernel finds nothing wrong with it" "" "$(cat "$work/err")"
 }
