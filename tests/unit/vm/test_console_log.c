@@ -72,12 +72,57 @@ static void test_panic_line(void **state UNUSED)
 	assert_true(log_.panicked);
 }
 
+static void add_lines(const char *text, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		add(text);
+}
+
+static unsigned count_lines(const char *text)
+{
+	unsigned n = 0;
+
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
+/* A long trace must not hide the line that says what it is about. */
+static void test_tail_of_a_panic(void **state UNUSED)
+{
+	char *tail;
+
+	log_ = (struct console_log){0};
+	add_lines("earlier\n", 30);
+	add("the oops\n");
+	add("Kernel panic - not syncing: why\n");
+	add_lines(" trace\n", 15);
+	tail = console_log_tail(&log_, 10);
+	assert_non_null(
+		strstr(tail, "earlier\nthe oops\nKernel panic - not syncing: why\n trace\n"));
+	assert_int_equal(count_lines(tail), 10 + 15); /* the panic's own line is one of the ten */
+	free(tail);
+
+	/* Whatever comes after: never more than four times as much. */
+	add_lines(" more\n", 200);
+	tail = console_log_tail(&log_, 10);
+	assert_true(count_lines(tail) <= 40);
+	free(tail);
+
+	/* Out of the ring altogether. */
+	add_lines(" 0123456789012345678901234567890\n", CONSOLE_LOG_SIZE / 32);
+	tail = console_log_tail(&log_, 10);
+	assert_int_equal(count_lines(tail), 10);
+	free(tail);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tail),
 		cmocka_unit_test(test_ring_wraps),
 		cmocka_unit_test(test_panic_line),
+		cmocka_unit_test(test_tail_of_a_panic),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
