@@ -128,6 +128,8 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 		in->failed |= !disk;
 		option(in, "--disk", disk);
 	}
+	if (c->hugepages)
+		word(in, strdup("--hugepages"));
 	option(in, "--pin", pin);
 	option(in, "--name", c->name);
 	option(in, "--cpu-vendor", c->cpu_vendor);

@@ -165,6 +165,12 @@ static int set_append(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_hugepages(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->config.hugepages = true;
+	return 0;
+}
+
 static int set_pin(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->pin, value);
@@ -284,6 +290,7 @@ static const struct cli_option options[] = {
 	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
 	{"disk", 0, "PATH[,ro][,direct][,id=NAME][,iops=N][,bps=N]", set_disk,
 	 "a disk: a raw image or a block device; may be given more than once"},
+	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},

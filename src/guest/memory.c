@@ -63,7 +63,7 @@ static int reserve(uint64_t size, uint8_t **ret_base)
 
 /* Neither advice changes what the guest sees, so failures are let pass: guest RAM stays out of
  * stasis's own core files, and a forked helper doesn't turn it copy-on-write under KVM. */
-static void advise(uint8_t *host, size_t len)
+void guest_advise(uint8_t *host, size_t len)
 {
 	(void)madvise(host, len, MADV_DONTDUMP);
 	(void)madvise(host, len, MADV_DONTFORK);
@@ -111,7 +111,7 @@ int guest_memory_init(struct guest_memory *mem, const struct guest_layout *layou
 			guest_memory_done(mem);
 			return r;
 		}
-		advise(host, (size_t)range->size);
+		guest_advise(host, (size_t)range->size);
 		mem->region[i] = (struct guest_region){.range = *range, .host = host};
 		mem->count = i + 1;
 	}
@@ -149,6 +149,24 @@ void *guest_ptr(const struct guest_memory *mem, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
+static int copy_file(uint8_t *host, uint64_t len, int fd, struct error *err)
+{
+	uint64_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, host + done, (size_t)(len - done), (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set(err, -errno, "copying a file into guest memory");
+		if (n == 0)
+			break; /* it ends within its last page: the rest is zero already */
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
 int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
 		      struct error *err)
 {
@@ -169,15 +187,17 @@ int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int 
 			err, -EINVAL,
 			"mapping a file into guest memory: it has %lld bytes, not %" PRIu64,
 			(long long)st.st_size, len);
+	if (mem->hugepages)
+		return copy_file(host, len, fd, err);
 	if (mmap(host, (size_t)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
 		 fd, 0) == MAP_FAILED) {
 		int code = -errno;
 
 		/* A failed MAP_FIXED may have left a hole: put RAM back. */
 		if (map_anonymous(host, (size_t)len) == 0)
-			advise(host, (size_t)len);
+			guest_advise(host, (size_t)len);
 		return error_set_shortage(err, code, "mapping a file into guest memory");
 	}
-	advise(host, (size_t)len);
+	guest_advise(host, (size_t)len);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #ifndef STASIS_GUEST_MEMORY_H
 #define STASIS_GUEST_MEMORY_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ struct guest_memory {
 	uint64_t reservation_size;
 	struct guest_region region[GUEST_MAX_REGIONS];
 	unsigned count;
+	bool hugepages; /* on 2 MiB pages of hugetlbfs: guest/hugepages.h */
 };
 
 /* Reserves and maps. -ENOMEM is contention. On failure nothing is left. */
@@ -57,7 +59,7 @@ static inline int guest_read(const struct guest_memory *mem, uint64_t gpa, void 
 	const void *src = guest_ptr(mem, gpa, len);
 
 	if (!src)
-		return -14; /* -EFAULT */
+		return -EFAULT;
 	memcpy(dst, src, len);
 	return 0;
 }
@@ -68,14 +70,18 @@ static inline int guest_write(const struct guest_memory *mem, uint64_t gpa, cons
 	void *dst = guest_ptr(mem, gpa, len);
 
 	if (!dst)
-		return -14; /* -EFAULT */
+		return -EFAULT;
 	memcpy(dst, src, len);
 	return 0;
 }
 
-/* Lays len bytes of fd (from 0) over the RAM at gpa, private and copy-on-write. gpa and len are
- * host-page aligned. Before the memory is registered with KVM. */
+/* Lays len bytes of fd (from 0) over the RAM at gpa, private and copy-on-write; on huge pages,
+ * which nothing can be laid over, they are copied. gpa and len are host-page aligned. Before the
+ * memory is registered with KVM. */
 int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
 		      struct error *err) MUST_CHECK;
+/* What stasis wants of the host's memory manager for guest RAM: not in a core file, not in a forked
+ * child, a name in /proc/PID/maps. For who maps parts of a region anew. */
+void guest_advise(uint8_t *host, size_t len);
 
 #endif

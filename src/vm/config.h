@@ -36,6 +36,7 @@ struct vm_config {
 	struct vm_disk disk[VM_MAX_DISKS];
 	size_t disk_count;
 	struct topology topology; /* memory included */
+	bool hugepages;		  /* guest memory on the host's 2 MiB pages */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
 	uint16_t window_cols,
 		window_rows; /* of the terminal, where it is not ours to ask; else 0 */

@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "base/util.h"
+#include "guest/hugepages.h"
 #include "vm/host.h"
 #include "vm/machine.h"
 
@@ -63,6 +64,8 @@ static int build_vm(struct machine *m, struct error *err)
 		r = arch_memory_layout(t, phys_bits, &layout, err);
 	if (r == 0)
 		r = guest_memory_init(&m->mem, &layout, err);
+	if (r == 0 && m->config->hugepages)
+		r = hugepages_use(&m->mem, err);
 	if (r == 0)
 		r = kvm_create_vm(&m->kvm, 0, err);
 	if (r < 0)
