@@ -164,6 +164,11 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 
 		return vm_report_write(vm_result_json(&killed, c), c->report, err);
 	}
+	if (json && err->code) {
+		json_object_set_new(json, "outcome", json_string(vm_outcome_name(VM_ERROR)));
+		json_object_set_new(json, "exit_status", json_integer(status));
+		json_object_set_new(json, "text", json_string(err->what));
+	}
 	if (!json)
 		return error_set(err, -ENODATA, "reading the report out of the lab");
 	json_object_set_new(json, "lab", json_true());
@@ -274,7 +279,7 @@ int lab_run_config(struct vm_config *config)
 		r = lab_file_hash(&files[i], &err);
 	if (r == 0)
 		r = run_with(config, &machine, files, &status, &err);
-	if (r < 0)
+	if (r < 0 || err.code)
 		status = command_failed(&err);
 	fd_close(&files[0].fd);
 	fd_close(&files[1].fd);

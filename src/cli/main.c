@@ -54,8 +54,9 @@ static void prepare_process(void)
 	struct rlimit limit;
 	int fd;
 
+	/* A stream that was closed has no input and takes no output. */
 	do
-		fd = open("/dev/null", O_RDWR);
+		fd = open("/dev/null", O_RDONLY);
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
@@ -68,6 +69,20 @@ static void prepare_process(void)
 		/* Without it, a large shape says which limit it lacks. */
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
+}
+
+/* What was printed has been written, or the status says that it was not. A reader that went away
+ * wanted no more. */
+static int flushed(int status)
+{
+	struct error err = {0};
+
+	errno = 0;
+	if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EPIPE)
+		return status;
+	error_set(&err, errno ? -errno : -EIO, "writing to standard output");
+	log_failure(&err);
+	return 125;
 }
 
 static int unknown(const char *word)
@@ -92,9 +107,8 @@ static int unknown(const char *word)
 	return command_failed(&err);
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-	prepare_process();
 	if (argc < 2) {
 		print_help();
 		return 125;
@@ -111,4 +125,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	prepare_process();
+	return flushed(run_command(argc, argv));
 }

@@ -93,6 +93,9 @@ int loop_send(struct loop *loop, struct loop_op *op, int fd, const void *buf, si
 	      int flags) MUST_CHECK;
 /* Asks for an early end. done() still runs, with -ECANCELED or with what was reached before. */
 void loop_cancel(struct loop *loop, struct loop_op *op);
+/* Cancels and turns the loop until done() has run. False if the kernel keeps the operation for
+ * limit_ns, or the ring fails: what op works on has to stay then. */
+bool loop_cancel_wait(struct loop *loop, struct loop_op *op, uint64_t limit_ns) MUST_CHECK;
 
 /* A timer. fire() runs once for each loop_timer_set that is not replaced or cleared. */
 struct loop_timer {

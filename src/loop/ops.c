@@ -2,6 +2,7 @@
  * Entries with user data 0 are cancellations, whose own result nobody wants. Control thread. */
 #include <errno.h>
 
+#include "base/util.h"
 #include "loop/ring.h"
 
 /* A longer transfer ends short in the kernel anyway; send and recv have 32 bits for it. */
@@ -180,6 +181,17 @@ void loop_cancel(struct loop *loop, struct loop_op *op)
 	/* Entries are taken in order: the operation itself is never behind this. */
 	io_uring_prep_cancel(sqe, op, 0);
 	io_uring_sqe_set_data(sqe, NULL);
+}
+
+bool loop_cancel_wait(struct loop *loop, struct loop_op *op, uint64_t limit_ns)
+{
+	uint64_t now, end_ns = now_ns() + limit_ns;
+
+	loop_cancel(loop, op);
+	while (op->active && (now = now_ns()) < end_ns)
+		if (loop_turn(loop, end_ns - now) < 0)
+			break;
+	return !op->active;
 }
 
 void loop_retry_cancels(struct loop *loop)

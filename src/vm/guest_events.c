@@ -26,6 +26,11 @@ void machine_end(struct machine *m, enum vm_outcome outcome, int status, const c
 	va_start(ap, fmt);
 	vsnprintf(m->result->text, sizeof(m->result->text), fmt, ap);
 	va_end(ap);
+	/* COMMAND may not have noticed; whoever reads its status has to. */
+	if (m->lost_output[0] && (outcome == VM_EXITED || outcome == VM_SIGNALLED)) {
+		m->result->outcome = VM_ERROR;
+		snprintf(m->result->text, sizeof(m->result->text), "%s", m->lost_output);
+	}
 	progress_set(&m->progress, NULL);
 	loop_stop(m->loop);
 }
@@ -224,11 +229,16 @@ static void on_control_output(struct virtio_console_port *port, const uint8_t *d
 	session_input(&m->session, data, len);
 }
 
-static void on_out_failed(struct virtio_console_port *port, int error UNUSED)
+static void on_out_failed(struct virtio_console_port *port, int error)
 {
 	struct machine *m = port->arg;
+	bool errors = port == &m->port[PORT_STDERR];
 
-	session_send_closed(&m->session, port == &m->port[PORT_STDOUT] ? "stdout" : "stderr");
+	/* A reader that went away is COMMAND's business, by SIGPIPE. Anything else is ours. */
+	if (error != -EPIPE && !m->lost_output[0])
+		snprintf(m->lost_output, sizeof(m->lost_output), VM_LOST_OUTPUT ": %s",
+			 errors ? "error" : "output", strerror(-error));
+	session_send_closed(&m->session, errors ? "stderr" : "stdout");
 }
 
 /* ---- the host's side ---------------------------------------------------------------------- */
@@ -340,23 +350,25 @@ int machine_events_running(struct machine *m, struct error *err)
 	return 0;
 }
 
-void machine_events_done(struct machine *m)
+bool machine_events_done(struct machine *m, uint64_t limit_ns)
 {
+	bool ended;
+
 	terminal_restore(&m->terminal);
 	progress_set(&m->progress, NULL);
 	if (!m->loop)
-		return;
+		return true;
 	loop_timer_clear(m->loop, &m->timeout);
 	loop_timer_clear(m->loop, &m->grace);
 	loop_timer_clear(m->loop, &m->tick);
-	loop_cancel(m->loop, &m->console_in);
-	while (m->console_in.active)
-		loop_turn(m->loop, UINT64_MAX);
+	ended = loop_cancel_wait(m->loop, &m->console_in, limit_ns);
 	/* What the console still holds is wanted most when things went wrong; but not for ever. */
 	for (uint64_t end_ns = now_ns() + NS_PER_S / 5;
 	     m->console_out.loop && !stream_out_empty(&m->console_out) && now_ns() < end_ns;)
-		loop_turn(m->loop, end_ns - now_ns());
-	stream_out_done(&m->console_out);
+		if (loop_turn(m->loop, end_ns - now_ns()) < 0)
+			break;
+	ended = stream_out_done(&m->console_out, limit_ns) && ended;
 	if (m->signals.fd >= 0)
 		loop_signals_done(&m->signals);
+	return ended;
 }

@@ -49,6 +49,7 @@ struct machine {
 	uint64_t started_ns;	 /* vCPUs go; 0 before */
 	uint64_t command_ns;	 /* COMMAND started; 0 before */
 	unsigned unflushed;	 /* output streams that still hold bytes at the end */
+	char lost_output[128];	 /* why bytes of COMMAND's could not be written; empty: none */
 	bool panicked;		 /* pvpanic said so */
 	bool ended;		 /* the outcome is decided */
 };
@@ -61,7 +62,8 @@ void machine_events_init(struct machine *m);
 int machine_events_start(struct machine *m, struct error *err) MUST_CHECK;
 /* Called when the vCPUs go. */
 int machine_events_running(struct machine *m, struct error *err) MUST_CHECK;
-void machine_events_done(struct machine *m);
+/* False if the kernel keeps an operation on the machine's streams for limit_ns. */
+bool machine_events_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
 /* Decides the outcome, once, and stops the loop. */
 void machine_end(struct machine *m, enum vm_outcome outcome, int status, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);

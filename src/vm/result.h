@@ -32,6 +32,9 @@ struct vm_result {
 	json_t *degraded; /* array of strings, or NULL */
 };
 
+/* What is said when a standard stream can't be written: "output" or "error". */
+#define VM_LOST_OUTPUT "writing COMMAND's standard %s"
+
 /* The process's exit status for a result (CLI.md, Exit status). */
 int vm_result_status(const struct vm_result *r);
 const char *vm_outcome_name(enum vm_outcome outcome);

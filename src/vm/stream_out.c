@@ -61,13 +61,14 @@ void stream_out_put(struct stream_out *s, const void *data, size_t len)
 	write_more(s);
 }
 
-void stream_out_done(struct stream_out *s)
+bool stream_out_done(struct stream_out *s, uint64_t limit_ns)
 {
+	bool ended;
+
 	if (!s->loop)
-		return;
+		return true;
 	s->failed = true;
-	loop_cancel(s->loop, &s->op);
-	while (s->op.active)
-		loop_turn(s->loop, UINT64_MAX);
+	ended = loop_cancel_wait(s->loop, &s->op, limit_ns);
 	fd_close(&s->own_fd);
+	return ended;
 }

@@ -25,7 +25,8 @@ static inline bool stream_out_empty(const struct stream_out *s)
 {
 	return s->head == s->tail || s->failed;
 }
-/* Stops writing. The loop is turned until the operation in flight has ended. */
-void stream_out_done(struct stream_out *s);
+/* Stops writing, and turns the loop until the operation in flight has ended. False if the kernel
+ * keeps it for limit_ns: s has to stay. Accepts a zeroed one. */
+bool stream_out_done(struct stream_out *s, uint64_t limit_ns) MUST_CHECK;
 
 #endif

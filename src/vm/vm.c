@@ -17,7 +17,9 @@
 #define KERNEL_FILE_MAX GIB(1)
 /* A disk that is slow to write what it was given gets so long; others need no time. */
 #define QUIESCE_LIMIT_NS 30000000000u
-#define TAIL_LINES	 40
+/* Reads and writes of streams end at once when they are cancelled, but for a hanging disk's. */
+#define CANCEL_LIMIT_NS 2000000000u
+#define TAIL_LINES	40
 
 static int publish(struct machine *m, const char *state)
 {
@@ -232,8 +234,10 @@ static void print_tail(const struct machine *m)
 }
 
 /* DESIGN.md, Ownership: vCPU descriptors, in-kernel devices, VM descriptor, guest mappings,
- * reservation, shared segments, /dev/kvm. */
-static void take_down(struct machine *m)
+ * reservation, shared segments, /dev/kvm. False where the kernel keeps an operation past its
+ * cancellation (a write to a file system that hangs): what it may still touch is left to it, until
+ * the process ends. */
+static bool take_down(struct machine *m)
 {
 	bool quiet = true;
 
@@ -244,18 +248,19 @@ static void take_down(struct machine *m)
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
 	m->result->disks = disks_json(m);
-	machine_events_done(m);
+	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	vcpu_pool_free(m->pool);
-	board_done(&m->board);
+	if (quiet)
+		board_done(&m->board);
 	arch_vm_free(m->arch);
 	kvm_close_vm(&m->kvm);
-	/* What the kernel may still write to is left for it. */
 	if (quiet)
 		guest_memory_done(&m->mem);
 	image_done(&m->image);
 	kvm_close(&m->kvm);
 	loop_free(m->loop);
 	runtime_release(&m->runtime);
+	return quiet;
 }
 
 int vm_run(struct vm_config *config, struct vm_result *result, struct error *err)
@@ -297,8 +302,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		vcpu_pool_stop(m->pool);
 	if (m->started_ns)
 		print_tail(m);
-	take_down(m);
+	if (take_down(m))
+		free(m);
 	result->teardown_ns = now_ns() - end_ns;
-	free(m);
 	return r;
 }

@@ -32,6 +32,11 @@ equal "busybox's applets are on the PATH" 1000000 "$out"
 equal "a reader that goes away ends COMMAND by SIGPIPE" "y 141" \
 	"$(cat "$work/yes") ${PIPESTATUS[0]}"
 
+"$STASIS" run "$LAB" --report "$work/r.json" -- sh -c 'echo lost; exit 0' 2>"$work/err" >/dev/full
+equal "output that can't be written ends 125" 125 $?
+check "... and says why, once" test "$(grep -c "standard output: No space left" "$work/err")" = 1
+check "... and the report says it" grep -q '"outcome": "error"' "$work/r.json"
+
 stasis_run --report "$work/r.json" -- sh -c 'exit 3'
 equal "the report has the outcome" '"exited" 3' \
 	"$(python3 -c 'import json,sys; r=json.load(open(sys.argv[1])); print("\"%s\" %d" % (r["outcome"], r["exit_status"]))' "$work/r.json")"

@@ -27,6 +27,7 @@
 #include "vm/lab/paths.h"
 #include "vm/lab/qemu.h"
 #include "vm/progress.h"
+#include "vm/result.h"
 #include "vm/runtime.h"
 
 #define STREAMS		3
@@ -45,7 +46,8 @@ struct client {
 	bool asked;
 	struct lab_bytes out[STREAMS]; /* 1 and 2: for our standard output and error */
 	bool out_broken[STREAMS];
-	uint32_t credit; /* what may be sent of standard input */
+	bool lost_output; /* for another reason than that the reader went away: err says it */
+	uint32_t credit;  /* what may be sent of standard input */
 	bool input_ended;
 	int killed_by; /* a signal that we passed on */
 	uint64_t deadline_ns;
@@ -348,6 +350,12 @@ static int pump_output(struct client *c, uint8_t channel)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
 	if (n < 0) {
+		/* As in a machine of our own: guest_events.c. */
+		if (errno != EPIPE && !c->lost_output) {
+			error_set(c->err, -errno, VM_LOST_OUTPUT,
+				  channel == 1 ? "output" : "error");
+			c->lost_output = true;
+		}
 		c->out_broken[channel] = true;
 		b->len = 0;
 		return lab_conn_send(&c->conn, 0, LAB_CLOSED, channel, NULL, 0);
@@ -476,7 +484,9 @@ static int client_run(struct client *c, int fd, int *ret_status, struct error *e
 		r = converse(c);
 	progress_set(&c->progress, NULL);
 	if (r == 0)
-		*ret_status = c->killed_by && !c->ended ? 128 + c->killed_by : c->status;
+		*ret_status = c->killed_by && !c->ended ? 128 + c->killed_by
+			      : c->lost_output		? 125
+							: c->status;
 	lab_conn_done(&c->conn);
 	for (unsigned i = 0; i < STREAMS; i++)
 		lab_bytes_done(&c->out[i]);

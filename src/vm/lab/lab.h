@@ -50,8 +50,9 @@ const char *lab_file_path(const struct lab_file *file, char *buf);
 /* Where disk i is in the lab. buf: LAB_PATH_MAX. */
 const char *lab_disk_path(size_t i, char *buf);
 
-/* Runs the request with our standard streams and signals; *ret_status is the inner stasis's. The
- * signals that vm_run names must be blocked. */
+/* Runs the request with our standard streams and signals; *ret_status is the inner stasis's, or 125
+ * where one of our streams could not be written: err says why, though 0 is returned. The signals
+ * that vm_run names must be blocked. */
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err) MUST_CHECK;
 /* A warm lab in the runtime directory: starts one and returns when it is up; stops it; says

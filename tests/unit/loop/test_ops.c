@@ -298,6 +298,28 @@ static void a_cancel_that_comes_late_changes_nothing(void **state)
 	close_both(ends);
 }
 
+static void a_cancel_is_waited_for_within_its_limit(void **state)
+{
+	struct loop *loop = *state;
+	struct noted n = NOTED;
+	int fds[2];
+	char byte;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_true(loop_cancel_wait(loop, &n.op, 5 * S)); /* nothing is under way */
+	assert_int_equal(loop_read(loop, &n.op, fds[0], &byte, 1, UINT64_MAX), 0);
+	assert_true(loop_cancel_wait(loop, &n.op, 5 * S));
+	assert_int_equal(n.ends, 1);
+	assert_int_equal(n.res, -ECANCELED);
+
+	assert_int_equal(loop_read(loop, &n.op, fds[0], &byte, 1, UINT64_MAX), 0);
+	assert_false(loop_cancel_wait(loop, &n.op, 0)); /* no turn was made */
+	assert_true(n.op.active);
+	turn_until(loop, &n.ends, 2);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* Reads, and at its end starts again and cancels the other. */
 struct chaser {
 	struct loop_op op;
@@ -580,6 +602,7 @@ int main(void)
 		LOOP_TEST(failures_come_to_done),
 		LOOP_TEST(waiting_operations_are_cancelled),
 		LOOP_TEST(a_cancel_that_comes_late_changes_nothing),
+		LOOP_TEST(a_cancel_is_waited_for_within_its_limit),
 		LOOP_TEST(done_is_never_inside_a_submission),
 		LOOP_TEST(thousands_at_once),
 		LOOP_TEST(thousands_complete),
