@@ -26,11 +26,6 @@ void machine_end(struct machine *m, enum vm_outcome outcome, int status, const c
 	va_start(ap, fmt);
 	vsnprintf(m->result->text, sizeof(m->result->text), fmt, ap);
 	va_end(ap);
-	/* COMMAND may not have noticed; whoever reads its status has to. */
-	if (m->lost_output[0] && (outcome == VM_EXITED || outcome == VM_SIGNALLED)) {
-		m->result->outcome = VM_ERROR;
-		snprintf(m->result->text, sizeof(m->result->text), "%s", m->lost_output);
-	}
 	progress_set(&m->progress, NULL);
 	loop_stop(m->loop);
 }
@@ -229,15 +224,20 @@ static void on_control_output(struct virtio_console_port *port, const uint8_t *d
 	session_input(&m->session, data, len);
 }
 
+/* A reader that went away is COMMAND's business, by SIGPIPE. Anything else is ours. */
+static void note_lost_output(struct machine *m, bool errors, int error)
+{
+	if (error != 0 && error != -EPIPE && !m->lost_output[0])
+		snprintf(m->lost_output, sizeof(m->lost_output), VM_LOST_OUTPUT ": %s",
+			 errors ? "error" : "output", strerror(-error));
+}
+
 static void on_out_failed(struct virtio_console_port *port, int error)
 {
 	struct machine *m = port->arg;
 	bool errors = port == &m->port[PORT_STDERR];
 
-	/* A reader that went away is COMMAND's business, by SIGPIPE. Anything else is ours. */
-	if (error != -EPIPE && !m->lost_output[0])
-		snprintf(m->lost_output, sizeof(m->lost_output), VM_LOST_OUTPUT ": %s",
-			 errors ? "error" : "output", strerror(-error));
+	note_lost_output(m, errors, error);
 	session_send_closed(&m->session, errors ? "stderr" : "stdout");
 }
 
@@ -368,6 +368,14 @@ bool machine_events_done(struct machine *m, uint64_t limit_ns)
 		if (loop_turn(m->loop, end_ns - now_ns()) < 0)
 			break;
 	ended = stream_out_done(&m->console_out, limit_ns) && ended;
+	if (m->config->session == VM_SESSION_NONE)
+		note_lost_output(m, false, m->console_out.error);
+	/* COMMAND may not have noticed; whoever reads its status has to. */
+	if (m->lost_output[0] &&
+	    (m->result->outcome == VM_EXITED || m->result->outcome == VM_SIGNALLED)) {
+		m->result->outcome = VM_ERROR;
+		snprintf(m->result->text, sizeof(m->result->text), "%s", m->lost_output);
+	}
 	if (m->signals.fd >= 0)
 		loop_signals_done(&m->signals);
 	return ended;

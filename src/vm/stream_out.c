@@ -33,8 +33,11 @@ static void on_written(struct loop_op *op, int res)
 		s->polling = true; /* somebody made the descriptor non-blocking */
 	else if (res >= 0)
 		s->head += (uint64_t)res;
-	else if (res != -EINTR)
+	else if (res != -EINTR) {
+		if (!s->failed)
+			s->error = res;
 		s->failed = true;
+	}
 	write_more(s);
 }
 
@@ -46,6 +49,7 @@ void stream_out_init(struct stream_out *s, struct loop *loop, int fd)
 	s->fd = s->own_fd >= 0 ? s->own_fd : fd;
 	s->head = s->tail = s->dropped = 0;
 	s->failed = s->polling = false;
+	s->error = 0;
 }
 
 void stream_out_put(struct stream_out *s, const void *data, size_t len)

@@ -61,6 +61,17 @@ for end in poweroff:0 reset:0 triple:126; do
 done
 ok "a triple fault is told by name" grep -qi 'triple fault' "$work/own-triple.err"
 
+# A console that can't be written is said, one whose reader has gone is not.
+"$STASIS" run --no-lab -m 64M -k "$payloads/payload-poweroff.elf" -i "$work/empty" </dev/null \
+	>/dev/full 2>"$work/full.err"
+status=$?
+ok "a console on a full disk ends 125 (saw $status)" is "$status" 125
+ok "... and says why" grep -q 'No space left' "$work/full.err"
+"$STASIS" run --no-lab -m 64M -k "$payloads/payload-poweroff.elf" -i "$work/empty" </dev/null \
+	2>"$work/pipe.err" | true
+status=${PIPESTATUS[0]}
+ok "a console whose reader has gone is no failure (saw $status)" is "$status" 0
+
 # Ends from outside, halted and spinning, with one vCPU and with eight.
 for payload in halt spin; do
 	for cpus in 1 8; do
