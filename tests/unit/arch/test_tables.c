@@ -11,6 +11,7 @@
 
 #include "base/util.h"
 #include "devices/legacy.h"
+#include "guest/topology_request.h"
 #include "machine_fake.h"
 
 static uint32_t get32(const uint8_t *p)
@@ -236,6 +237,161 @@ static void nodes_are_in_the_srat_and_slit(void **state)
 	}
 }
 
+/* ---- random shapes, all tables and leaves against each other ----------------------------------
+ */
+
+#define RANDOM_SHAPES 2000
+
+/* Nodes typed one by one, some without CPUs, some without memory; distances and figures. */
+static void random_shape(unsigned *seed, struct topology *ret_topology)
+{
+	unsigned cores = 1 + (unsigned)rand_r(seed) % 9, threads = 1 + (unsigned)rand_r(seed) % 2;
+	unsigned nodes = 1 + (unsigned)rand_r(seed) % 8;
+	struct topology_request q = {0};
+	char spec[32], text[64];
+
+	snprintf(spec, sizeof(spec), "%uc%ut", cores, threads);
+	q.spec = spec;
+	for (unsigned i = 0; i < nodes; i++) {
+		unsigned llcs = i == 0 ? 1 : (unsigned)rand_r(seed) % 6;
+		bool figures = rand_r(seed) % 4 == 0;
+		unsigned mib = i == 0 || llcs == 0 || rand_r(seed) % 3
+				       ? 2 + (unsigned)rand_r(seed) % 1500
+				       : 0;
+
+		snprintf(text, sizeof(text), "llcs=%u,mem=%uM%s", llcs, mib,
+			 mib && figures ? ",latency=120,bandwidth=9000" : "");
+		assert_int_equal(topology_request_node(&q, text, NULL), 0);
+	}
+	for (unsigned a = 0; a < nodes; a++)
+		for (unsigned b = a + 1; b < nodes; b++)
+			if (rand_r(seed) % 2) {
+				snprintf(text, sizeof(text), "%u,%u=%u", a, b,
+					 11 + (unsigned)rand_r(seed) % 244);
+				assert_int_equal(topology_request_distance(&q, text, NULL), 0);
+			}
+	assert_int_equal(topology_resolve(&q, GIB(1), ret_topology, NULL), 0);
+}
+
+/* The x2APIC id that a vCPU's own CPUID says. */
+static uint32_t id_in_cpuid(const struct topology *t, unsigned index, enum cpu_vendor vendor)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[4];
+	} supported = {.head.nent = 4,
+		       .entry = {{.function = 0, .eax = 0x1F},
+				 {.function = 1, .ecx = 1u << 21},
+				 {.function = 0x80000000, .eax = 0x80000026},
+				 {.function = 0x80000008, .eax = 0x3030}}};
+	const struct cpuid_request q = {.supported = &supported.head,
+					.topology = t,
+					.index = index,
+					.vendor = vendor,
+					.override_vendor = true};
+	struct kvm_cpuid2 *c =
+		calloc(1, sizeof(*c) + cpuid_room(&supported.head) * sizeof(c->entries[0]));
+	const struct kvm_cpuid_entry2 *leaf;
+	uint32_t id;
+
+	assert_non_null(c);
+	cpuid_build(&q, c);
+	leaf = cpuid_find(c, 0xB);
+	assert_non_null(leaf);
+	id = leaf->edx;
+	free(c);
+	return id;
+}
+
+/* Each CPU of the MADT in turn, by its own CPUID and by the SRAT's node. */
+static void cpus_agree(const struct topology *t, const uint8_t *madt, size_t madt_len,
+		       const uint8_t *srat, size_t srat_len)
+{
+	size_t at = 44, near = 48;
+	uint32_t last = 0;
+
+	for (unsigned i = 0; i < topology_vcpus(t); i++) {
+		uint32_t id;
+
+		while (madt[at] != 0 && madt[at] != 9)
+			at += madt[at + 1];
+		assert_true(at < madt_len);
+		id = madt[at] == 0 ? madt[at + 3] : get32(madt + at + 4);
+		at += madt[at + 1];
+		assert_true(i == 0 || id > last); /* so no id is given twice */
+		last = id;
+		assert_int_equal(id_in_cpuid(t, i, CPU_VENDOR_AMD), id);
+		assert_int_equal(id_in_cpuid(t, i, CPU_VENDOR_INTEL), id);
+		if (!srat)
+			continue;
+		while (srat[near] != 2)
+			near += srat[near + 1];
+		assert_true(near < srat_len);
+		assert_int_equal(get32(srat + near + 8), id);
+		assert_int_equal(get32(srat + near + 4), topology_locate(t, i).node);
+		near += srat[near + 1];
+	}
+}
+
+/* The memory of the SRAT is the layout's, range for range, and nothing overlaps. */
+static void memory_agrees(const struct topology *t, const struct guest_layout *layout,
+			  const uint8_t *srat, size_t srat_len)
+{
+	uint64_t bytes[TOPOLOGY_MAX_NODES] = {0}, end = 0;
+	unsigned ranges = 0;
+
+	for (unsigned i = 0; i < layout->count; i++) {
+		const struct guest_range *r = &layout->range[i];
+
+		assert_true(r->gpa >= end && r->gpa + r->size > r->gpa);
+		end = r->gpa + r->size;
+		bytes[r->node] += r->size;
+	}
+	for (unsigned i = 0; i < t->nodes; i++)
+		assert_true(bytes[i] == t->node[i].memory_bytes);
+	for (size_t at = 48; srat && at < srat_len; at += srat[at + 1]) {
+		const struct guest_range *r = &layout->range[ranges];
+
+		if (srat[at] != 1)
+			continue;
+		assert_true(ranges++ < layout->count);
+		assert_int_equal(get32(srat + at + 2), r->node);
+		assert_true(get64(srat + at + 8) == r->gpa && get64(srat + at + 16) == r->size);
+	}
+	assert_int_equal(ranges, srat ? layout->count : 0);
+}
+
+static void random_shapes_agree(void **state)
+{
+	unsigned seed = 31;
+
+	(void)state;
+	for (unsigned n = 0; n < RANDOM_SHAPES; n++) {
+		const uint8_t *madt, *srat = NULL, *slit;
+		struct guest_layout layout;
+		size_t madt_len, srat_len = 0, len;
+		struct arch_slot uart;
+		struct acpi_tables tables;
+		struct topology t;
+
+		random_shape(&seed, &t);
+		assert_int_equal(arch_memory_layout(&t, 46, &layout, NULL), 0);
+		assert_int_equal(arch_slot(&t, ARCH_UART, 0, &uart), 0);
+		assert_int_equal(acpi_build(&t, &layout, &uart, 1, ACPI_GPA, &tables, NULL), 0);
+		madt = table(&tables, "APIC", &madt_len);
+		if (t.nodes > 1) {
+			srat = table(&tables, "SRAT", &srat_len);
+			slit = table(&tables, "SLIT", &len);
+			for (unsigned i = 0; i < t.nodes * t.nodes; i++)
+				assert_int_equal(slit[44 + i],
+						 t.distance[i / t.nodes][i % t.nodes]);
+		}
+		cpus_agree(&t, madt, madt_len, srat, srat_len);
+		memory_agrees(&t, &layout, srat, srat_len);
+		acpi_done(&tables);
+	}
+}
+
 /* ---- iasl --------------------------------------------------------------------------------- */
 
 static bool have_iasl(void)
@@ -335,6 +491,7 @@ int main(void)
 		cmocka_unit_test(power_registers_are_the_device_s),
 		cmocka_unit_test(every_cpu_is_in_the_madt_once),
 		cmocka_unit_test(nodes_are_in_the_srat_and_slit),
+		cmocka_unit_test(random_shapes_agree),
 		cmocka_unit_test(iasl_has_nothing_to_say),
 		cmocka_unit_test(tables_to_nowhere_are_an_error),
 	};
