@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,17 @@ static int create(struct vcpu_pool *pool, const struct kvm *kvm, unsigned index,
 	return 0;
 }
 
+/* The process's descriptor table grows at once by what the vCPUs will need: by itself it doubles
+ * again and again, and the kernel waits for a grace period each time that threads (io_uring's
+ * workers are some) share it. Only time is lost where it fails. */
+static void grow_descriptor_table(int any_fd, unsigned more)
+{
+	int fd = fcntl(any_fd, F_DUPFD_CLOEXEC, any_fd + (int)more);
+
+	if (fd >= 0)
+		close(fd);
+}
+
 static int create_all(struct vcpu_pool *pool, struct loop *loop, const struct kvm *kvm,
 		      struct error *err)
 {
@@ -90,6 +102,7 @@ static int create_all(struct vcpu_pool *pool, struct loop *loop, const struct kv
 	r = vcpu_kick_install();
 	if (r < 0)
 		return error_set(err, r, "installing the handler of the kick signal");
+	grow_descriptor_table(kvm->vm_fd, pool->count);
 	for (unsigned i = 0; r == 0 && i < pool->count; i++)
 		r = create(pool, kvm, i, err);
 	return r;
