@@ -86,6 +86,48 @@ stasis_run() {
 	done
 }
 
+# shape_tools: the options that bring the tools of shape_guest.sh into the guest, in $tools; false if
+# one is not installed, with its package in $missing.
+shape_tools() {
+	local pair path
+	tools=(--include "$(dirname "$0")/shape_guest.sh:/shape_guest.sh")
+	for pair in lscpu:util-linux taskset:util-linux numactl:numactl cpuid:cpuid \
+		lstopo-no-graphics:hwloc-nox; do
+		missing=${pair#*:}
+		path=$(command -v "${pair%:*}") || return 1
+		tools+=(--include "$path:/usr/bin/${pair%:*}")
+	done
+}
+
+# agrees NAME TARGETS SHAPE-OPTIONS... -- MORE-OPTIONS...: boots the shape, and holds what its tools
+# say against stasis topology; the virtio devices' interrupts are moved to the CPUs TARGETS.
+agrees() {
+	local name=$1 targets=$2 shape=() line
+	shift 2
+	while [ "$1" != -- ]; do
+		shape+=("$1")
+		shift
+	done
+	shift
+	"$STASIS" topology "${shape[@]}" --json >"$work/topology.json" || return
+	# shellcheck disable=SC2086
+	stasis_run "${shape[@]}" "$@" "${tools[@]}" -- sh /shape_guest.sh $targets
+	equal "$name: the guest ends 0" 0 "$status"
+	printf '%s\n' "$out" >"$work/guest.out"
+	# shellcheck disable=SC2086
+	while read -r line; do
+		case $line in
+		ok\ *) pass "$name: ${line#ok }" ;;
+		*) fail "$name: ${line#no }" ;;
+		esac
+	done < <("$(dirname "$0")/agree.py" "$work/topology.json" "$work/guest.out" $targets)
+	echo "# $name: init reached $(section uptime) s after boot;" \
+		"$(section late) CPUs one by one by $(section uptime-after) s"
+}
+
+# section NAME: its first line in the guest's output.
+section() { sed -n "/^== $1\$/{n;p;q}" "$work/guest.out"; }
+
 # begin: finds out where Linux runs, and warms the lab if it is there.
 begin() {
 	if ! "$STASIS" kernel list 2>/dev/null | grep -q 6.12; then

@@ -45,6 +45,14 @@ for vendor in amd intel; do
 	shape $vendor 2n2l3c1t "$work/want-2n2l3c1t"
 done
 
+# Explicit nodes, one without CPUs, and every tool's opinion of them.
+if shape_tools; then
+	agrees "three nodes" "0 11" -t 2c2t --numa-node llcs=2,mem=1G --numa-node llcs=1,mem=1G \
+		--numa-node llcs=0,mem=1G,latency=250,bandwidth=20000 --numa-distance 0,2=40 --
+else
+	skip "three nodes, by the guest's tools" "package $missing is not installed"
+fi
+
 if command -v lscpu >/dev/null; then
 	stasis_run -t 1n2l2c2t -- lscpu
 	# says LABEL VALUE: the line of that label has exactly that value.
