@@ -2,7 +2,9 @@
 #include "vm/result.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -87,30 +89,53 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 	return json;
 }
 
-/* 0, or a negative errno, which jansson does not always give. */
-static int dump(json_t *report, const char *path)
+/* Writes and closes fd. 0, or a negative errno, which jansson does not always give. */
+static int dump(json_t *report, int fd)
 {
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
 	errno = 0;
-	return json_dump_file(report, path, JSON_INDENT(2)) < 0 ? -(errno ?: EIO) : 0;
+	if (json_dumpfd(report, fd, JSON_INDENT(2)) < 0)
+		r = -(errno ?: EIO);
+	else
+		r = fd_write_all(fd, "\n", 1);
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	return r;
+}
+
+/* A new file beside path, of a name that nobody can have laid a link under. */
+static int open_beside(char *tmp)
+{
+	mode_t mask = umask(0);
+	int fd = mkostemp(tmp, O_CLOEXEC);
+
+	umask(mask);
+	if (fd >= 0)
+		(void)fchmod(fd, 0666 & ~mask); /* as open would have made it */
+	return fd;
 }
 
 int vm_report_write(json_t *report, const char *path, struct error *err)
 {
-	CLEANUP_FREE char *tmp = text_format("%s.new-%d", path, (int)getpid());
+	CLEANUP_FREE char *tmp = text_format("%s.XXXXXX", path);
 	struct stat st;
 	int r;
 
-	if (!report || !tmp)
+	if (!report || !tmp) {
 		r = -ENOMEM;
-	else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		r = dump(report, path); /* a link, too: what it leads to is written, as by ">" */
-	else
-		r = dump(report, tmp);
-	/* rename fails where nothing was written beside it. */
-	if (r == 0 && rename(tmp, path) < 0 && errno != ENOENT)
-		r = -errno;
-	if (r < 0 && tmp)
-		unlink(tmp);
+	} else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		/* A link, too: what it leads to is written, as by ">". */
+		r = dump(report, open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+	} else {
+		r = dump(report, open_beside(tmp));
+		if (r == 0 && rename(tmp, path) < 0)
+			r = -errno;
+		if (r < 0)
+			unlink(tmp);
+	}
 	json_decref(report);
 	return r < 0 ? error_set(err, r, "writing the report %s", path) : 0;
 }
