@@ -74,12 +74,14 @@ static enum qmp_split_found keep(struct qmp_split *s, char c)
 	return QMP_SPLIT_NOTHING;
 }
 
-/* Outside of all braces: the value is whole, unless it is one to drop. */
-static enum qmp_split_found end_value(struct qmp_split *s)
+/* After a byte that may have been a value's last, and what came of keeping it. */
+static enum qmp_split_found end_value(struct qmp_split *s, enum qmp_split_found kept)
 {
+	if (s->braces || s->brackets)
+		return kept;
 	if (s->dropping) {
 		forget(s);
-		return QMP_SPLIT_NOTHING;
+		return kept;
 	}
 	s->whole = true;
 	return QMP_SPLIT_VALUE;
@@ -110,10 +112,7 @@ static enum qmp_split_found in_string(struct qmp_split *s, char c)
 	}
 	if (c == s->quote) {
 		s->state = QMP_SPLIT_BETWEEN;
-		found = keep(s, '"');
-		if (found == QMP_SPLIT_NOTHING && !s->braces && !s->brackets)
-			return end_value(s);
-		return found;
+		return end_value(s, keep(s, '"'));
 	}
 	if (c == '"')
 		found = keep(s, '\\');
@@ -124,7 +123,6 @@ static enum qmp_split_found in_string(struct qmp_split *s, char c)
  * for the parser to refuse. */
 static enum qmp_split_found structural(struct qmp_split *s, char c)
 {
-	enum qmp_split_found found;
 	bool inside = s->braces || s->brackets;
 
 	if ((!inside && c != '{' && c != '[') || (c == '}' && !s->braces) ||
@@ -138,10 +136,7 @@ static enum qmp_split_found structural(struct qmp_split *s, char c)
 		s->dropping = true;
 		return QMP_SPLIT_TOO_DEEP;
 	}
-	found = keep(s, c);
-	if (found == QMP_SPLIT_NOTHING && !s->braces && !s->brackets)
-		return end_value(s);
-	return found;
+	return end_value(s, keep(s, c));
 }
 
 static enum qmp_split_found between(struct qmp_split *s, char c)
@@ -177,7 +172,7 @@ static enum qmp_split_found feed_byte(struct qmp_split *s, char c, bool *ret_tak
 			return keep(s, c);
 		*ret_taken = false;
 		s->state = QMP_SPLIT_BETWEEN;
-		return end_value(s);
+		return end_value(s, QMP_SPLIT_NOTHING);
 	case QMP_SPLIT_SKIP:
 		if (is_reset((unsigned char)c) || is_structural((unsigned char)c))
 			s->state = QMP_SPLIT_BETWEEN;
