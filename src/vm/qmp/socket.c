@@ -8,12 +8,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/util.h"
 
-#define BACKLOG 16
+#define BACKLOG	       16
+#define STALE_LIMIT_NS 100000000u
 
 /* Opens the folder, and gives the name in it, within path. */
 static int open_folder(const char *path, const char **ret_name)
@@ -48,8 +50,11 @@ static int new_socket(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static int connect_at(int dir_fd, const char *name, int *ret_fd)
+static int connect_at(int dir_fd, const char *name, uint64_t limit_ns, int *ret_fd)
 {
+	/* Where many wait for a server to accept, one more waits until here. */
+	const struct timeval limit = {.tv_sec = (time_t)(limit_ns / 1000000000u),
+				      .tv_usec = (suseconds_t)(limit_ns % 1000000000u / 1000)};
 	struct sockaddr_un to;
 	int fd, r = address(dir_fd, name, &to);
 
@@ -58,9 +63,9 @@ static int connect_at(int dir_fd, const char *name, int *ret_fd)
 	fd = new_socket();
 	if (fd < 0)
 		return fd;
-	do
+	r = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (r == 0)
 		r = connect(fd, (const struct sockaddr *)&to, sizeof(to));
-	while (r < 0 && errno == EINTR);
 	if (r < 0) {
 		r = -errno;
 		close(fd);
@@ -81,7 +86,7 @@ static int remove_stale(int dir_fd, const char *name)
 		return -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EEXIST;
-	r = connect_at(dir_fd, name, &fd);
+	r = connect_at(dir_fd, name, STALE_LIMIT_NS, &fd);
 	if (r == 0)
 		close(fd);
 	if (r != -ECONNREFUSED)
@@ -167,7 +172,7 @@ void qmp_socket_done(struct qmp_socket *s)
 	s->ino = 0;
 }
 
-int qmp_socket_connect(const char *path, int *ret_fd, struct error *err)
+int qmp_socket_connect(const char *path, uint64_t limit_ns, int *ret_fd, struct error *err)
 {
 	const char *name;
 	int r, dir_fd = open_folder(path, &name);
@@ -176,7 +181,7 @@ int qmp_socket_connect(const char *path, int *ret_fd, struct error *err)
 		return dir_fd;
 	if (dir_fd < 0)
 		return error_set(err, dir_fd, "connecting to %s", path);
-	r = connect_at(dir_fd, name, ret_fd);
+	r = connect_at(dir_fd, name, limit_ns, ret_fd);
 	close(dir_fd);
 	if (r == 0 || r == -ENOENT || r == -ECONNREFUSED)
 		return r;

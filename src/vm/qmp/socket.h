@@ -21,7 +21,9 @@ int qmp_socket_listen(const char *path, struct qmp_socket *ret_socket,
 		      struct error *err) MUST_CHECK;
 /* Closes and removes it. Accepts one with descriptors of -1. */
 void qmp_socket_done(struct qmp_socket *s);
-/* A connection, blocking. -ENOENT and -ECONNREFUSED without a message: nobody is there. */
-int qmp_socket_connect(const char *path, int *ret_fd, struct error *err) MUST_CHECK;
+/* A connection, blocking. limit_ns: for this, and for each send through it. -ENOENT and
+ * -ECONNREFUSED without a message: nobody is there. */
+int qmp_socket_connect(const char *path, uint64_t limit_ns, int *ret_fd,
+		       struct error *err) MUST_CHECK;
 
 #endif

@@ -72,7 +72,7 @@ static int dial(struct scene *s)
 	struct error err = {0};
 	int fd;
 
-	assert_int_equal(qmp_socket_connect(s->path, &fd, &err), 0);
+	assert_int_equal(qmp_socket_connect(s->path, PATIENCE, &fd, &err), 0);
 	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
 	return fd;
 }
@@ -184,9 +184,10 @@ static void test_clients_that_vanish(void **state UNUSED)
 	open_scene(&s, 0);
 	for (unsigned i = 0; i < 50; i++) {
 		fd = dial(&s);
-		if (i % 3)
+		for (unsigned n = i % 4; n > 0; n--)
 			turn(&s);
 		close(fd);
+		turn(&s);
 	}
 	wait_clients(&s, 0);
 	s.m.slow = true;
@@ -342,7 +343,7 @@ static void test_the_file(void **state UNUSED)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/s", base);
-	assert_int_equal(qmp_socket_connect(path, &fd, &err), -ENOENT);
+	assert_int_equal(qmp_socket_connect(path, PATIENCE, &fd, &err), -ENOENT);
 	assert_int_equal(qmp_socket_listen(path, &a, &err), 0);
 	umask(mask);
 	assert_int_equal(lstat(path, &st), 0);
@@ -354,15 +355,23 @@ static void test_the_file(void **state UNUSED)
 	assert_int_equal(err.kind, ERROR_USAGE);
 	assert_int_equal(strncmp(err.what, path, strlen(path)), 0);
 
-	/* Left over: replaced. And the new one's file is not the old one's to remove. */
-	fd_close(&a.fd);
-	assert_int_equal(qmp_socket_connect(path, &fd, &err), -ECONNREFUSED);
+	/* Taken away beneath it: the new one is not the old one's to remove. */
 	err = (struct error){0};
+	assert_int_equal(unlink(path), 0);
 	assert_int_equal(qmp_socket_listen(path, &b, &err), 0);
 	qmp_socket_done(&a);
-	assert_int_equal(qmp_socket_connect(path, &fd, &err), 0);
+	assert_int_equal(qmp_socket_connect(path, PATIENCE, &fd, &err), 0);
 	close(fd);
+
+	/* Left over: replaced. */
+	fd_close(&b.fd);
+	assert_int_equal(qmp_socket_connect(path, PATIENCE, &fd, &err), -ECONNREFUSED);
+	assert_int_equal(qmp_socket_listen(path, &a, &err), 0);
+	b.ino = 0;
 	qmp_socket_done(&b);
+	assert_int_equal(qmp_socket_connect(path, PATIENCE, &fd, &err), 0);
+	close(fd);
+	qmp_socket_done(&a);
 	assert_true(lstat(path, &st) < 0);
 
 	/* No socket at all. */
@@ -380,7 +389,7 @@ static void test_the_file(void **state UNUSED)
 	snprintf(deep + strlen(deep), sizeof(deep) - strlen(deep), "/qmp");
 	err = (struct error){0};
 	assert_int_equal(qmp_socket_listen(deep, &b, &err), 0);
-	assert_int_equal(qmp_socket_connect(deep, &fd, &err), 0);
+	assert_int_equal(qmp_socket_connect(deep, PATIENCE, &fd, &err), 0);
 	close(fd);
 	qmp_socket_done(&b);
 	for (int i = 0; i < 3; i++) {
