@@ -41,6 +41,7 @@ struct vm_config {
 		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
 	uint64_t timeout_ns; /* 0: none */
 	char *report;	     /* path, or NULL */
+	char *qmp;	     /* path of another control socket, or NULL */
 	int verbosity;	     /* -1 quiet, 0, 1, 2 */
 };
 

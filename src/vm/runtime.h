@@ -2,7 +2,8 @@
  *
  *   $XDG_RUNTIME_DIR/stasis, or /run/stasis (root), or /tmp/stasis-UID     0700
  *     NAME/lock        held exclusively (flock) for as long as the VM's process lives
- *     NAME/info.json   pid, shape, state
+ *     NAME/info.json   pid, shape, state, path of the control socket
+ *     NAME/qmp         the control socket
  *
  * A folder whose lock nobody holds is left over from a crash; the next start removes it. */
 #ifndef STASIS_VM_RUNTIME_H
@@ -11,6 +12,8 @@
 #include <jansson.h>
 
 #include "base/error.h"
+
+#define RUNTIME_SOCKET "qmp"
 
 struct runtime_vm {
 	char *path;  /* the VM's folder; owned */
