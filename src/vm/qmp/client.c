@@ -126,10 +126,10 @@ int qmp_client_open(const char *path, uint64_t limit_ns, struct qmp_client *ret_
 	*c = (struct qmp_client){.fd = fd, .limit_ns = limit_ns};
 	qmp_split_init(&c->split, QMP_ANSWER_MAX);
 	r = next_object(c, now_ns() + limit_ns, &greeting);
-	if (r == 0 && !json_object_get(greeting, "QMP"))
-		r = -EPROTO;
-	if (r == 0)
+	if (r == 0) {
+		r = json_object_get(greeting, "QMP") ? 0 : -EPROTO;
 		json_decref(greeting);
+	}
 	if (r < 0)
 		error_set(err, r, "greeting the VM");
 	else

@@ -15,7 +15,8 @@
 #include "base/util.h"
 
 #define BACKLOG	       16
-#define STALE_LIMIT_NS 100000000u
+#define STALE_LIMIT_NS 400000000u
+#define STALE_PAUSE_US 10000
 
 /* Opens the folder, and gives the name in it, within path. */
 static int open_folder(const char *path, const char **ret_name)
@@ -79,6 +80,7 @@ static int connect_at(int dir_fd, const char *name, uint64_t limit_ns, int *ret_
  * socket. */
 static int remove_stale(int dir_fd, const char *name)
 {
+	uint64_t end_ns = now_ns() + STALE_LIMIT_NS;
 	struct stat st;
 	int fd, r;
 
@@ -86,9 +88,12 @@ static int remove_stale(int dir_fd, const char *name)
 		return -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EEXIST;
-	r = connect_at(dir_fd, name, STALE_LIMIT_NS, &fd);
-	if (r == 0)
-		close(fd);
+	/* A ring whose process was killed keeps its sockets for some milliseconds more. */
+	do {
+		r = connect_at(dir_fd, name, STALE_LIMIT_NS, &fd);
+		if (r == 0)
+			close(fd);
+	} while (r == 0 && now_ns() < end_ns && usleep(STALE_PAUSE_US) == 0);
 	if (r != -ECONNREFUSED)
 		return r == 0 || r == -EAGAIN ? -EADDRINUSE : r;
 	return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
