@@ -27,6 +27,7 @@ static const struct command {
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},
 	{"lab-agent", command_lab_agent, NULL},
+	{"lab-pipe", command_lab_pipe, NULL},
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */

@@ -2,6 +2,7 @@
 #include "vm/config.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 void vm_config_done(struct vm_config *c)
 {
@@ -114,4 +115,16 @@ json_t *vm_config_json(const struct vm_config *c)
 		"disks", disks_json(c), "timeout_ns",
 		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
 		string_or_null(c->report), "qmp", string_or_null(c->qmp));
+}
+
+json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)
+{
+	const struct topology *t = &c->topology;
+	char shape[64];
+
+	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:i, s:I, s:s?}", "name", c->name, "pid",
+			 (int)getpid(), "state", state, "lab", (int)lab, "topology",
+			 topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
+			 "memory_bytes", (json_int_t)topology_memory(t), "kernel",
+			 c->kernel_release);
 }

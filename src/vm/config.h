@@ -49,4 +49,8 @@ void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
 /* The resolved configuration; the caller owns the reference. NULL when out of memory. */
 json_t *vm_config_json(const struct vm_config *c);
 
+/* What others are told of the machine in short, as info.json and x-stasis-status have it; pid is
+ * this process's. NULL when out of memory. */
+json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab);
+
 #endif

@@ -15,28 +15,10 @@
 /* ---- telling --------------------------------------------------------------------------------
  */
 
-/* What info.json and x-stasis-status both have. NULL when out of memory. */
-static json_t *describe(const struct machine *m, const char *state)
-{
-	const struct topology *t = &m->config->topology;
-	char shape[64];
-
-	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:i, s:I, s:s?}", "name", m->config->name,
-			 "pid", (int)getpid(), "state", state, "lab", (int)m->result->lab,
-			 "topology", topology_format(t, shape, sizeof(shape)), "vcpus",
-			 (int)topology_vcpus(t), "memory_bytes", (json_int_t)topology_memory(t),
-			 "kernel", m->config->kernel_release);
-}
-
 int machine_publish(struct machine *m, const char *state)
 {
-	json_t *info = describe(m, state);
+	json_t *info = vm_config_brief(m->config, state, m->result->lab);
 
-	if (info && m->control_socket[0].fd >= 0) {
-		CLEANUP_FREE char *path = text_format("%s/" RUNTIME_SOCKET, m->runtime.path);
-
-		json_object_set_new(info, "qmp", path ? json_string(path) : NULL);
-	}
 	return runtime_publish(&m->runtime, info);
 }
 
@@ -85,7 +67,7 @@ static json_t *status(void *arg)
 		[QMP_PANICKED] = "panicked", [QMP_SHUTDOWN] = "ending",
 	};
 	struct machine *m = arg;
-	json_t *json = describe(m, states[state_of(m)]);
+	json_t *json = vm_config_brief(m->config, states[state_of(m)], m->result->lab);
 
 	json_object_set_new(json, "uptime_ns",
 			    json_integer(m->started_ns ? (json_int_t)(now_ns() - m->started_ns)
