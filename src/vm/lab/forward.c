@@ -43,6 +43,8 @@ static _Noreturn void forward(const struct lab_request *run, bool private_lab, i
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), lab_fd, status;
 	struct error err = {0};
 
+	/* A terminal's Ctrl-C is the run's to pass on: clients shall hear how it ends. */
+	setsid();
 	if (!name || dup2(fd, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
 	    dup2(null, STDERR_FILENO) < 0)
 		_exit(1);
