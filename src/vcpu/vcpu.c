@@ -99,12 +99,12 @@ static bool may_enter(struct vcpu *vcpu)
 			;
 	}
 	requests = atomic_load_explicit(&vcpu->requests, memory_order_seq_cst);
+	if (unlikely(requests & VCPU_REQ_NMI))
+		inject_nmi(vcpu);
 	/* Release: who sees it cleared sees what this thread did before. */
 	if (requests & VCPU_REQ_LOOK)
 		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
 					  memory_order_acq_rel);
-	if (unlikely(requests & VCPU_REQ_NMI))
-		inject_nmi(vcpu);
 	return !(requests & VCPU_REQ_STOP);
 }
 
