@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -17,7 +17,7 @@ _stasis() {
 			fi
 		done
 		case $prev in
-		-k | --kernel | -i | --initrd | --include | --report | --disk)
+		-k | --kernel | -i | --initrd | --include | --report | --disk | --qmp)
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
 			;;
@@ -27,12 +27,16 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --hugepages --pin --timeout --name --report --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --hugepages --pin --timeout --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --json --help" -- "$cur") ;;
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status" -- "$cur") ;;
+	status | freeze | thaw)
+		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
+			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
 	doctor | list) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;
 	esac
 }

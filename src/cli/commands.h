@@ -7,10 +7,14 @@
 int command_run(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_list(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_freeze(int argc, char **argv);
+int command_thaw(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_kernel(int argc, char **argv);
 int command_lab(int argc, char **argv);
 int command_lab_agent(int argc, char **argv); /* internal: the lab's inside */
+int command_lab_pipe(int argc, char **argv);  /* likewise */
 
 /* Prints the failure and gives its exit status. */
 int command_failed(const struct error *err);

@@ -113,11 +113,12 @@ int command_list(int argc, char **argv)
 		return command_failed(&err);
 	if (l.json)
 		return print_json(list);
-	printf("%-20s %8s %-16s %s\n", "NAME", "PID", "SHAPE", "STATE");
+	printf("%-20s %8s %-16s %-8s %s\n", "NAME", "PID", "SHAPE", "STATE", "WHERE");
 	json_array_foreach(list, i, row)
-		printf("%-20s %8lld %-16s %s\n", text_of(row, "name"),
+		printf("%-20s %8lld %-16s %-8s %s\n", text_of(row, "name"),
 		       (long long)json_integer_value(json_object_get(row, "pid")),
-		       text_of(row, "topology"), text_of(row, "state"));
+		       text_of(row, "topology"), text_of(row, "state"),
+		       json_is_true(json_object_get(row, "lab")) ? "lab" : "host");
 	json_decref(list);
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include "vm/image.h"
 #include "vm/kernels.h"
 #include "vm/lab/lab.h"
+#include "vm/lab/place.h"
 #include "vm/result.h"
 #include "vm/terminal.h"
 
@@ -185,8 +186,14 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 	return vm_report_write(json, c->report, err);
 }
 
+static void on_opened(void *arg)
+{
+	lab_place_opened(arg);
+}
+
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
-		    struct lab_file files[2], int *ret_status, struct error *err)
+		    struct lab_file files[2], struct lab_place *place, int *ret_status,
+		    struct error *err)
 {
 	const struct lab_machine lab = {.kernel = machine->path,
 					.modules = machine->modules,
@@ -202,6 +209,12 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.outputs = &report,
 		.output_count = c->report ? 1 : 0,
 		.progress = c->verbosity >= 0,
+		.name = c->name,
+		.control_fd = place->control_fd,
+		.control_count = place->control_count,
+		.keeper_path = place->keeper_path,
+		.opened = on_opened,
+		.arg = place,
 	};
 	int r;
 
@@ -262,10 +275,13 @@ int lab_run_config(struct vm_config *config)
 	struct lab_file files[2] = {{.fd = -1}, {.fd = -1}};
 	struct kernel_choice machine = {0};
 	struct error err = {0};
+	struct lab_place place;
 	int status = 125, r;
 
 	block_signals();
 	r = hold_disks(config, held, &err);
+	if (lab_place_init(&place, config, &err) < 0)
+		r = err.code;
 	if (r == 0)
 		r = choose_machine(&machine, &err);
 	if (r == 0) {
@@ -278,13 +294,14 @@ int lab_run_config(struct vm_config *config)
 	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
 		r = lab_file_hash(&files[i], &err);
 	if (r == 0)
-		r = run_with(config, &machine, files, &status, &err);
+		r = run_with(config, &machine, files, &place, &status, &err);
 	if (r < 0 || err.code)
 		status = command_failed(&err);
 	fd_close(&files[0].fd);
 	fd_close(&files[1].fd);
 	for (size_t i = 0; i < VM_MAX_DISKS; i++)
 		block_file_close(&held[i]);
+	lab_place_done(&place);
 	kernel_choice_done(&machine);
 	return status;
 }
@@ -337,4 +354,9 @@ int command_lab(int argc, char **argv)
 int command_lab_agent(int argc UNUSED, char **argv UNUSED)
 {
 	return lab_agent();
+}
+
+int command_lab_pipe(int argc, char **argv)
+{
+	return argc == 2 ? lab_pipe(argv[1]) : 125;
 }

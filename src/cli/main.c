@@ -20,16 +20,19 @@ static const struct command {
 	{"run", command_run, "boot a kernel on any CPU shape and run a command in it"},
 	{"doctor", command_doctor, "what this host can do, what it can't, and what mends it"},
 	{"list", command_list, "running VMs"},
+	{"status", command_status, "how a running VM is"},
+	{"freeze", command_freeze, "hold a running VM still"},
+	{"thaw", command_thaw, "let it go on"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},
 	{"lab-agent", command_lab_agent, NULL},
+	{"lab-pipe", command_lab_pipe, NULL},
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"freeze",	"thaw",	   "status", "dump",	"vmcore",
-				    "snapshot", "restore", "exec",   "bench",	"top",
-				    "stats",	"profile", "report", "compare", "locks"};
+static const char *const later[] = {"dump", "vmcore", "snapshot", "restore", "exec",	"bench",
+				    "top",  "stats",  "profile",  "report",  "compare", "locks"};
 
 static void print_help(void)
 {

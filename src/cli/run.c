@@ -196,6 +196,11 @@ static int set_report(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->config.report, value);
 }
 
+static int set_qmp(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.qmp, value);
+}
+
 static int set_lab(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct run_request *)target)->lab = LAB_ALWAYS;
@@ -293,6 +298,7 @@ static const struct cli_option options[] = {
 	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
+	{"qmp", 0, "PATH", set_qmp, "a control socket there, besides the one in the VM's folder"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -313,7 +319,6 @@ static const struct cli_option options[] = {
 	{"dump", 0, "FILE", not_yet, NULL},
 	{"vmcore", 0, "FILE", not_yet, NULL},
 	{"freeze-at", 0, "DURATION", not_yet, NULL},
-	{"qmp", 0, "PATH", not_yet, NULL},
 };
 
 static int print_help(void)

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "vcpu/futex.h"
 #include "vcpu/pin.h"
 #include "vcpu/pool.h"
@@ -43,6 +44,13 @@ void vcpu_kick(struct vcpu *vcpu)
 	pthread_kill(vcpu->thread, VCPU_KICK_SIGNAL);
 }
 
+void vcpu_nmi(struct vcpu *vcpu)
+{
+	/* Sequentially consistent, before the kick: pairs with the look in may_enter. */
+	atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_NMI, memory_order_seq_cst);
+	vcpu_kick(vcpu);
+}
+
 /* With immediate_exit the handler takes the signal wherever it lands. Without, it stays blocked
  * but within KVM_RUN, so that it can't be taken between the look at the requests and KVM_RUN. */
 static int kick_accept(struct vcpu *vcpu)
@@ -64,6 +72,15 @@ static int kick_accept(struct vcpu *vcpu)
 	return ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask) < 0 ? -errno : 0;
 }
 
+/* A vCPU's own thread alone may inject it. */
+static void inject_nmi(struct vcpu *vcpu)
+{
+	/* Cleared first: one that is asked for from now on is another one. */
+	atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_NMI, memory_order_acq_rel);
+	if (ioctl(vcpu->fd, KVM_NMI) < 0)
+		log_warn("injecting an NMI into vCPU %u: %s", vcpu->index, strerror(errno));
+}
+
 /* Forgets kicks so far, then looks for what they were about. */
 static bool may_enter(struct vcpu *vcpu)
 {
@@ -82,6 +99,8 @@ static bool may_enter(struct vcpu *vcpu)
 			;
 	}
 	requests = atomic_load_explicit(&vcpu->requests, memory_order_seq_cst);
+	if (unlikely(requests & VCPU_REQ_NMI))
+		inject_nmi(vcpu);
 	/* Release: who sees it cleared sees what this thread did before. */
 	if (requests & VCPU_REQ_LOOK)
 		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
@@ -154,6 +173,7 @@ static int set_up(struct vcpu *vcpu)
 	int r, cpu = vcpu_pin_of(vcpu);
 	char name[16];
 
+	vcpu->tid = gettid();
 	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
 	/* A name is for people only. */
 	(void)pthread_setname_np(pthread_self(), name);

@@ -18,6 +18,7 @@ struct vcpu_pool;
 enum vcpu_request {
 	VCPU_REQ_STOP = 1u << 0, /* end the thread */
 	VCPU_REQ_LOOK = 1u << 1, /* cleared by the vCPU thread once it is out of KVM_RUN */
+	VCPU_REQ_NMI = 1u << 2,	 /* KVM_NMI, then cleared: two at once are one, as the line's are */
 };
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */
@@ -37,6 +38,7 @@ struct vcpu {
 	struct kvm_run *run; /* vCPU thread's; the control thread's between post and reply */
 	pthread_t thread;
 	bool started; /* control thread: thread exists */
+	pid_t tid;    /* the thread's; from the return of vcpu_pool_start on */
 	struct vcpu_pool *pool;
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
@@ -72,6 +74,8 @@ int vcpu_pool_new(struct loop *loop, struct kvm *kvm, const struct vcpu_pool_con
 int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Makes one vCPU leave KVM_RUN soon, and look at its requests. Never lost, never blocks. */
 void vcpu_kick(struct vcpu *vcpu);
+/* A non-maskable interrupt, before the vCPU's next entry. Only with KVM_CAP_USER_NMI. */
+void vcpu_nmi(struct vcpu *vcpu);
 /* Ends every thread, in KVM_RUN, halted, waiting for a reply or never started, and joins it.
  * Bounded: well under a second. Idempotent. Exits that were not served by then are dropped. */
 void vcpu_pool_stop(struct vcpu_pool *pool);

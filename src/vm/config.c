@@ -2,6 +2,7 @@
 #include "vm/config.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 void vm_config_done(struct vm_config *c)
 {
@@ -14,6 +15,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->append);
 	free(c->cpu_vendor);
 	free(c->report);
+	free(c->qmp);
 	free(c->pin);
 	for (char **arg = c->command; arg && *arg; arg++)
 		free(*arg);
@@ -101,7 +103,7 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -112,5 +114,17 @@ json_t *vm_config_json(const struct vm_config *c)
 		"memory_bytes", (json_int_t)topology_memory(&c->topology), "hugepages",
 		c->hugepages, "pin", pin_json(c), "disks", disks_json(c), "timeout_ns",
 		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
-		string_or_null(c->report));
+		string_or_null(c->report), "qmp", string_or_null(c->qmp));
+}
+
+json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)
+{
+	const struct topology *t = &c->topology;
+	char shape[64];
+
+	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:i, s:I, s:s?}", "name", c->name, "pid",
+			 (int)getpid(), "state", state, "lab", (int)lab, "topology",
+			 topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
+			 "memory_bytes", (json_int_t)topology_memory(t), "kernel",
+			 c->kernel_release);
 }

@@ -42,11 +42,16 @@ struct vm_config {
 		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
 	uint64_t timeout_ns; /* 0: none */
 	char *report;	     /* path, or NULL */
+	char *qmp;	     /* path of another control socket, or NULL */
 	int verbosity;	     /* -1 quiet, 0, 1, 2 */
 };
 
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
 /* The resolved configuration; the caller owns the reference. NULL when out of memory. */
 json_t *vm_config_json(const struct vm_config *c);
+
+/* What others are told of the machine in short, as info.json and x-stasis-status have it; pid is
+ * this process's. NULL when out of memory. */
+json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab);
 
 #endif

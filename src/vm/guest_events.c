@@ -61,6 +61,7 @@ static void on_panic(struct machine *m)
 {
 	if (m->ended || m->grace.slot)
 		return;
+	machine_tell_panic(m);
 	if (loop_timer_set(m->loop, &m->grace, now_ns() + PANIC_GRACE_NS) < 0)
 		guest_is_gone(m, VM_PANICKED, "");
 }
@@ -74,6 +75,7 @@ static void on_legacy(struct legacy *dev, enum legacy_event event)
 		guest_is_gone(m, VM_EXITED, "the guest powered off");
 		break;
 	case LEGACY_RESET:
+		m->was_reset = true;
 		guest_is_gone(m, VM_EXITED, "the guest reset itself");
 		break;
 	case LEGACY_PANICKED:
@@ -90,17 +92,20 @@ void machine_serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exi
 {
 	struct machine *m = arg;
 	char text[256];
+	enum arch_verdict verdict =
+		arch_exit_serve(m->arch, &m->board.bus, vcpu->index, run, exit, text, sizeof(text));
 
-	switch (arch_exit_serve(m->arch, &m->board.bus, vcpu->index, run, exit, text,
-				sizeof(text))) {
+	switch (verdict) {
 	case ARCH_CONTINUE:
 		break;
 	case ARCH_SHUTDOWN:
 	case ARCH_RESET:
+		m->was_reset = verdict == ARCH_RESET;
 		guest_is_gone(m, VM_EXITED, text);
 		break;
 	case ARCH_CRASHED:
 		m->panicked = true;
+		machine_tell_panic(m);
 		guest_is_gone(m, VM_PANICKED, text);
 		break;
 	case ARCH_DIED:

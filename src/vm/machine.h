@@ -10,6 +10,8 @@
 #include "vm/console_log.h"
 #include "vm/image.h"
 #include "vm/progress.h"
+#include "vm/qmp/server.h"
+#include "vm/qmp/socket.h"
 #include "vm/result.h"
 #include "vm/runtime.h"
 #include "vm/session.h"
@@ -51,8 +53,32 @@ struct machine {
 	unsigned unflushed;	 /* output streams that still hold bytes at the end */
 	char lost_output[128];	 /* why bytes of COMMAND's could not be written; empty: none */
 	bool panicked;		 /* pvpanic said so */
+	bool was_reset;		 /* the guest reset itself */
 	bool ended;		 /* the outcome is decided */
+
+	struct qmp_server *control;
+	struct qmp_socket control_socket[QMP_LISTENERS]; /* in the VM's folder; --qmp's */
+	const char *end_reason; /* of the command that ended it, as events name it; or NULL */
+	bool panic_told;
 };
+
+/* ---- vm.c ------------------------------------------------------------------------------------ */
+
+/* Counts of exits so far, as the result has them. NULL when out of memory. */
+json_t *machine_exits(struct machine *m);
+
+/* ---- control.c: the machine behind its control socket -----------------------------------------
+ */
+
+/* After the folder and the loop are there. Clients are served when the loop turns. */
+int machine_control_start(struct machine *m, struct error *err) MUST_CHECK;
+/* Says in info.json what it is and how it is: "booting", "running". */
+int machine_publish(struct machine *m, const char *state) MUST_CHECK;
+/* Tells clients, once. */
+void machine_tell_panic(struct machine *m);
+/* Tells clients how it ended, and lets them go. Not from inside a callback. Accepts one that never
+ * started, with descriptors of -1. */
+void machine_control_done(struct machine *m);
 
 /* ---- guest_events.c: what the guest and the host's person do, and what becomes of the run ---- */
 

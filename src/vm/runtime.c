@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "base/util.h"
 
 int runtime_dir(char **ret_path, struct error *err)
@@ -209,9 +210,11 @@ int runtime_publish(const struct runtime_vm *vm, json_t *info)
 {
 	CLEANUP_FREE char *tmp = NULL;
 	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FREE char *socket = text_format("%s/" RUNTIME_SOCKET, vm->path);
 	int r = 0;
 
-	if (!info || asprintf(&tmp, "%s/info.json.new", vm->path) < 0 ||
+	if (!socket || json_object_set_new(info, "qmp", json_string(socket)) < 0 ||
+	    asprintf(&tmp, "%s/info.json.new", vm->path) < 0 ||
 	    asprintf(&path, "%s/info.json", vm->path) < 0)
 		r = -ENOMEM;
 	if (r == 0 && json_dump_file(info, tmp, JSON_COMPACT) < 0)
@@ -269,6 +272,7 @@ int runtime_list(json_t **ret_list, struct error *err)
 	list = json_array();
 	if (!list)
 		return error_set(err, -ENOMEM, "listing VMs");
+	for_each_folder(dir, sweep_one, NULL);
 	r = for_each_folder(dir, list_one, list);
 	if (r < 0) {
 		json_decref(list);

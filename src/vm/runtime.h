@@ -2,7 +2,8 @@
  *
  *   $XDG_RUNTIME_DIR/stasis, or /run/stasis (root), or /tmp/stasis-UID     0700
  *     NAME/lock        held exclusively (flock) for as long as the VM's process lives
- *     NAME/info.json   pid, shape, state
+ *     NAME/info.json   pid, shape, state, path of the control socket
+ *     NAME/qmp         the control socket
  *
  * A folder whose lock nobody holds is left over from a crash; the next start removes it. */
 #ifndef STASIS_VM_RUNTIME_H
@@ -11,6 +12,8 @@
 #include <jansson.h>
 
 #include "base/error.h"
+
+#define RUNTIME_SOCKET "qmp"
 
 struct runtime_vm {
 	char *path;  /* the VM's folder; owned */
@@ -23,11 +26,12 @@ int runtime_dir(char **ret_path, struct error *err) MUST_CHECK;
  * crashes left over. A name in use is a usage error. */
 int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm,
 		  struct error *err) MUST_CHECK;
-/* Replaces info.json, whole or not at all. Takes the reference. */
+/* Replaces info.json, whole or not at all, and adds where the control socket is. Takes the
+ * reference. */
 int runtime_publish(const struct runtime_vm *vm, json_t *info) MUST_CHECK;
 /* Removes the folder and releases the lock. Accepts a zeroed one with lock_fd -1. */
 void runtime_release(struct runtime_vm *vm);
-/* An array with the info of every VM that runs; stale folders are left out. */
+/* An array with the info of every VM that runs; what crashes left over is removed. */
 int runtime_list(json_t **ret_list, struct error *err) MUST_CHECK;
 
 #endif

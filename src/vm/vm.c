@@ -21,22 +21,6 @@
 #define CANCEL_LIMIT_NS 2000000000u
 #define TAIL_LINES	40
 
-static int publish(struct machine *m, const char *state)
-{
-	char shape[64];
-
-	return runtime_publish(&m->runtime,
-			       json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s?}", "name",
-					 m->config->name, "pid", (int)getpid(), "state", state,
-					 "topology",
-					 topology_format(&m->config->topology, shape,
-							 sizeof(shape)),
-					 "vcpus", (int)topology_vcpus(&m->config->topology),
-					 "memory_bytes",
-					 (json_int_t)topology_memory(&m->config->topology),
-					 "kernel", m->config->kernel_release));
-}
-
 static int claim_name(struct machine *m, struct error *err)
 {
 	char *name = NULL;
@@ -46,8 +30,7 @@ static int claim_name(struct machine *m, struct error *err)
 		return r;
 	free(m->config->name);
 	m->config->name = name;
-	r = publish(m, "booting");
-	return r < 0 ? error_set_shortage(err, r, "writing to %s", m->runtime.path) : 0;
+	return 0;
 }
 
 /* /dev/kvm, the VM, its memory, and what the architecture needs before vCPUs. */
@@ -157,6 +140,13 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = loop_new(&m->loop, err);
 	if (r == 0)
+		r = machine_control_start(m, err);
+	if (r == 0) {
+		r = machine_publish(m, "booting");
+		if (r < 0)
+			error_set_shortage(err, r, "writing to %s", m->runtime.path);
+	}
+	if (r == 0)
 		r = build_vm(m, err);
 	machine_events_init(m);
 	if (r == 0)
@@ -178,13 +168,13 @@ static uint64_t sum(struct machine *m, size_t field)
 		struct vcpu_stats *stats = &vcpu_pool_get(m->pool, i)->stats;
 		_Atomic uint64_t *count = (void *)((char *)stats + field);
 
-		/* Relaxed: the threads have been joined. */
+		/* Relaxed: the threads have been joined, or a recent value will do. */
 		total += atomic_load_explicit(count, memory_order_relaxed);
 	}
 	return total;
 }
 
-static json_t *exits_json(struct machine *m)
+json_t *machine_exits(struct machine *m)
 {
 	json_t *reasons = json_object();
 	const size_t known = ARRAY_SIZE(((struct vcpu_stats *)0)->by_reason);
@@ -243,8 +233,9 @@ static bool take_down(struct machine *m)
 
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
-		m->result->exits = exits_json(m);
+		m->result->exits = machine_exits(m);
 	}
+	machine_control_done(m);
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
 	m->result->disks = disks_json(m);
@@ -278,6 +269,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.kvm = {.fd = -1, .vm_fd = -1},
 		.image = {.base = {.fd = -1}},
 		.signals = {.fd = -1},
+		.control_socket = {{.fd = -1, .dir_fd = -1}, {.fd = -1, .dir_fd = -1}},
 	};
 	progress_init(&m->progress, config->verbosity >= 0);
 	result->host = host_kind();
@@ -288,7 +280,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	if (r == 0)
 		r = machine_events_running(m, err);
 	if (r == 0) {
-		(void)publish(m, "running");
+		(void)!machine_publish(m, "running");
 		r = loop_run(m->loop);
 		if (r < 0)
 			error_set(err, r, "running the event loop");

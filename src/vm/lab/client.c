@@ -21,12 +21,14 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
+#include "vm/lab/forward.h"
 #include "vm/lab/frame.h"
 #include "vm/lab/keeper.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/paths.h"
 #include "vm/lab/qemu.h"
 #include "vm/progress.h"
+#include "vm/qmp/socket.h"
 #include "vm/result.h"
 #include "vm/runtime.h"
 
@@ -119,8 +121,7 @@ static int socket_address(struct sockaddr_un *ret_address, struct error *err)
 	return 0;
 }
 
-/* A connection to the warm lab, or a negative errno. */
-static int connect_warm(struct error *err)
+int lab_connect_warm(struct error *err)
 {
 	struct sockaddr_un address;
 	int fd, r = socket_address(&address, err);
@@ -152,7 +153,8 @@ static void close_others(int a, int b)
 }
 
 /* Forks a keeper that dies with us. */
-static int start_private(const struct lab_machine *machine, pid_t *ret_pid, struct error *err)
+static int start_private(const struct lab_machine *machine, int listen_fd, pid_t *ret_pid,
+			 struct error *err)
 {
 	pid_t parent = getpid(), pid;
 	int pair[2];
@@ -162,14 +164,14 @@ static int start_private(const struct lab_machine *machine, pid_t *ret_pid, stru
 	pid = fork();
 	if (pid == 0) {
 		struct lab_keeper_config config = {.machine = machine,
-						   .listen_fd = -1,
+						   .listen_fd = listen_fd,
 						   .client_fd = pair[1]};
 
 		/* Out of the terminal's foreground: its Ctrl-C is ours to pass on. */
 		setsid();
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 			_exit(1);
-		close_others(pair[1], pair[1]);
+		close_others(pair[1], listen_fd < 0 ? pair[1] : listen_fd);
 		_exit(lab_keeper(&config));
 	}
 	close(pair[1]);
@@ -217,6 +219,8 @@ static int open_session(struct client *c)
 		r = lab_conn_send(&c->conn, 0, LAB_OPEN, 0, text, strlen(text));
 	free(text);
 	c->opened = true;
+	if (r == 0 && q->opened)
+		q->opened(q->arg);
 	/* Until the guest says something: its boot, for the most part. */
 	progress_set(&c->progress, "running in the lab");
 	return r;
@@ -384,7 +388,7 @@ static int on_signal(struct client *c)
 	return lab_conn_send_u32(&c->conn, 0, LAB_SIGNAL, 0, info.ssi_signo);
 }
 
-enum { CONN, SIGNALS, IN, OUT, ERR, POLLED };
+enum { CONN, SIGNALS, IN, OUT, ERR, CONTROL, POLLED = CONTROL + LAB_CONTROLS };
 
 static int wait_for_work(struct client *c, struct pollfd fds[POLLED])
 {
@@ -400,6 +404,13 @@ static int wait_for_work(struct client *c, struct pollfd fds[POLLED])
 				  .events = POLLIN};
 	fds[OUT] = (struct pollfd){.fd = c->out[1].len > 0 ? STDOUT_FILENO : -1, .events = POLLOUT};
 	fds[ERR] = (struct pollfd){.fd = c->out[2].len > 0 ? STDERR_FILENO : -1, .events = POLLOUT};
+	for (size_t i = 0; i < LAB_CONTROLS; i++)
+		fds[CONTROL + i] =
+			(struct pollfd){.fd = c->opened && !c->ended &&
+							      i < c->request->control_count
+						      ? c->request->control_fd[i]
+						      : -1,
+					.events = POLLIN};
 	if (c->ended)
 		fds[CONN].fd = -1; /* what is left is ours to write */
 	if (c->deadline_ns != NEVER)
@@ -429,6 +440,9 @@ static int turn(struct client *c, const struct pollfd fds[POLLED])
 		r = pump_output(c, 1);
 	if (r == 0 && fds[ERR].revents)
 		r = pump_output(c, 2);
+	for (size_t i = 0; r == 0 && i < LAB_CONTROLS; i++)
+		if (fds[CONTROL + i].revents)
+			lab_forward(c->request, c->keeper > 0, fds[CONTROL + i].fd);
 	if (r == 0 && !c->ended)
 		r = lab_conn_flush(&c->conn);
 	progress_tick(&c->progress);
@@ -497,11 +511,19 @@ static int client_run(struct client *c, int fd, int *ret_status, struct error *e
 	return r;
 }
 
+int lab_session(int fd, const struct lab_request *request, int *ret_status, struct error *err)
+{
+	struct client c = {.request = request};
+
+	return client_run(&c, fd, ret_status, err);
+}
+
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err)
 {
 	struct client warm = {.request = request}, cold = {.request = request};
-	int fd = machine->disk_count > 0 ? -1 : connect_warm(err), r = -ESTALE;
+	struct qmp_socket keeper = {.fd = -1, .dir_fd = -1};
+	int fd = machine->disk_count > 0 ? -1 : lab_connect_warm(err), r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);
@@ -514,8 +536,17 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 	r = lab_qemu_check(err);
 	if (r < 0)
 		return r;
-	fd = start_private(machine, &cold.keeper, err);
-	return fd < 0 ? fd : client_run(&cold, fd, ret_status, err);
+	if (request->keeper_path) {
+		r = qmp_socket_listen(request->keeper_path, &keeper, err);
+		if (r < 0)
+			return r;
+	}
+	fd = start_private(machine, keeper.fd, &cold.keeper, err);
+	/* The keeper's alone: where it is gone, nobody shall wait to be let in. */
+	fd_close(&keeper.fd);
+	r = fd < 0 ? fd : client_run(&cold, fd, ret_status, err);
+	qmp_socket_done(&keeper);
+	return r;
 }
 
 /* ---- a warm lab --------------------------------------------------------------------------------
@@ -523,7 +554,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 
 bool lab_is_warm(void)
 {
-	int fd = connect_warm(NULL);
+	int fd = lab_connect_warm(NULL);
 
 	if (fd >= 0)
 		close(fd);
@@ -616,7 +647,7 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	close(fd);
 	if (r < 0)
 		return r;
-	fd = connect_warm(err);
+	fd = lab_connect_warm(err);
 	if (fd < 0)
 		return error_set(err, fd, "talking to the lab");
 	r = client_run(&c, fd, &status, err);
@@ -629,7 +660,7 @@ int lab_stop(struct error *err)
 	struct sockaddr_un address;
 	struct lab_conn conn;
 	char byte;
-	int fd = connect_warm(NULL), r;
+	int fd = lab_connect_warm(NULL), r;
 
 	if (fd < 0)
 		return error_usage(err, "no lab is running");

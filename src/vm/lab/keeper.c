@@ -72,13 +72,15 @@ static void add_client(struct keeper *k, int fd)
 
 static void drop_client(struct keeper *k, struct client *c)
 {
+	bool first = c->id == 1;
+
 	if (k->up && lab_conn_send(&k->port, c->id, LAB_STOP, 0, NULL, 0) < 0)
 		k->stop = true;
 	LIST_REMOVE(c, link);
 	k->count--;
 	lab_conn_done(&c->conn);
 	free(c);
-	if (k->private)
+	if (k->private && first)
 		k->stop = true;
 }
 

@@ -6,8 +6,8 @@
 
 struct lab_keeper_config {
 	const struct lab_machine *machine;
-	int listen_fd; /* a warm lab's socket, or -1 */
-	int client_fd; /* a private lab's only client, or -1 */
+	int listen_fd; /* for clients to come, or -1 */
+	int client_fd; /* a private lab's first client, whose end is the lab's; or -1 */
 };
 
 /* Runs until it is told to stop, its only client is gone, or QEMU ends. Takes the descriptors. The

@@ -31,7 +31,18 @@ struct lab_request {
 	struct lab_output *outputs;
 	size_t output_count;
 	bool progress; /* may show what is being waited for */
+
+	/* Control sockets that listen here for the VM called name inside: each client gets a
+	 * session of its own, by a process of its own. All borrowed. */
+	const char *name;
+	const int *control_fd;
+	size_t control_count; /* at most LAB_CONTROLS */
+	/* Where the keeper of a private lab shall listen for those sessions. */
+	const char *keeper_path;
+	void (*opened)(void *arg); /* the inner stasis has been started; or NULL */
+	void *arg;
 };
+#define LAB_CONTROLS 2
 
 struct lab_machine {
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
@@ -60,6 +71,10 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
 int lab_stop(struct error *err) MUST_CHECK;
 bool lab_is_warm(void);
+
+/* In the lab, as a session: standard input and output of the process are a client of the VM called
+ * name, from when it has a control socket. Returns an exit status. */
+int lab_pipe(const char *name);
 
 /* Which build of stasis this process is; a lab runs the one that started it. buf: LAB_BUILD_MAX. */
 #define LAB_BUILD_MAX 96

@@ -42,6 +42,7 @@ static const struct program programs[] = {
 				   0xa2, 0x01, 0x80, /* mov [0x8001],al */
 				   0xeb, 0xf0,	     /* jmp 1b */
 			   }},
+	[FAKE_NMI] = {8, {0xf4, 0xeb, 0xfd, 0xb0, 'N', 0xe6, 0x20, 0xcf}}, /* handler at + 3 */
 };
 
 uint32_t fake_vcpu_id;
@@ -143,6 +144,8 @@ void fake_vm_open(struct kvm *kvm, struct arch_vm *vm)
 	must("RAM", vm->ram == MAP_FAILED ? -errno : 0);
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)
 		memcpy(vm->ram + PROGRAM_GPA(i), programs[i].code, programs[i].len);
+	/* The real-mode vector of an NMI: offset, segment (SDM volume 3, 21.1.4). */
+	memcpy(vm->ram + 4 * 2, (const uint16_t[]){PROGRAM_GPA(FAKE_NMI) + 3, 0}, 4);
 	region.userspace_addr = (uintptr_t)vm->ram;
 	must("KVM_SET_USER_MEMORY_REGION",
 	     kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region));

@@ -15,6 +15,7 @@ enum fake_program {
 	FAKE_ECHO,     /* reads port 0x30, adds 3, writes it there */
 	FAKE_LEADER,   /* writes n to port 0x10, tells the follower by memory, waits for it */
 	FAKE_FOLLOWER, /* … which then writes n to port 0x11 */
+	FAKE_NMI,      /* halts; each NMI writes 'N' to port 0x20 */
 	FAKE_WAITS,    /* not a program: waits for its start-up IPI */
 	FAKE_BROKEN,   /* set-up replaces the descriptor, so that KVM_RUN fails */
 	FAKE_REFUSED,  /* set-up fails */

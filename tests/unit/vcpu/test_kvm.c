@@ -70,6 +70,9 @@ static void serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit
 	case FAKE_FOLLOWER: /* the same number, after the leader */
 		r->wrong += exit->data[0] != r->value || r->last_port != 0x10;
 		break;
+	case FAKE_NMI:
+		r->wrong += exit->addr != 0x20 || exit->data[0] != 'N';
+		break;
 	default:
 		r->wrong++;
 	}
@@ -201,6 +204,8 @@ static void order_by_guest_memory_is_kept(void **state)
 /* Longest pause before each KVM_RUN, in turns of a spin: widens the gap between a vCPU thread's
  * look at its requests and its entry, where a kick could be lost. */
 static _Atomic unsigned entry_pause;
+static _Atomic unsigned nmi_calls; /* of KVM_NMI, and the last one's */
+static _Atomic int nmi_fd, nmi_tid;
 
 int __real_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
@@ -213,6 +218,11 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg)
 
 	for (unsigned i = 0; i < pause; i++)
 		cpu_relax();
+	if (request == KVM_NMI) {
+		atomic_store(&nmi_fd, fd);
+		atomic_store(&nmi_tid, gettid());
+		atomic_fetch_add(&nmi_calls, 1);
+	}
 	return __real_ioctl(fd, request, arg);
 }
 
@@ -278,6 +288,44 @@ static void kicks_against_entry_are_never_lost(void **state)
 	kick_many(FAKE_HALT, kicks, 300, *mode_of(state));
 	kick_many(FAKE_WRITES, kicks, 300, *mode_of(state));
 	kick_many(FAKE_ECHO, kicks, 300, *mode_of(state));
+}
+
+/* True when served has reached n in time. */
+static bool served_in_time(struct rig *r, uint64_t n)
+{
+	uint64_t end_ns = now_ns() + SECOND_NS;
+
+	while (r->served < n && now_ns() < end_ns)
+		loop_turn(r->loop, SECOND_NS / 1000);
+	return r->served >= n;
+}
+
+/* Each is one call, by the vCPU's own thread, and wakes it from its halt; the other vCPU never
+ * hears of it. A software back end may take the call and inject nothing. */
+static void an_nmi_arrives_once(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	bool delivers = true;
+	struct vcpu *vcpu;
+
+	atomic_store(&nmi_calls, 0);
+	rig_make(r, 2, FAKE_NMI);
+	rig_start(r);
+	vcpu = vcpu_pool_get(r->pool, 1);
+	assert_true(vcpu->tid > 0 && vcpu->tid != gettid());
+	for (unsigned i = 1; i <= 200; i++) {
+		vcpu_nmi(vcpu);
+		delivers = delivers && served_in_time(r, i);
+		kick_and_wait(r, vcpu);
+		assert_int_equal(atomic_load(&nmi_calls), i);
+		assert_int_equal(atomic_load(&nmi_tid), vcpu->tid);
+		assert_int_equal(atomic_load(&nmi_fd), vcpu->fd);
+	}
+	if (!delivers)
+		print_message("this host's KVM drops NMIs: their arrival is not tested\n");
+	assert_int_equal(r->served, delivers ? 200 : 0);
+	assert_int_equal(atomic_load(&vcpu_pool_get(r->pool, 0)->stats.exits), 0);
+	rig_close(r);
 }
 
 static _Atomic bool storm;
@@ -537,6 +585,7 @@ int main(int argc, char **argv)
 		TEST(limits_are_named),
 		TEST(too_few_descriptors_is_contention),
 		TEST(a_missing_host_cpu_is_contention),
+		TEST(an_nmi_arrives_once),
 		TEST(a_storm_of_signals_changes_nothing),
 		TEST(a_thousand_start_and_stop),
 		TEST(kicks_against_entry_are_never_lost),

@@ -37,11 +37,16 @@ static void test_claim_and_release(void **state UNUSED)
 	struct runtime_vm vm, twin;
 	struct error err = {0};
 	char *name, *other;
+	json_t *list;
 
 	assert_int_equal(runtime_claim("one", &name, &vm, &err), 0);
 	assert_string_equal(name, "one");
 	assert_int_equal(runtime_publish(&vm, json_pack("{s:s}", "name", "one")), 0);
-	assert_int_equal(count_listed(), 1);
+	assert_int_equal(runtime_list(&list, &err), 0);
+	assert_int_equal(json_array_size(list), 1);
+	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "qmp")),
+			       "/stasis/one/qmp"));
+	json_decref(list);
 	assert_int_equal(runtime_claim("one", &other, &twin, &err), -EINVAL);
 	assert_int_equal(err.kind, ERROR_USAGE);
 	assert_non_null(strstr(err.what, "one"));
@@ -72,8 +77,8 @@ static void test_a_crash_is_swept(void **state UNUSED)
 {
 	struct runtime_vm vm;
 	struct error err = {0};
+	char *name, byte, left[128];
 	int ready[2];
-	char *name, byte;
 	pid_t pid;
 
 	assert_int_equal(pipe(ready), 0);
@@ -86,7 +91,10 @@ static void test_a_crash_is_swept(void **state UNUSED)
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+	snprintf(left, sizeof(left), "%s/stasis/crash", base);
+	assert_int_equal(access(left, F_OK), 0);
 	assert_int_equal(count_listed(), 0);
+	assert_true(access(left, F_OK) < 0);
 	assert_int_equal(runtime_claim("crash", &name, &vm, &err), 0);
 	runtime_release(&vm);
 	free(name);

@@ -1,0 +1,195 @@
+/* stasis status, freeze, thaw: what a person tells a running VM by its control socket. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/parse.h"
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "vm/qmp/client.h"
+#include "vm/runtime.h"
+
+/* A rendezvous has a deadline of its own, which is shorter. */
+#define ANSWER_LIMIT_NS 30000000000u
+#define NS_PER_MS	1000000
+
+struct request {
+	bool json, help;
+};
+
+static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->json = true;
+	return 0;
+}
+
+static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->help = true;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{"help", 'h', NULL, set_help, "this"},
+	{"json", 0, NULL, set_json, "as JSON"},
+};
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key)) ?: "";
+}
+
+static long long number_of(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+/* ---- finding a VM ---------------------------------------------------------------------------
+ */
+
+static int no_such_vm(const json_t *list, const char *name, struct error *err)
+{
+	size_t n = json_array_size(list), i;
+	CLEANUP_FREE const char **names = calloc(n + 1, sizeof(*names));
+	const char *nearest = NULL;
+	json_t *row;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, row)
+	{
+		if (names)
+			names[i] = text_of(row, "name");
+	}
+	if (names)
+		nearest = parse_nearest(name, names, n);
+	if (nearest)
+		return error_usage(err, "%s: no VM of this name runs; did you mean %s?", name,
+				   nearest);
+	return error_usage(err, "%s: no VM of this name runs; %s", name,
+			   n ? "stasis list shows those that do" : "none does at all");
+}
+
+/* Opens the control socket of the VM called name. */
+static int open_vm(const char *name, struct qmp_client *ret_client, struct error *err)
+{
+	json_t *list, *row;
+	size_t i;
+	int r = runtime_list(&list, err);
+
+	if (r < 0)
+		return r;
+	r = -ENOENT;
+	json_array_foreach(list, i, row)
+	{
+		if (strcmp(text_of(row, "name"), name))
+			continue;
+		r = qmp_client_open(text_of(row, "qmp"), ANSWER_LIMIT_NS, ret_client, err);
+		break;
+	}
+	/* Also where it ended just now. */
+	if (r == -ENOENT || r == -ECONNREFUSED)
+		r = no_such_vm(list, name, err);
+	json_decref(list);
+	return r;
+}
+
+/* ---- the commands ---------------------------------------------------------------------------
+ */
+
+/* Reads "[--json] NAME"; false: there is nothing to do, and *ret_status is set. */
+static bool parse(int argc, char **argv, size_t option_count, struct request *q,
+		  const char **ret_name, int *ret_status)
+{
+	struct error err = {0};
+	bool dashes;
+	int rest, r;
+
+	r = options_parse(options, option_count, argc, argv, q, &rest, &dashes, &err);
+	if (r == 0 && q->help) {
+		printf("usage: stasis %s %sNAME\n\n", argv[0], option_count > 1 ? "[--json] " : "");
+		options_print(options, option_count);
+		*ret_status = 0;
+		return false;
+	}
+	if (r == 0 && argc - rest != 1)
+		error_usage(&err, "stasis %s takes the name of one VM; stasis list shows them",
+			    argv[0]);
+	if (err.code < 0) {
+		*ret_status = command_failed(&err);
+		return false;
+	}
+	*ret_name = argv[rest];
+	return true;
+}
+
+static int ask(const char *name, const char *command, json_t **ret_return, struct error *err)
+{
+	struct qmp_client client;
+	int r = open_vm(name, &client, err);
+
+	if (r < 0)
+		return r;
+	r = qmp_client_execute(&client, command, NULL, ret_return, err);
+	qmp_client_close(&client);
+	return r;
+}
+
+static int tell(int argc, char **argv, const char *command)
+{
+	struct request q = {0};
+	struct error err = {0};
+	const char *name;
+	int status;
+
+	if (!parse(argc, argv, 1, &q, &name, &status))
+		return status;
+	return ask(name, command, NULL, &err) < 0 ? command_failed(&err) : 0;
+}
+
+int command_freeze(int argc, char **argv)
+{
+	return tell(argc, argv, "stop");
+}
+
+int command_thaw(int argc, char **argv)
+{
+	return tell(argc, argv, "cont");
+}
+
+static void print_status(const json_t *s)
+{
+	const json_t *exits = json_object_get(s, "exits");
+	long long ms = number_of(s, "uptime_ns") / NS_PER_MS;
+	char memory[32];
+
+	format_size((uint64_t)number_of(s, "memory_bytes"), memory, sizeof(memory));
+	printf("name    %s\n", text_of(s, "name"));
+	printf("state   %s\n", text_of(s, "state"));
+	printf("pid     %lld%s\n", number_of(s, "pid"),
+	       json_is_true(json_object_get(s, "lab")) ? " (in the lab)" : "");
+	printf("shape   %s: %lld vCPUs, %s\n", text_of(s, "topology"), number_of(s, "vcpus"),
+	       memory);
+	printf("kernel  %s\n", text_of(s, "kernel")[0] ? text_of(s, "kernel") : "unknown");
+	printf("uptime  %lld.%03lld s\n", ms / 1000, ms % 1000);
+	printf("exits   %lld\n", number_of(exits, "total"));
+}
+
+int command_status(int argc, char **argv)
+{
+	struct request q = {0};
+	struct error err = {0};
+	const char *name;
+	json_t *status;
+	int code = 0;
+
+	if (!parse(argc, argv, 2, &q, &name, &code))
+		return code;
+	if (ask(name, "x-stasis-status", &status, &err) < 0)
+		return command_failed(&err);
+	if (!q.json)
+		print_status(status);
+	else if (json_dumpf(status, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
+		code = 125;
+	json_decref(status);
+	return fflush(stdout) == EOF ? 125 : code;
+}

@@ -1,0 +1,205 @@
+/* The machine behind its control socket: what it tells of itself, and what it is told to do.
+ * Control thread. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+#include "vm/machine.h"
+
+/* A client gets so long to take the last words. */
+#define LAST_WORDS_NS 500000000u
+
+/* ---- telling --------------------------------------------------------------------------------
+ */
+
+int machine_publish(struct machine *m, const char *state)
+{
+	json_t *info = vm_config_brief(m->config, state, m->result->lab);
+
+	return runtime_publish(&m->runtime, info);
+}
+
+static enum qmp_state state_of(void *arg)
+{
+	struct machine *m = arg;
+
+	if (m->ended)
+		return QMP_SHUTDOWN;
+	if (m->panic_told)
+		return QMP_PANICKED;
+	return m->started_ns ? QMP_RUNNING : QMP_PRELAUNCH;
+}
+
+static const char *name_of(void *arg)
+{
+	return ((struct machine *)arg)->config->name;
+}
+
+static unsigned cpu_count(void *arg)
+{
+	struct machine *m = arg;
+
+	return m->pool ? vcpu_pool_count(m->pool) : 0;
+}
+
+static void cpu(void *arg, unsigned index, struct qmp_cpu *ret_cpu)
+{
+	struct machine *m = arg;
+	struct topology_place place = topology_locate(&m->config->topology, index);
+
+	*ret_cpu = (struct qmp_cpu){
+		/* The loop turns only before the threads are made or after they are all set up. */
+		.thread_id = vcpu_pool_get(m->pool, index)->tid,
+		.node = place.node,
+		.llc = place.llc,
+		.core = place.core,
+		.thread = place.thread,
+	};
+}
+
+static json_t *status(void *arg)
+{
+	static const char *const states[] = {
+		[QMP_PRELAUNCH] = "booting", [QMP_RUNNING] = "running", [QMP_PAUSED] = "frozen",
+		[QMP_PANICKED] = "panicked", [QMP_SHUTDOWN] = "ending",
+	};
+	struct machine *m = arg;
+	json_t *json = vm_config_brief(m->config, states[state_of(m)], m->result->lab);
+
+	json_object_set_new(json, "uptime_ns",
+			    json_integer(m->started_ns ? (json_int_t)(now_ns() - m->started_ns)
+						       : 0));
+	json_object_set_new(json, "exits", m->pool ? machine_exits(m) : json_object());
+	return json;
+}
+
+/* ---- doing ----------------------------------------------------------------------------------
+ */
+
+static int nmi(void *arg, struct error *err)
+{
+	struct machine *m = arg;
+
+	if (!m->started_ns || m->ended)
+		return error_usage(err, "the guest does not run");
+	if (kvm_cap(&m->kvm, KVM_CAP_USER_NMI) <= 0)
+		return error_usage(err, "this host's KVM injects no NMIs");
+	/* The boot CPU's is the one that the line of a PC leads to. */
+	vcpu_nmi(vcpu_pool_get(m->pool, 0));
+	return 0;
+}
+
+static int end(struct machine *m, const char *command, const char *reason)
+{
+	if (m->ended)
+		return 0;
+	m->end_reason = reason;
+	machine_end(m, VM_KILLED, SIGTERM, "ended by %s of the control socket", command);
+	return 0;
+}
+
+static int quit(void *arg, struct error *err UNUSED)
+{
+	return end(arg, "quit", "host-qmp-quit");
+}
+
+/* A machine is booted once; who wants it again starts another. */
+static int reset(void *arg, struct error *err UNUSED)
+{
+	return end(arg, "system_reset", "host-qmp-system-reset");
+}
+
+static const struct qmp_ops ops = {
+	.name = name_of,
+	.state = state_of,
+	.cpu_count = cpu_count,
+	.cpu = cpu,
+	.status = status,
+	.nmi = nmi,
+	.quit = quit,
+	.reset = reset,
+};
+
+/* ---- from the start to the end --------------------------------------------------------------
+ */
+
+static int listen_on(struct machine *m, struct qmp_socket *s, const char *path, struct error *err)
+{
+	int r = qmp_socket_listen(path, s, err);
+
+	return r < 0 ? r : qmp_server_listen(m->control, s->fd, err);
+}
+
+int machine_control_start(struct machine *m, struct error *err)
+{
+	const struct qmp_server_config config = {.ops = &ops, .arg = m};
+	CLEANUP_FREE char *path = text_format("%s/" RUNTIME_SOCKET, m->runtime.path);
+	int r = path ? qmp_server_new(m->loop, &config, &m->control, err)
+		     : error_set(err, -ENOMEM, "making the control socket");
+
+	if (r == 0)
+		r = listen_on(m, &m->control_socket[0], path, err);
+	if (r == 0 && m->config->qmp) {
+		struct error inner = {0};
+
+		r = listen_on(m, &m->control_socket[1], m->config->qmp, &inner);
+		if (r < 0 && inner.kind == ERROR_USAGE)
+			error_usage(err, "--qmp %s", inner.what);
+		else if (r < 0)
+			*err = inner;
+	}
+	return r;
+}
+
+/* Whose doing the end was, in QEMU's words (qapi/run-state.json, ShutdownCause). */
+static json_t *shutdown_data(const struct machine *m)
+{
+	const char *reason = m->end_reason;
+	bool guest = false;
+
+	switch (m->result->outcome) {
+	case VM_EXITED:
+	case VM_SIGNALLED:
+	case VM_NO_INIT:
+	case VM_DIED:
+		guest = true;
+		reason = m->was_reset ? "guest-reset" : "guest-shutdown";
+		break;
+	case VM_PANICKED:
+		guest = true;
+		reason = "guest-panic";
+		break;
+	case VM_KILLED:
+		reason = reason ?: "host-signal";
+		break;
+	default:
+		reason = "host-error";
+	}
+	return json_pack("{s:b, s:s}", "guest", (int)guest, "reason", reason);
+}
+
+void machine_control_done(struct machine *m)
+{
+	if (m->control && m->started_ns) {
+		if (m->was_reset)
+			qmp_server_event(m->control, "RESET",
+					 json_pack("{s:b, s:s}", "guest", 1, "reason",
+						   "guest-reset"));
+		qmp_server_event(m->control, "SHUTDOWN", shutdown_data(m));
+	}
+	qmp_server_free(m->control, LAST_WORDS_NS);
+	m->control = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(m->control_socket); i++)
+		qmp_socket_done(&m->control_socket[i]);
+}
+
+void machine_tell_panic(struct machine *m)
+{
+	if (m->panic_told)
+		return;
+	m->panic_told = true;
+	qmp_server_event(m->control, "GUEST_PANICKED", json_pack("{s:s}", "action", "poweroff"));
+}
