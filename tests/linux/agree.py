@@ -49,14 +49,19 @@ want = {(f"L{c['level']}{c['type'][0] if c['level'] == 1 else ''}", str(c["bytes
          c["type"].capitalize(), str(c["level"]), str(c["line_bytes"])) for c in topology["caches"]}
 check("lscpu -C: size, ways, type, line", differ([("caches", sorted(want), sorted(map(tuple, rows)))]))
 rows = [line.split() for line in sections.get("lscpu-cpus", [])[1:]]
-cores = {}
-wrong = []
+wrong, units = [], {}
 for cpu, row in zip(cpus, rows):
-    core = cores.setdefault((cpu["llc"], cpu["core"]), len(cores))
-    # Linux gives every CPU a node; one of a node without memory keeps its own.
-    wanted = [str(n) for n in (cpu["cpu"], cpu["node"], cpu["llc"], core)]
-    wanted.append(f"{core}:{core}:{core}:{cpu['llc']}")
-    wrong += differ([(f"CPU {cpu['cpu']}", wanted, row)])
+    core = (cpu["llc"], cpu["core"])
+    wrong += differ([("CPU and node", [str(cpu["cpu"]), str(cpu["node"])], row[:2])])
+    # lscpu counts sockets, cores and caches in an order of its own: each must be one of ours.
+    for kind, ours, theirs in zip(("socket", "core", "L1d", "L1i", "L2", "L3"),
+                                  (cpu["llc"], core, core, core, core, cpu["llc"]),
+                                  row[2:4] + row[4].split(":")):
+        wrong += differ([(f"CPU {cpu['cpu']}: {kind}", theirs,
+                          units.setdefault((kind, ours), theirs))])
+for kind in ("socket", "core", "L1d", "L1i", "L2", "L3"):
+    numbers = [theirs for (k, _), theirs in units.items() if k == kind]
+    wrong += differ([(f"{kind}s apart", len(numbers), len(set(numbers)))])
 check("lscpu -e: node, socket, core and caches of each CPU",
       wrong + differ([("rows", len(cpus), len(rows))]))
 
