@@ -64,7 +64,7 @@ static int build_vm(struct machine *m, struct error *err)
 	if (r == 0)
 		r = guest_memory_init(&m->mem, &layout, err);
 	if (r == 0)
-		r = kvm_create_vm(&m->kvm, 0, err);
+		r = kvm_create_vm(&m->kvm, arch_vm_type(&m->kvm, &layout), err);
 	if (r < 0)
 		return r;
 	/* Halt polling pays only where a host CPU is there to poll on. */

@@ -57,17 +57,6 @@ __asm__(".pushsection .rodata\n"
 	".popsection\n");
 extern const uint8_t probe_code[], probe_bp[], probe_ud[], probe_code_end[];
 
-const char arch_lab_qemu[] = "qemu-system-x86_64";
-const char *const arch_lab_qemu_args[] = {"-M", "q35", "-cpu", "max,-la57", NULL};
-const char *const arch_lab_qemu_args_old[] = {"-M", "q35", "-cpu",
-					      "max,-xsave,-la57,-smap,-smep,-pku", NULL};
-/* Of what the emulator says that its processor can do for nested guests, only the plain part is
- * used, not virtual GIF, VMLOAD and VMSAVE: docs/decisions.md, "The lab's KVM". */
-const char arch_lab_cmdline[] =
-	"console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on kvm_amd.vgif=0 kvm_amd.vls=0 "
-	"kvm_amd.lbrv=0 kvm_amd.avic=0 kvm_amd.nested=0";
-const char *const arch_lab_modules[] = {"irqbypass", "kvm", "kvm_amd", NULL};
-
 static const char *const step_names[] = {
 	NULL,
 	"int3 with its handler",

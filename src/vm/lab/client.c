@@ -103,7 +103,14 @@ const char *lab_build(char *buf)
 /* ---- finding a keeper --------------------------------------------------------------------------
  */
 
-static int socket_address(struct sockaddr_un *ret_address, struct error *err)
+/* What tells the labs of other architectures apart, in the names of their files. */
+static const char *infix(const struct arch_kind *kind)
+{
+	return kind == arch_kind_own() ? "" : kind->name;
+}
+
+static int socket_address(const struct arch_kind *kind, struct sockaddr_un *ret_address,
+			  struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL;
 	int r = runtime_dir(&dir, err);
@@ -111,17 +118,17 @@ static int socket_address(struct sockaddr_un *ret_address, struct error *err)
 	if (r < 0)
 		return r;
 	*ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab.sock", dir) >=
-	    (int)sizeof(ret_address->sun_path))
+	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab%s.sock", dir,
+		     infix(kind)) >= (int)sizeof(ret_address->sun_path))
 		return error_usage(err, "%s: too long for a socket's name", dir);
 	return 0;
 }
 
 /* A connection to the warm lab, or a negative errno. */
-static int connect_warm(struct error *err)
+static int connect_warm(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
-	int fd, r = socket_address(&address, err);
+	int fd, r = socket_address(kind, &address, err);
 
 	if (r < 0)
 		return r;
@@ -491,7 +498,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 	    struct error *err)
 {
 	struct client warm = {.request = request}, cold = {.request = request};
-	int fd = machine->disk_count > 0 ? -1 : connect_warm(err), r = -ESTALE;
+	int fd = machine->disk_count > 0 ? -1 : connect_warm(machine->kind, err), r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);
@@ -501,7 +508,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 	}
 	if (r != -ESTALE)
 		return r;
-	r = lab_qemu_check(err);
+	r = lab_qemu_check(machine->kind, err);
 	if (r < 0)
 		return r;
 	fd = start_private(machine, &cold.keeper, err);
@@ -511,9 +518,9 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 /* ---- a warm lab --------------------------------------------------------------------------------
  */
 
-bool lab_is_warm(void)
+bool lab_is_warm(const struct arch_kind *kind)
 {
-	int fd = connect_warm(NULL);
+	int fd = connect_warm(kind, NULL);
 
 	if (fd >= 0)
 		close(fd);
@@ -548,7 +555,7 @@ static int fork_keeper(const struct lab_machine *machine, int listen_fd, int loc
 }
 
 /* The lock that a warm lab's keeper holds while it lives. -EALREADY if one does. */
-static int take_lock(struct error *err)
+static int take_lock(const struct arch_kind *kind, struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL;
 	CLEANUP_FREE char *path = NULL;
@@ -556,7 +563,7 @@ static int take_lock(struct error *err)
 
 	if (r < 0)
 		return r;
-	path = text_format("%s/.lab.lock", dir);
+	path = text_format("%s/.lab%s.lock", dir, infix(kind));
 	fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
 	if (fd < 0)
 		return error_set(err, -errno, "opening the lab's lock in %s", dir);
@@ -569,10 +576,10 @@ static int take_lock(struct error *err)
 }
 
 /* Under the lock, a socket that is there is a dead keeper's. */
-static int listen_warm(struct error *err)
+static int listen_warm(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
-	int fd, r = socket_address(&address, err);
+	int fd, r = socket_address(kind, &address, err);
 
 	if (r < 0)
 		return r;
@@ -592,21 +599,21 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	const struct lab_request nothing = {.progress = true};
 	struct client c = {.request = &nothing};
 	CLEANUP_FD int lock_fd = -1;
-	int fd, status, r = lab_qemu_check(err);
+	int fd, status, r = lab_qemu_check(machine->kind, err);
 
 	if (r < 0)
 		return r;
-	lock_fd = take_lock(err);
+	lock_fd = take_lock(machine->kind, err);
 	if (lock_fd < 0)
 		return lock_fd;
-	fd = listen_warm(err);
+	fd = listen_warm(machine->kind, err);
 	if (fd < 0)
 		return fd;
 	r = fork_keeper(machine, fd, lock_fd, err);
 	close(fd);
 	if (r < 0)
 		return r;
-	fd = connect_warm(err);
+	fd = connect_warm(machine->kind, err);
 	if (fd < 0)
 		return error_set(err, fd, "talking to the lab");
 	r = client_run(&c, fd, &status, err);
@@ -614,12 +621,12 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	return r == 0 && status != 0 ? error_set(err, -EINTR, "waiting for the lab") : r;
 }
 
-int lab_stop(struct error *err)
+int lab_stop(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
 	struct lab_conn conn;
 	char byte;
-	int fd = connect_warm(NULL), r;
+	int fd = connect_warm(kind, NULL), r;
 
 	if (fd < 0)
 		return error_usage(err, "no lab is running");
@@ -636,7 +643,7 @@ int lab_stop(struct error *err)
 			break;
 	}
 	lab_conn_done(&conn);
-	if (socket_address(&address, NULL) == 0)
+	if (socket_address(kind, &address, NULL) == 0)
 		unlink(address.sun_path);
 	return r < 0 ? error_set(err, r, "stopping the lab") : 0;
 }

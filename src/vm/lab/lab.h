@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "arch/kinds.h"
 #include "base/error.h"
 #include "vm/disk.h"
 
@@ -34,6 +35,7 @@ struct lab_request {
 };
 
 struct lab_machine {
+	const struct arch_kind *kind;
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
 	/* The host's own files as L1's disks, in this order: lab_disk_path. A warm lab takes none,
 	 * so a run with disks boots a lab for itself. */
@@ -54,11 +56,11 @@ const char *lab_disk_path(size_t i, char *buf);
  * signals that vm_run names must be blocked. */
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err) MUST_CHECK;
-/* A warm lab in the runtime directory: starts one and returns when it is up; stops it; says
- * whether there is one. -EALREADY, -ENOENT as usage errors. */
+/* A warm lab in the runtime directory, one for each architecture: starts one and returns when it is
+ * up; stops it; says whether there is one. -EALREADY, -ENOENT as usage errors. */
 int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
-int lab_stop(struct error *err) MUST_CHECK;
-bool lab_is_warm(void);
+int lab_stop(const struct arch_kind *kind, struct error *err) MUST_CHECK;
+bool lab_is_warm(const struct arch_kind *kind);
 
 /* Which build of stasis this process is; a lab runs the one that started it. buf: LAB_BUILD_MAX. */
 #define LAB_BUILD_MAX 96

@@ -15,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/arch.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/session_protocol.h"
@@ -37,9 +36,9 @@ static const char *const port_names[] = {
 };
 
 /* The major version, or 0 if there is no QEMU. */
-static int qemu_major(void)
+static int qemu_major(const struct arch_kind *kind)
 {
-	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
+	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", kind->qemu);
 	FILE *out = command ? popen(command, "re") : NULL;
 	char line[128] = "";
 	const char *at;
@@ -53,12 +52,12 @@ static int qemu_major(void)
 	return at ? (int)strtol(at + strlen("version "), NULL, 10) : 0;
 }
 
-int lab_qemu_check(struct error *err)
+int lab_qemu_check(const struct arch_kind *kind, struct error *err)
 {
-	if (qemu_major() > 0)
+	if (qemu_major(kind) > 0)
 		return 0;
-	error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
-	error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
+	error_contention(err, "the lab needs %s, which is not installed", kind->qemu);
+	error_hint(err, "apt-get install -t bookworm-backports %s", kind->qemu_package);
 	return -ENOENT;
 }
 
@@ -88,7 +87,7 @@ static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct e
 	struct vm_config config = {
 		.command = command,
 		.modules = modules,
-		.more_modules = arch_lab_modules,
+		.more_modules = machine->kind->lab_modules,
 		.session = VM_SESSION_COMMAND,
 		.disk_count = machine->disk_count, /* for the driver's module */
 	};
@@ -183,13 +182,13 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
 			    int initrd_fd, const int theirs[CHANNELS])
 {
-	const char *const *arch_args =
-		major < OLD_MAJOR ? arch_lab_qemu_args_old : arch_lab_qemu_args;
+	const struct arch_kind *kind = machine->kind;
+	const char *const *kind_args = major < OLD_MAJOR ? kind->qemu_args_old : kind->qemu_args;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	add(a, "%s", arch_lab_qemu);
-	for (; *arch_args; arch_args++)
-		add(a, "%s", *arch_args);
+	add(a, "%s", kind->qemu);
+	for (; *kind_args; kind_args++)
+		add(a, "%s", *kind_args);
 	add(a, "-accel");
 	add(a, "tcg,thread=multi");
 	add(a, "-smp");
@@ -206,7 +205,7 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	add(a, "-initrd");
 	add(a, "/proc/self/fd/%d", initrd_fd);
 	add(a, "-append");
-	add(a, "%s", arch_lab_cmdline);
+	add(a, "%s", kind->lab_cmdline);
 	add(a, "-device");
 	add(a, "virtio-serial-pci,id=ports");
 	add_disks(a, machine);
@@ -262,7 +261,7 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 	struct arguments arguments = {.count = 0};
 	pid_t parent = getpid(), pid = -1;
 	CLEANUP_FD int initrd_fd = -1;
-	int major = qemu_major(), r;
+	int major = qemu_major(machine->kind), r;
 
 	r = build_initrd(machine, &initrd_fd, err);
 	if (r == 0)
@@ -270,14 +269,14 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 	if (r == 0) {
 		build_arguments(&arguments, machine, major, initrd_fd, theirs);
 		if (arguments.failed)
-			r = error_set(err, -ENOMEM, "starting %s", arch_lab_qemu);
+			r = error_set(err, -ENOMEM, "starting %s", machine->kind->qemu);
 	}
 	if (r == 0) {
 		pid = fork();
 		if (pid == 0)
 			child(arguments.word, parent, theirs);
 		if (pid < 0)
-			r = error_set_shortage(err, -errno, "starting %s", arch_lab_qemu);
+			r = error_set_shortage(err, -errno, "starting %s", machine->kind->qemu);
 	}
 	arguments_done(&arguments);
 	for (unsigned i = 0; i < CHANNELS; i++) {
