@@ -161,6 +161,8 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = build_vcpus(m, err);
 	if (r == 0)
+		r = board_wire(&m->board, &m->kvm, err);
+	if (r == 0)
 		r = machine_events_start(m, err);
 	return r;
 }
