@@ -187,7 +187,7 @@ static int check_kernel(char *found, size_t len, struct error *err)
 static int check_busybox(char *found, size_t len, struct error *err)
 {
 	CLEANUP_FREE char *path = NULL;
-	int r = tools_busybox(&path, err);
+	int r = tools_busybox(arch_kind_own(), &path, err);
 
 	if (r == 0)
 		snprintf(found, len, "%s", path);
@@ -197,7 +197,7 @@ static int check_busybox(char *found, size_t len, struct error *err)
 static int check_init(char *found, size_t len, struct error *err)
 {
 	CLEANUP_FREE char *path = NULL;
-	int r = tools_init(&path, err);
+	int r = tools_init(arch_kind_own(), &path, err);
 
 	if (r == 0)
 		snprintf(found, len, "%s", path);
@@ -229,7 +229,7 @@ static const struct check checks[] = {
 	{"kernel", check_kernel, "stasis kernel get"},
 	{"busybox", check_busybox, "apt-get install busybox-static"},
 	{"stasis-init", check_init, "ninja -C build"},
-	{"lab", check_lab, "apt-get install -t bookworm-backports qemu-system-x86"},
+	{"lab", check_lab, "scripts/setup"},
 };
 
 int doctor_examine(json_t **ret_checks, struct error *err)

@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "guest/session_protocol.h"
 #include "vm/image.h"
+#include "vm/tools.h"
 
 #define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
 #define ARGS_MAX   (64 + 4 * VM_MAX_DISKS)
@@ -80,11 +81,12 @@ static uint64_t memory_bytes(void)
 /* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
 static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
 {
-	CLEANUP_FREE char *exe = realpath("/proc/self/exe", NULL);
+	CLEANUP_FREE char *exe = NULL;
 	static char agent[] = "lab-agent";
-	char *command[] = {exe, agent, NULL};
+	char *command[] = {NULL, agent, NULL};
 	char *modules = machine->modules ? strdup(machine->modules) : NULL;
 	struct vm_config config = {
+		.kind = machine->kind,
 		.command = command,
 		.modules = modules,
 		.more_modules = machine->kind->lab_modules,
@@ -94,9 +96,10 @@ static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct e
 	struct image image;
 	int fd, r;
 
-	if (!exe)
-		return error_set(err, -errno, "finding this program");
-	r = image_build(&config, &image, err);
+	r = tools_stasis(machine->kind, &exe, err);
+	command[0] = exe;
+	if (r == 0)
+		r = image_build(&config, &image, err);
 	free(modules);
 	if (r < 0)
 		return r;
