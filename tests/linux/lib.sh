@@ -1,5 +1,6 @@
 # What the tests on real kernels share: TAP output, checks, one warm lab for all of a file's runs.
-# Sourced by bash. $STASIS is the program; $LAB is "--lab" or "--no-lab", chosen by begin().
+# Sourced by bash. $STASIS is the program; $LAB is "--lab" or "--no-lab", chosen by begin(). With
+# GUEST_ARCH (aarch64) in the environment, guests are of that architecture, in its lab.
 
 set -u
 STASIS=${STASIS:?path of the stasis program}
@@ -10,6 +11,27 @@ lab_started=
 # Folders, a lab and processes of this file's own: what others run here is none of our business.
 export XDG_RUNTIME_DIR=$work/run
 mkdir -p "$XDG_RUNTIME_DIR"
+
+# The guests' architecture, by both of its names; and a stasis that asks for it.
+guest_arch=${GUEST_ARCH:-$(uname -m)}
+case $guest_arch in
+aarch64) debian_arch=arm64 ;;
+*) debian_arch=amd64 ;;
+esac
+if [ "$guest_arch" != "$(uname -m)" ]; then
+	cat >"$work/stasis" <<WRAPPER
+#!/bin/bash
+command=\$1
+shift
+case \$command in
+run) set -- --arch $guest_arch "\$@" ;;
+lab) set -- "\$@" --arch $guest_arch ;;
+esac
+exec "$STASIS" "\$command" "\$@"
+WRAPPER
+	chmod +x "$work/stasis"
+	STASIS=$work/stasis
+fi
 
 finish() {
 	[ -n "$lab_started" ] && "$STASIS" lab stop >/dev/null 2>&1
@@ -88,17 +110,19 @@ stasis_run() {
 
 # begin: finds out where Linux runs, and warms the lab if it is there.
 begin() {
-	if ! "$STASIS" kernel list 2>/dev/null | grep -q 6.12; then
-		skip_all "no Debian 6.12 kernel here; stasis kernel get fetches one"
+	if ! "$STASIS" kernel list 2>/dev/null | grep -q "6.12.*$debian_arch"; then
+		skip_all "no Debian 6.12 kernel here; stasis kernel get --arch $debian_arch fetches one"
 	fi
-	if "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
+	if [ "$guest_arch" = "$(uname -m)" ] && "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
 		LAB=--no-lab
 		return
 	fi
 	LAB=--lab
-	command -v qemu-system-x86_64 >/dev/null ||
+	command -v "qemu-system-$guest_arch" >/dev/null ||
 		skip_all "this host's KVM can't run a stock kernel, and there is no QEMU for the lab"
 	"$STASIS" lab start >"$work/lab.log" 2>&1 || {
+		# 77: the programs for that architecture are not built here.
+		[ $? != 77 ] || [ "$guest_arch" = "$(uname -m)" ] || skip_all "$(head -n 1 "$work/lab.log")"
 		cat "$work/lab.log" >&2
 		echo "1..1"
 		echo "not ok 1 - the lab starts"
