@@ -105,9 +105,11 @@ int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa,
  * entry state for arch_vcpu_setup. The file is hostile input: usage error, one line, that says
  * what is wrong with it. */
 int arch_boot_load(struct arch_vm *vm, const struct arch_boot *boot, struct error *err) MUST_CHECK;
-/* The tables alone, as a folder of files (ACPI) or one blob (FDT): for `stasis topology`. */
+/* The tables alone, for `stasis topology`: path is a folder for many files (option "acpi") or one
+ * file (option "fdt"). */
+extern const char arch_tables_option[];
 int arch_tables_write(const struct topology *t, const struct arch_slot *slots, size_t slot_count,
-		      const char *dir, struct error *err) MUST_CHECK;
+		      const char *path, struct error *err) MUST_CHECK;
 
 /* ---- vCPUs ----------------------------------------------------------------------------- */
 

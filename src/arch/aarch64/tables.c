@@ -6,12 +6,12 @@
  * Names are those of the devicetree bindings (Documentation/devicetree/bindings in Linux). */
 #include <errno.h>
 #include <libfdt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
-#include "base/text.h"
 #include "base/util.h"
 
 /* Interrupt cells (interrupt-controller/arm,gic-v3): kind, number, flags. */
@@ -431,10 +431,11 @@ int fdt_build(const struct fdt_request *q, uint8_t **ret_fdt, size_t *ret_len, s
 	return 0;
 }
 
+const char arch_tables_option[] = "fdt";
+
 int arch_tables_write(const struct topology *t, const struct arch_slot *slots, size_t slot_count,
-		      const char *dir, struct error *err)
+		      const char *path, struct error *err)
 {
-	CLEANUP_FREE char *path = text_format("%s/machine.dtb", dir);
 	struct guest_layout layout;
 	struct fdt_request q = {
 		.topology = t,
@@ -444,13 +445,10 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 		.slot_count = slot_count,
 	};
 	CLEANUP_FREE uint8_t *fdt = NULL;
-	size_t len;
+	size_t len = 0;
 	FILE *out;
-	int r = dir_make(dir, 0777);
+	int r = arch_memory_layout(t, 64, &layout, err);
 
-	if (r < 0 || !path)
-		return error_set(err, path ? r : -ENOMEM, "making %s", dir);
-	r = arch_memory_layout(t, 64, &layout, err);
 	if (r == 0)
 		r = fdt_build(&q, &fdt, &len, err);
 	if (r < 0)

@@ -279,8 +279,8 @@ static void a_file_for_people(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(dir));
 	tree_make(&t, "2n2l2c1t", false);
-	assert_int_equal(arch_tables_write(&t.topology, t.slot, t.q.slot_count, dir, NULL), 0);
 	path = text_format("%s/machine.dtb", dir);
+	assert_int_equal(arch_tables_write(&t.topology, t.slot, t.q.slot_count, path, NULL), 0);
 	assert_int_equal(file_read(path, MIB(4), &data, &len), 0);
 	assert_int_equal(fdt_check_full(data, len), 0);
 	unlink(path);
