@@ -18,7 +18,9 @@ case $guest_arch in
 aarch64) debian_arch=arm64 ;;
 *) debian_arch=amd64 ;;
 esac
+foreign_tools=
 if [ "$guest_arch" != "$(uname -m)" ]; then
+	foreign_tools=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/stasis/$guest_arch/tools
 	cat >"$work/stasis" <<WRAPPER
 #!/bin/bash
 command=\$1
@@ -27,6 +29,7 @@ case \$command in
 run) set -- --arch $guest_arch "\$@" ;;
 lab) set -- "\$@" --arch $guest_arch ;;
 esac
+export LD_LIBRARY_PATH=$foreign_tools/usr/lib/$guest_arch-linux-gnu:$foreign_tools/lib/$guest_arch-linux-gnu
 exec "$STASIS" "\$command" "\$@"
 WRAPPER
 	chmod +x "$work/stasis"
@@ -63,6 +66,16 @@ fail() {
 skip() {
 	tap_count=$((tap_count + 1))
 	echo "ok $tap_count - $1 # SKIP $2"
+}
+
+# tool NAME: the path of a program that guests can run, or nothing: this host's, or the one of the
+# guests' architecture that scripts/setup has unpacked.
+tool() {
+	if [ -z "$foreign_tools" ]; then
+		command -v "$1"
+	elif [ -x "$foreign_tools/usr/bin/$1" ]; then
+		echo "$foreign_tools/usr/bin/$1"
+	fi
 }
 
 # check DESCRIPTION CONDITION-COMMAND...: passes if the command succeeds.
