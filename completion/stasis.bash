@@ -26,13 +26,13 @@ _stasis() {
 			return
 			;;
 		esac
-		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
+		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
 			--memory --numa-node --numa-distance --append --disk --pin --timeout --name --report --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
-	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --json --help" -- "$cur") ;;
-	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status" -- "$cur") ;;
+	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
+	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
 	doctor | list) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;
 	esac
 }
