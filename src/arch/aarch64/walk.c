@@ -11,7 +11,6 @@
 
 #define ENTRY_VALID   UINT64_C(1)
 #define ENTRY_TABLE   UINT64_C(2) /* at the last level: a page */
-#define LEVELS_MAX    5
 #define VA_BITS_SMALL 48
 
 unsigned arch_paging_va_bits(const struct arch_paging *p)
@@ -35,6 +34,12 @@ static uint64_t entry_address(const struct arch_paging *p, uint64_t entry)
 static bool is_granule(uint64_t bytes)
 {
 	return bytes == KIB(4) || bytes == KIB(16) || bytes == KIB(64);
+}
+
+/* (va_bits - page_shift) / (page_shift - 3), rounded up. */
+static unsigned levels(const struct arch_paging *p)
+{
+	return (p->va_bits - 4u) / (p->page_shift - 3u);
 }
 
 int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *ret_paging)
@@ -67,27 +72,27 @@ int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *
 		.page_shift = (uint8_t)__builtin_ctzll(page),
 		.va_bits = (uint8_t)va_bits,
 	};
-	ret_paging->levels =
-		(ret_paging->va_bits - 4u) / (ret_paging->page_shift - 3u); /* rounded up */
+	ret_paging->levels = levels(ret_paging);
 	return 0;
 }
 
 int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
 	      uint64_t *ret_gpa, uint64_t *ret_len)
 {
-	unsigned level_shift = p->page_shift - 3u;
 	uint64_t table = p->root_gpa;
+	unsigned level_shift;
 
-	if (!is_granule(UINT64_C(1) << p->page_shift) || p->levels == 0 || p->levels > LEVELS_MAX ||
-	    p->va_bits > 52 || p->va_bits <= p->page_shift)
+	if (p->page_shift > 16 || !is_granule(UINT64_C(1) << p->page_shift) || p->va_bits > 52 ||
+	    p->va_bits <= p->page_shift || p->levels != levels(p))
 		return -EFAULT;
+	level_shift = p->page_shift - 3u;
 	/* TTBR1's half: the bits above are ones. */
 	if (gva >> p->va_bits != UINT64_MAX >> p->va_bits)
 		return -EFAULT;
 	for (unsigned level = p->levels; level; level--) {
 		unsigned shift = p->page_shift + level_shift * (level - 1);
 		uint64_t size = UINT64_C(1) << shift;
-		unsigned bits = MIN(level_shift, p->va_bits - MIN(shift, p->va_bits));
+		unsigned bits = MIN(level_shift, p->va_bits - shift);
 		uint64_t index = gva >> shift & ((UINT64_C(1) << bits) - 1);
 		uint64_t entry;
 
