@@ -26,13 +26,13 @@ _stasis() {
 			return
 			;;
 		esac
-		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
+		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
 			--memory --numa-node --numa-distance --append --disk --hugepages --pin --timeout --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
-	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --json --help" -- "$cur") ;;
-	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status" -- "$cur") ;;
+	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
+	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
 	status | freeze | thaw)
 		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")

@@ -19,26 +19,8 @@ struct arch_probe {
 	bool runs_stock_kernel;
 	char lacks[96]; /* the first thing that failed; empty if it runs */
 };
-/* The emulator that the lab needs for this architecture. */
-extern const char arch_lab_qemu[];
-/* … its machine and CPU options, NULL-terminated; old: for QEMU before 8. And the modules that
- * give the lab's kernel its KVM. */
-extern const char *const arch_lab_qemu_args[];
-extern const char *const arch_lab_qemu_args_old[];
-extern const char *const arch_lab_modules[];
-extern const char arch_lab_cmdline[];
 /* Finds out by running a small guest in a VM of its own; bounded. kvm is open, without a VM. */
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err) MUST_CHECK;
-
-/* ---- kernel files ---------------------------------------------------------------------- */
-
-/* Whether a file looks like a kernel of this architecture. Reads its first page. */
-bool arch_kernel_fits(const char *path);
-/* The release that an image says it is ("6.12.117+deb12-cloud-amd64"); malloc'ed, NULL if it
- * doesn't say. Hostile file: bounded. */
-char *arch_kernel_release(const char *path);
-/* Where a kernel build tree keeps its image, most wanted first; NULL-terminated. */
-extern const char *const arch_kernel_in_tree[];
 
 /* ---- the shape ------------------------------------------------------------------------- */
 
@@ -92,6 +74,8 @@ struct arch_vm_config {
 /* Checks the host (capabilities; names all that lack), before a VM is created. Gives the guest's
  * physical address width for arch_memory_layout. */
 int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err) MUST_CHECK;
+/* The machine type that kvm_create_vm takes for such a layout. kvm was checked. Pure. */
+unsigned long arch_vm_type(const struct kvm *kvm, const struct guest_layout *layout);
 /* After kvm_create_vm, before the first vCPU: irqchip, timers, reserved pages. */
 int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
 		struct arch_vm **ret_vm, struct error *err) MUST_CHECK;
@@ -121,9 +105,11 @@ int arch_initrd_place(struct arch_vm *vm, uint64_t len, uint64_t *ret_gpa,
  * entry state for arch_vcpu_setup. The file is hostile input: usage error, one line, that says
  * what is wrong with it. */
 int arch_boot_load(struct arch_vm *vm, const struct arch_boot *boot, struct error *err) MUST_CHECK;
-/* The tables alone, as a folder of files (ACPI) or one blob (FDT): for `stasis topology`. */
+/* The tables alone, for `stasis topology`: path is a folder for many files (option "acpi") or one
+ * file (option "fdt"). */
+extern const char arch_tables_option[];
 int arch_tables_write(const struct topology *t, const struct arch_slot *slots, size_t slot_count,
-		      const char *dir, struct error *err) MUST_CHECK;
+		      const char *path, struct error *err) MUST_CHECK;
 
 /* ---- vCPUs ----------------------------------------------------------------------------- */
 
@@ -173,6 +159,7 @@ struct arch_paging {
 	uint64_t root_gpa;    /* the top table */
 	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
 	unsigned levels;
+	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
 };
 
 /* One line of the kernel's VMCOREINFO as a number, by its key ("NUMBER(phys_base)"); false: none.

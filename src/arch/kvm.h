@@ -15,6 +15,7 @@ struct kvm {
 	uint32_t run_size;   /* bytes of a vCPU's run mapping */
 	bool immediate_exit; /* KVM_CAP_IMMEDIATE_EXIT */
 	uint32_t max_vcpus, max_vcpu_id;
+	unsigned phys_bits; /* most that a VM's type can ask for; arch_host_check's, or 0 */
 };
 
 struct kvm_need {

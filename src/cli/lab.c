@@ -24,11 +24,12 @@
 #define INNER_ARGS_MAX (32 + 2 * VM_MAX_DISKS)
 
 /* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
-static int choose_machine(struct kernel_choice *ret_kernel, struct error *err)
+static int choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
+			  struct error *err)
 {
-	if (kernel_from_cache("6.12", ret_kernel) == 0)
+	if (kernel_from_cache(kind, "6.12", ret_kernel) == 0)
 		return 0;
-	return kernel_choose(NULL, ret_kernel, err);
+	return kernel_choose(kind, NULL, ret_kernel, err);
 }
 
 /* ---- a run -------------------------------------------------------------------------------------
@@ -195,7 +196,8 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], struct lab_place *place, int *ret_status,
 		    struct error *err)
 {
-	const struct lab_machine lab = {.kernel = machine->path,
+	const struct lab_machine lab = {.kind = c->kind,
+					.kernel = machine->path,
 					.modules = machine->modules,
 					.disks = c->disk,
 					.disk_count = c->disk_count};
@@ -203,6 +205,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 	struct terminal terminal = {.fd = -1};
 	struct inner in = {.count = 0};
 	struct lab_request request = {
+		.kind = c->kind,
 		.argv = in.argv,
 		.files = files,
 		.file_count = 2,
@@ -283,7 +286,7 @@ int lab_run_config(struct vm_config *config)
 	if (lab_place_init(&place, config, &err) < 0)
 		r = err.code;
 	if (r == 0)
-		r = choose_machine(&machine, &err);
+		r = choose_machine(config->kind, &machine, &err);
 	if (r == 0) {
 		files[0].fd = open(config->kernel, O_RDONLY | O_CLOEXEC);
 		if (files[0].fd < 0)
@@ -309,7 +312,7 @@ int lab_run_config(struct vm_config *config)
 /* ---- the command -------------------------------------------------------------------------------
  */
 
-static int start(void)
+static int start(const struct arch_kind *kind)
 {
 	struct kernel_choice kernel = {0};
 	struct lab_machine machine;
@@ -317,8 +320,10 @@ static int start(void)
 	int r;
 
 	block_signals();
-	r = choose_machine(&kernel, &err);
-	machine = (struct lab_machine){.kernel = kernel.path, .modules = kernel.modules};
+	r = choose_machine(kind, &kernel, &err);
+	machine = (struct lab_machine){.kind = kind,
+				       .kernel = kernel.path,
+				       .modules = kernel.modules};
 	if (r == 0)
 		r = lab_start(&machine, &err);
 	kernel_choice_done(&kernel);
@@ -327,14 +332,23 @@ static int start(void)
 
 int command_lab(int argc, char **argv)
 {
+	const struct arch_kind *kind = arch_kind_own();
 	struct error err = {0};
 
+	if (argc == 4 && !strcmp(argv[2], "--arch")) {
+		kind = arch_kind_find(argv[3]);
+		if (!kind) {
+			error_usage(&err, "--arch %s: x86_64 or aarch64 is accepted", argv[3]);
+			return command_failed(&err);
+		}
+		argc = 2;
+	}
 	if (argc == 2 && !strcmp(argv[1], "start"))
-		return start();
+		return start(kind);
 	if (argc == 2 && !strcmp(argv[1], "stop"))
-		return lab_stop(&err) < 0 ? command_failed(&err) : 0;
+		return lab_stop(kind, &err) < 0 ? command_failed(&err) : 0;
 	if (argc == 2 && !strcmp(argv[1], "status")) {
-		bool warm = lab_is_warm();
+		bool warm = lab_is_warm(kind);
 
 		printf("%s\n", warm ? "running" : "not running");
 		return warm ? 0 : 1;
@@ -343,7 +357,8 @@ int command_lab(int argc, char **argv)
 		printf("usage: stasis lab start    keep a lab running, so that runs need not boot "
 		       "one\n"
 		       "       stasis lab stop\n"
-		       "       stasis lab status   exit status 0 if one is running\n");
+		       "       stasis lab status   exit status 0 if one is running\n"
+		       "--arch NAME after each: the lab for guests of another architecture\n");
 		return 0;
 	}
 	error_usage(&err, "stasis lab%s%s: start, stop or status is accepted", argc > 1 ? " " : "",

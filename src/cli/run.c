@@ -45,6 +45,14 @@ static int set_kernel(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->kernel, value);
 }
 
+static int set_arch(void *target, const char *value, struct error *err)
+{
+	struct run_request *q = target;
+
+	q->config.kind = arch_kind_find(value);
+	return q->config.kind ? 0 : error_usage(err, "%s: x86_64 or aarch64 is accepted", value);
+}
+
 static int set_initrd(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.initrd, value);
@@ -282,6 +290,8 @@ static int not_yet(void *target UNUSED, const char *value UNUSED, struct error *
 
 static const struct cli_option options[] = {
 	{"kernel", 'k', "PATH", set_kernel, "bzImage, vmlinux with a PVH note, or a build tree"},
+	{"arch", 0, "NAME", set_arch,
+	 "x86_64 or aarch64; another one than this host's: in the lab"},
 	{"initrd", 'i', "PATH", set_initrd, "boot with this initramfs as it is"},
 	{"include", 0, "SRC[:DST]", set_include, "put a file or folder into the guest"},
 	{"modules", 0, "DIR", set_modules, "a lib/modules/VERSION folder"},
@@ -410,7 +420,7 @@ static int resolve_command(struct run_request *q, int argc, char **argv, int res
 static int resolve_kernel(struct run_request *q, struct error *err)
 {
 	struct kernel_choice kernel = {0};
-	int r = kernel_choose(q->kernel, &kernel, err);
+	int r = kernel_choose(q->config.kind, q->kernel, &kernel, err);
 
 	if (r < 0)
 		return r;
@@ -489,8 +499,11 @@ static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 	struct host_ability ability;
 	int r;
 
-	*ret_lab = q->lab == LAB_ALWAYS;
-	if (q->lab != LAB_AUTO || q->in_lab)
+	if (q->config.kind != arch_kind_own() && q->lab == LAB_NEVER)
+		return error_usage(err, "--arch %s: such guests run in the lab only, on this host",
+				   q->config.kind->name);
+	*ret_lab = q->lab == LAB_ALWAYS || q->config.kind != arch_kind_own();
+	if (*ret_lab || q->lab != LAB_AUTO || q->in_lab)
 		return 0;
 	r = host_ability(&ability, err);
 	if (r < 0)
@@ -510,7 +523,7 @@ static void request_done(struct run_request *q)
 
 int command_run(int argc, char **argv)
 {
-	struct run_request q = {0};
+	struct run_request q = {.config.kind = arch_kind_own()};
 	struct error err = {0};
 	bool lab = false;
 	int status, r;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arch/arch.h"
 #include "base/parse.h"
 #include "base/util.h"
 #include "cli/commands.h"
@@ -17,7 +18,7 @@
 
 struct request {
 	struct topology_request shape;
-	const char *acpi;
+	const char *tables; /* where to write them; NULL: nowhere */
 	bool json, help;
 };
 
@@ -50,18 +51,23 @@ static int set_numa_distance(void *target, const char *value, struct error *err)
 	return topology_request_distance(&((struct request *)target)->shape, value, err);
 }
 
-static int set_acpi(void *target, const char *value, struct error *err UNUSED)
+static int set_tables(struct request *q, const char *option, const char *value, struct error *err)
 {
-	((struct request *)target)->acpi = value;
+	if (strcmp(option, arch_tables_option))
+		return error_usage(err, "%s: machines of this architecture are described by --%s",
+				   value, arch_tables_option);
+	q->tables = value;
 	return 0;
 }
 
-static int set_fdt(void *target UNUSED, const char *value, struct error *err)
+static int set_acpi(void *target, const char *value, struct error *err)
 {
-	return error_usage(err,
-			   "%s: machines of this architecture are described by ACPI tables: "
-			   "--acpi DIR",
-			   value);
+	return set_tables(target, "acpi", value, err);
+}
+
+static int set_fdt(void *target, const char *value, struct error *err)
+{
+	return set_tables(target, "fdt", value, err);
 }
 
 static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
@@ -128,9 +134,9 @@ static int show(const struct request *q, struct error *err)
 	json_t *json;
 	int r = topology_resolve(&q->shape, DEFAULT_MEMORY, &t, err);
 
-	if (r == 0 && q->acpi)
-		r = shape_tables(&t, q->acpi, err);
-	if (r < 0 || (q->acpi && !q->json))
+	if (r == 0 && q->tables)
+		r = shape_tables(&t, q->tables, err);
+	if (r < 0 || (q->tables && !q->json))
 		return r;
 	if (!q->json)
 		return shape_draw(&t, stdout, columns(), err);

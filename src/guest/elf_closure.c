@@ -286,6 +286,14 @@ static int close_program(struct closure *c, const char *path, struct elf_image *
 
 static int close_file(struct closure *c, const char *path);
 
+/* Whether a closure for another machine meets a program that is not of it. */
+static bool is_foreign(const struct closure *c, const char *path)
+{
+	uint16_t machine = c->machine == elf_image_own_machine() ? 0 : elf_image_machine_of(path);
+
+	return machine != 0 && machine != c->machine;
+}
+
 /* The word that "env ARGS" runs, or NULL: after -S, other options and NAME=VALUE. */
 static char *env_command(char *args)
 {
@@ -327,6 +335,8 @@ static int close_script(struct closure *c, const char *path, char *line)
 				   "the script '%.200s' needs the interpreter '%.100s', "
 				   "which isn't there",
 				   path, interpreter);
+	if (is_foreign(c, interpreter))
+		return 0;
 	r = report(c, interpreter);
 	if (r == 0)
 		r = close_file(c, interpreter);
@@ -336,7 +346,7 @@ static int close_script(struct closure *c, const char *path, char *line)
 	if (!command)
 		return 0;
 	r = elf_which(command, getenv("PATH"), &command_path, c->err);
-	if (r == 0 && command_path[0] == '/') {
+	if (r == 0 && command_path[0] == '/' && !is_foreign(c, command_path)) {
 		r = report(c, command_path);
 		if (r == 0)
 			r = close_file(c, command_path);
@@ -385,11 +395,17 @@ static int close_file(struct closure *c, const char *path)
 int elf_closure(const char *path, int (*each)(const char *path, void *arg), void *arg,
 		struct error *err)
 {
+	return elf_closure_for(elf_image_own_machine(), path, each, arg, err);
+}
+
+int elf_closure_for(uint16_t machine, const char *path, int (*each)(const char *path, void *arg),
+		    void *arg, struct error *err)
+{
 	struct closure c = {
 		.each = each,
 		.arg = arg,
 		.err = err,
-		.machine = elf_image_own_machine(),
+		.machine = machine,
 	};
 	int r = elf_conf_load(CONF_FILE, &c.conf);
 

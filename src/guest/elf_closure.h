@@ -22,6 +22,11 @@
  * seen. */
 int elf_closure(const char *path, int (*each)(const char *path, void *arg), void *arg,
 		struct error *err) MUST_CHECK;
+/* The same for programs of a machine (EM_…) that may be another's, out of the folders that this
+ * host has for its libraries. A script's interpreter that is not of that machine is left out: who
+ * runs it there has one. */
+int elf_closure_for(uint16_t machine, const char *path, int (*each)(const char *path, void *arg),
+		    void *arg, struct error *err) MUST_CHECK;
 /* Finds a command as execvp would, along path_env (colon list) or as given when it holds a
  * slash; path_env NULL is the usual folders. *ret_path is malloc'ed. A usage error with -ENOENT
  * where there is none, -EACCES where it can't be executed. */

@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,20 @@ static bool is_elf64(const unsigned char *ident)
 {
 	return memcmp(ident, ELFMAG, SELFMAG) == 0 && ident[EI_CLASS] == ELFCLASS64 &&
 	       ident[EI_DATA] == ELFDATA2LSB;
+}
+
+uint16_t elf_image_machine_of(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	Elf64_Ehdr header;
+	uint16_t machine = 0;
+
+	if (fd < 0)
+		return 0;
+	if (read_exactly(fd, &header, sizeof(header), 0) == 0 && is_elf64(header.e_ident))
+		machine = le16toh(header.e_machine);
+	close(fd);
+	return machine;
 }
 
 /* A string of at most max bytes with its NUL, at offset. */

@@ -27,6 +27,8 @@ void elf_image_done(struct elf_image *image); /* accepts a zeroed one */
 /* Points *ret_data into data. -ENOENT if there is no such section; -ENOEXEC, -EBADMSG as above. */
 int elf_image_section(const uint8_t *data, size_t len, const char *name, const uint8_t **ret_data,
 		      size_t *ret_len) MUST_CHECK;
+/* The machine that a file is for; 0 where it is no ELF64 file. */
+uint16_t elf_image_machine_of(const char *path);
 /* The machine that this program was built for. */
 uint16_t elf_image_own_machine(void);
 

@@ -26,6 +26,7 @@ struct initramfs {
 	uint8_t *data; /* malloc'ed */
 	size_t len, cap;
 	uint32_t next_ino;
+	uint16_t machine; /* EM_… of the programs in it; 0: this program's. Set after _init */
 	struct initramfs_dirs *dirs; /* which folders the archive has already */
 };
 

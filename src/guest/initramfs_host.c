@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/elf_closure.h"
+#include "guest/elf_image.h"
 #include "guest/initramfs.h"
 
 /* Deeper than any tree that people make; each level holds one descriptor. */
@@ -84,7 +85,8 @@ static int add_closure(const struct add *add, const char *host_path, bool strict
 {
 	struct error own = {0};
 	struct add each = {.fs = add->fs, .err = strict ? add->err : &own};
-	int r = elf_closure(host_path, add_library, &each, each.err);
+	uint16_t machine = add->fs->machine ?: elf_image_own_machine();
+	int r = elf_closure_for(machine, host_path, add_library, &each, each.err);
 
 	if (r == 0 || strict)
 		return r;

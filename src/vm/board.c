@@ -29,19 +29,13 @@ static int attach(struct board *b, const struct arch_slot *slot, struct bus_devi
 	return r < 0 ? error_set(err, r, "putting %s on the bus", dev->name) : 0;
 }
 
-/* An eventfd bound to the slot's interrupt. */
-static int make_irq(struct kvm *kvm, const struct arch_slot *slot, int *ret_fd, struct error *err)
+/* What raises a device's interrupt, once board_wire has bound it. */
+static int make_irq(int *ret_fd, struct error *err)
 {
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int r;
 
 	if (fd < 0)
 		return error_set_shortage(err, -errno, "making an interrupt's event descriptor");
-	r = kvm_irqfd(kvm, fd, slot->gsi, err);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
 	*ret_fd = fd;
 	return 0;
 }
@@ -83,15 +77,15 @@ static int add_ioapic(struct board *b, struct kvm *kvm, struct error *err)
 	return attach(b, &slot, &b->irqchip.ioapic.bus, err);
 }
 
-static int add_uart(struct board *b, struct kvm *kvm, unsigned index,
-		    const struct board_config *config, struct error *err)
+static int add_uart(struct board *b, unsigned index, const struct board_config *config,
+		    struct error *err)
 {
 	struct serial *uart = &b->uart[index];
 	struct arch_slot slot;
 	int r = take_slot(b, ARCH_UART, index, &slot, err);
 
 	if (r == 0 && slot.present)
-		r = make_irq(kvm, &slot, &b->uart_irq_fd[index], err);
+		r = make_irq(&b->uart_irq_fd[index], err);
 	if (r < 0)
 		return r;
 	serial_init(uart, b->uart_irq_fd[index]);
@@ -127,8 +121,7 @@ static int add_virtio(struct board *b, struct kvm *kvm, unsigned index, struct e
 }
 
 /* Reserves the next window and makes its interrupt. */
-static int next_virtio(struct board *b, struct kvm *kvm, struct board_virtio **ret_virtio,
-		       struct error *err)
+static int next_virtio(struct board *b, struct board_virtio **ret_virtio, struct error *err)
 {
 	struct board_virtio *v = &b->virtio[b->virtio_count];
 	struct arch_slot slot;
@@ -138,7 +131,7 @@ static int next_virtio(struct board *b, struct kvm *kvm, struct board_virtio **r
 		return error_contention(err, "more than %u virtio devices", BOARD_MAX_VIRTIO);
 	r = take_slot(b, ARCH_VIRTIO_MMIO, b->virtio_count, &slot, err);
 	if (r == 0)
-		r = make_irq(kvm, &slot, &v->irq_fd, err);
+		r = make_irq(&v->irq_fd, err);
 	if (r == 0)
 		*ret_virtio = v;
 	return r;
@@ -148,7 +141,7 @@ static int add_console(struct board *b, struct kvm *kvm, struct guest_memory *me
 		       const struct board_config *config, struct error *err)
 {
 	struct board_virtio *v = NULL;
-	int r = next_virtio(b, kvm, &v, err);
+	int r = next_virtio(b, &v, err);
 
 	if (r == 0)
 		r = virtio_console_new(b->loop, mem, v->irq_fd, config->ports, config->port_count,
@@ -163,7 +156,7 @@ static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		   const struct board_config *config UNUSED, struct error *err)
 {
 	struct board_virtio *v = NULL;
-	int r = next_virtio(b, kvm, &v, err);
+	int r = next_virtio(b, &v, err);
 
 	if (r == 0)
 		r = virtio_rng_new(b->loop, mem, v->irq_fd, &b->rng, err);
@@ -185,7 +178,7 @@ static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		.queues = config->disk_queues,
 	};
 	struct board_virtio *v = NULL;
-	int r = next_virtio(b, kvm, &v, err);
+	int r = next_virtio(b, &v, err);
 
 	if (r == 0)
 		r = virtio_blk_new(b->loop, mem, v->irq_fd, &blk, ret_blk, err);
@@ -234,7 +227,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 	pvpanic_init(&b->pvpanic, config->legacy_ops, config->arg);
 	r = add_ioapic(b, kvm, err);
 	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++)
-		r = add_uart(b, kvm, i, config, err);
+		r = add_uart(b, i, config, err);
 	if (r == 0)
 		r = add_legacy(b, ARCH_I8042, &b->i8042, err);
 	if (r == 0)
@@ -243,6 +236,18 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 		r = add_legacy(b, ARCH_PVPANIC, &b->pvpanic, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(virtio_devices); i++)
 		r = virtio_devices[i](b, kvm, mem, config, err);
+	return r;
+}
+
+int board_wire(struct board *b, struct kvm *kvm, struct error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++)
+		if (b->uart_irq_fd[i] >= 0)
+			r = kvm_irqfd(kvm, b->uart_irq_fd[i], slot_of(b, ARCH_UART, i)->gsi, err);
+	for (unsigned i = 0; r == 0 && i < b->virtio_count; i++)
+		r = kvm_irqfd(kvm, b->virtio[i].irq_fd, slot_of(b, ARCH_VIRTIO_MMIO, i)->gsi, err);
 	return r;
 }
 

@@ -58,6 +58,9 @@ struct board_config {
 /* After kvm_create_vm and arch_vm_new. On failure board_done still takes it. board is zeroed. */
 int board_init(struct board *board, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
 	       const struct board_config *config, struct error *err) MUST_CHECK;
+/* Binds the devices' interrupts to KVM's controller, which on aarch64 stands only once the vCPUs do
+ * (arch_vm_vcpus_created). Before any vCPU runs. */
+int board_wire(struct board *board, struct kvm *kvm, struct error *err) MUST_CHECK;
 /* Takes every device off guest memory, turning the loop for at most limit_ns. False: one of them
  * still has operations in flight, and the memory must stay. */
 bool board_quiesce(struct board *board, uint64_t limit_ns);

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "arch/kinds.h"
 #include "guest/topology.h"
 #include "vm/disk.h"
 
@@ -20,11 +21,12 @@ struct vm_include {
 };
 
 struct vm_config {
-	char *name;	      /* unique; the folder in the runtime directory */
-	char *kernel;	      /* path */
-	char *kernel_name;    /* what messages call it; NULL: its path */
-	char *kernel_release; /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
-	char *initrd;	      /* path, or NULL: build one */
+	const struct arch_kind *kind; /* of the guest; NULL: of this program */
+	char *name;		      /* unique; the folder in the runtime directory */
+	char *kernel;		      /* path */
+	char *kernel_name;	      /* what messages call it; NULL: its path */
+	char *kernel_release;	      /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
+	char *initrd;		      /* path, or NULL: build one */
 	enum vm_session session;
 	char *modules;			 /* lib/modules/VERSION, or NULL */
 	const char *const *more_modules; /* besides the usual; NULL-terminated, static, or NULL */

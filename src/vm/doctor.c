@@ -176,7 +176,7 @@ static int check_io_uring(char *found, size_t len, struct error *err)
 static int check_kernel(char *found, size_t len, struct error *err)
 {
 	struct kernel_choice kernel = {0};
-	int r = kernel_choose(NULL, &kernel, err);
+	int r = kernel_choose(arch_kind_own(), NULL, &kernel, err);
 
 	if (r == 0)
 		snprintf(found, len, "%s%s", kernel.path, kernel.modules ? ", with modules" : "");
@@ -187,7 +187,7 @@ static int check_kernel(char *found, size_t len, struct error *err)
 static int check_busybox(char *found, size_t len, struct error *err)
 {
 	CLEANUP_FREE char *path = NULL;
-	int r = tools_busybox(&path, err);
+	int r = tools_busybox(arch_kind_own(), &path, err);
 
 	if (r == 0)
 		snprintf(found, len, "%s", path);
@@ -197,7 +197,7 @@ static int check_busybox(char *found, size_t len, struct error *err)
 static int check_init(char *found, size_t len, struct error *err)
 {
 	CLEANUP_FREE char *path = NULL;
-	int r = tools_init(&path, err);
+	int r = tools_init(arch_kind_own(), &path, err);
 
 	if (r == 0)
 		snprintf(found, len, "%s", path);
@@ -207,7 +207,7 @@ static int check_init(char *found, size_t len, struct error *err)
 static int check_lab(char *found, size_t len, struct error *err)
 {
 	char line[128] = "";
-	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
+	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_kind_own()->qemu);
 	FILE *out = command ? popen(command, "re") : NULL;
 
 	if (out) {
@@ -217,7 +217,7 @@ static int check_lab(char *found, size_t len, struct error *err)
 	}
 	line[strcspn(line, "\n")] = '\0';
 	if (!line[0])
-		return error_usage(err, "%s is not installed", arch_lab_qemu);
+		return error_usage(err, "%s is not installed", arch_kind_own()->qemu);
 	snprintf(found, len, "%s", line);
 	return 0;
 }
@@ -229,7 +229,7 @@ static const struct check checks[] = {
 	{"kernel", check_kernel, "stasis kernel get"},
 	{"busybox", check_busybox, "apt-get install busybox-static"},
 	{"stasis-init", check_init, "ninja -C build"},
-	{"lab", check_lab, "apt-get install -t bookworm-backports qemu-system-x86"},
+	{"lab", check_lab, "scripts/setup"},
 };
 
 int doctor_examine(json_t **ret_checks, struct error *err)

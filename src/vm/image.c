@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/elf_closure.h"
+#include "guest/elf_image.h"
 #include "guest/initramfs.h"
 #include "guest/modules.h"
 #include "guest/session_protocol.h"
@@ -29,7 +30,9 @@ static const char *const both_bins[] = {"sh", "env", "cat", "test", "true", "fal
 #define MODULES_MAX 16
 
 struct base_parts {
+	const struct arch_kind *kind;
 	const char *init, *busybox, *modules;
+	const char *lister; /* a busybox that runs here, and says what applets there are */
 	const char *module[MODULES_MAX]; /* names */
 	size_t module_count;
 };
@@ -116,6 +119,7 @@ static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct erro
 
 	if (r < 0)
 		return error_set(err, r, "building the initramfs");
+	fs.machine = parts->kind->elf_machine;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(folders); i++)
 		r = initramfs_dir(&fs, folders[i], 0755, err);
 	/* The kernel opens it for init before anything is mounted. */
@@ -126,7 +130,7 @@ static int make_base(void *arg, uint8_t **ret_data, size_t *ret_len, struct erro
 	if (r == 0)
 		r = initramfs_add_host(&fs, "bin/busybox", parts->busybox, false, err);
 	if (r == 0)
-		r = add_applets(&fs, parts->busybox, err);
+		r = add_applets(&fs, parts->lister, err);
 	if (r == 0 && parts->modules)
 		r = add_modules(&fs, parts, err);
 	if (r == 0)
@@ -168,21 +172,34 @@ static int base_key(const struct base_parts *parts, char hex[SHM_KEY_HEX_LEN + 1
 	return r;
 }
 
+static const struct arch_kind *kind_of(const struct vm_config *config)
+{
+	return config->kind ?: arch_kind_own();
+}
+
 static int build_base(const struct vm_config *config, struct shm_segment *ret_base,
 		      struct error *err)
 {
+	const struct arch_kind *kind = kind_of(config);
 	CLEANUP_FREE char *init = NULL;
 	CLEANUP_FREE char *busybox = NULL;
+	CLEANUP_FREE char *lister = NULL;
 	struct base_parts parts;
 	char key[SHM_KEY_HEX_LEN + 1];
 	int r;
 
-	r = tools_init(&init, err);
+	r = tools_init(kind, &init, err);
 	if (r == 0)
-		r = tools_busybox(&busybox, err);
+		r = tools_busybox(kind, &busybox, err);
+	if (r == 0)
+		r = tools_busybox(arch_kind_own(), &lister, err);
 	if (r < 0)
 		return r;
-	parts = (struct base_parts){.init = init, .busybox = busybox, .modules = config->modules};
+	parts = (struct base_parts){.kind = kind,
+				    .init = init,
+				    .busybox = busybox,
+				    .lister = lister,
+				    .modules = config->modules};
 	for (size_t i = 0; i < ARRAY_SIZE(base_modules); i++)
 		parts.module[parts.module_count++] = base_modules[i];
 	if (config->disk_count > 0)
@@ -196,8 +213,17 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 	return shm_cache_get(key, make_base, &parts, ret_base, err);
 }
 
-/* COMMAND's file with all that it needs, at its own path; *ret_path is where the guest finds it.
- * A command that the host lacks is left for the guest to find (an applet, an included file). */
+/* A program that the guest's machine can't run. */
+static bool is_foreign(const struct initramfs *fs, const char *path)
+{
+	uint16_t machine = elf_image_machine_of(path);
+
+	return machine != 0 && fs->machine != 0 && machine != fs->machine;
+}
+
+/* COMMAND's file with all that it needs, at its own path; *ret_path is where the guest finds it. A
+ * command that the host lacks, or has for another machine than the guest's, is left for the guest
+ * to find (an applet, an included file). */
 static int add_command(struct initramfs *fs, const char *command, char **ret_path,
 		       struct error *err)
 {
@@ -205,7 +231,7 @@ static int add_command(struct initramfs *fs, const char *command, char **ret_pat
 	CLEANUP_FREE char *found = NULL;
 	int r;
 
-	if (elf_which(command, path_env, &found, NULL) < 0) {
+	if (elf_which(command, path_env, &found, NULL) < 0 || is_foreign(fs, found)) {
 		*ret_path = strdup(command);
 		return *ret_path ? 0 : error_set(err, -ENOMEM, "naming COMMAND");
 	}
@@ -294,6 +320,7 @@ static int build_tail(const struct vm_config *config, struct image *image, struc
 
 	if (r < 0)
 		return error_set(err, r, "building the initramfs");
+	fs.machine = kind_of(config)->elf_machine;
 	for (size_t i = 0; r == 0 && i < config->include_count; i++) {
 		const struct vm_include *include = &config->includes[i];
 

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/arch.h"
 #include "base/text.h"
 #include "base/util.h"
 
@@ -62,7 +61,7 @@ static char *modules_beside(const char *image, const char *release)
 }
 
 /* Fills in release and modules of an image from its name, else from its contents. */
-static int describe(struct kernel_choice *kernel)
+static int describe(const struct arch_kind *kind, struct kernel_choice *kernel)
 {
 	const char *slash = strrchr(kernel->path, '/');
 	const char *base = slash ? slash + 1 : kernel->path;
@@ -70,7 +69,7 @@ static int describe(struct kernel_choice *kernel)
 	if (!strncmp(base, "vmlinuz-", 8) && base[8])
 		kernel->release = strdup(base + 8);
 	else
-		kernel->release = arch_kernel_release(kernel->path);
+		kernel->release = kind->kernel_release(kernel->path);
 	if (kernel->release)
 		kernel->modules = modules_beside(kernel->path, kernel->release);
 	return 0;
@@ -122,6 +121,7 @@ static void for_each_cached(void (*each)(const char *path, const char *release, 
 }
 
 struct newest {
+	const struct arch_kind *kind;
 	const char *prefix;
 	char *path, *release;
 };
@@ -133,7 +133,7 @@ static void keep_newest(const char *path, const char *release, void *arg)
 	if (n->prefix && strncmp(release, n->prefix, strlen(n->prefix)))
 		return;
 	/* A cached kernel of another architecture can't boot here. */
-	if (!arch_kernel_fits(path))
+	if (!n->kind->kernel_fits(path))
 		return;
 	if (n->release && strverscmp(release, n->release) <= 0)
 		return;
@@ -143,9 +143,10 @@ static void keep_newest(const char *path, const char *release, void *arg)
 	n->release = strdup(release);
 }
 
-int kernel_from_cache(const char *prefix, struct kernel_choice *ret_kernel)
+int kernel_from_cache(const struct arch_kind *kind, const char *prefix,
+		      struct kernel_choice *ret_kernel)
 {
-	struct newest n = {.prefix = prefix};
+	struct newest n = {.kind = kind, .prefix = prefix};
 
 	for_each_cached(keep_newest, &n);
 	if (!n.path || !n.release) {
@@ -162,10 +163,10 @@ int kernel_from_cache(const char *prefix, struct kernel_choice *ret_kernel)
 }
 
 /* The image inside a kernel build tree; NULL if there is none. */
-static char *image_of_tree(const char *tree)
+static char *image_of_tree(const struct arch_kind *kind, const char *tree)
 {
-	for (size_t i = 0; arch_kernel_in_tree[i]; i++) {
-		char *path = text_format("%s/%s", tree, arch_kernel_in_tree[i]);
+	for (size_t i = 0; kind->kernel_in_tree[i]; i++) {
+		char *path = text_format("%s/%s", tree, kind->kernel_in_tree[i]);
 
 		if (path && access(path, R_OK) == 0)
 			return path;
@@ -174,7 +175,8 @@ static char *image_of_tree(const char *tree)
 	return NULL;
 }
 
-static int choose_asked(const char *asked, struct kernel_choice *ret_kernel, struct error *err)
+static int choose_asked(const struct arch_kind *kind, const char *asked,
+			struct kernel_choice *ret_kernel, struct error *err)
 {
 	struct kernel_choice kernel = {0};
 	struct stat st;
@@ -182,10 +184,10 @@ static int choose_asked(const char *asked, struct kernel_choice *ret_kernel, str
 	if (stat(asked, &st) < 0)
 		return error_usage(err, "--kernel %s: %s", asked, strerror(errno));
 	if (S_ISDIR(st.st_mode)) {
-		kernel.path = image_of_tree(asked);
+		kernel.path = image_of_tree(kind, asked);
 		if (!kernel.path)
 			return error_usage(err, "--kernel %s: a folder without a built kernel (%s)",
-					   asked, arch_kernel_in_tree[0]);
+					   asked, kind->kernel_in_tree[0]);
 	} else if (!S_ISREG(st.st_mode)) {
 		return error_usage(err, "--kernel %s: not a file", asked);
 	} else {
@@ -197,17 +199,18 @@ static int choose_asked(const char *asked, struct kernel_choice *ret_kernel, str
 		kernel_choice_done(&kernel);
 		return error_usage(err, "--kernel %s: %s", asked, strerror(errno));
 	}
-	describe(&kernel);
+	describe(kind, &kernel);
 	*ret_kernel = kernel;
 	return 0;
 }
 
-int kernel_choose(const char *asked, struct kernel_choice *ret_kernel, struct error *err)
+int kernel_choose(const struct arch_kind *kind, const char *asked, struct kernel_choice *ret_kernel,
+		  struct error *err)
 {
-	struct newest n = {0};
+	struct newest n = {.kind = kind};
 
 	if (asked)
-		return choose_asked(asked, ret_kernel, err);
+		return choose_asked(kind, asked, ret_kernel, err);
 	for_each_image("/boot", keep_newest, &n);
 	if (n.path && n.release) {
 		*ret_kernel = (struct kernel_choice){
@@ -217,11 +220,16 @@ int kernel_choose(const char *asked, struct kernel_choice *ret_kernel, struct er
 		};
 		return 0;
 	}
-	if (kernel_from_cache(NULL, ret_kernel) == 0)
+	if (kernel_from_cache(kind, NULL, ret_kernel) == 0)
 		return 0;
-	error_contention(err, "there is no kernel to boot: none readable in /boot, none in the "
-			      "kernel cache");
-	error_hint(err, "stasis kernel get, or -k PATH");
+	error_contention(err,
+			 "there is no kernel for %s to boot: none readable in /boot, none in the "
+			 "kernel cache",
+			 kind->name);
+	if (kind == arch_kind_own())
+		error_hint(err, "stasis kernel get, or -k PATH");
+	else
+		error_hint(err, "stasis kernel get --arch %s, or -k PATH", kind->debian);
 	return -ENOENT;
 }
 

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "arch/kinds.h"
 #include "base/error.h"
 
 struct kernel_choice {
@@ -13,12 +14,14 @@ struct kernel_choice {
 	char *modules; /* lib/modules/RELEASE, or NULL; owned */
 };
 
-/* asked is an image, a kernel build tree, or NULL: the newest readable /boot/vmlinuz-*, then the
- * newest in the kernel cache. Nothing found is contention (77) with the command that gets one. */
-int kernel_choose(const char *asked, struct kernel_choice *ret_kernel,
+/* One of that architecture. asked is an image, a kernel build tree, or NULL: the newest readable
+ * /boot/vmlinuz-*, then the newest in the kernel cache. Nothing found is contention (77) with the
+ * command that gets one. */
+int kernel_choose(const struct arch_kind *kind, const char *asked, struct kernel_choice *ret_kernel,
 		  struct error *err) MUST_CHECK;
 /* Newest of the kernel cache whose release begins with prefix; -ENOENT without a message. */
-int kernel_from_cache(const char *prefix, struct kernel_choice *ret_kernel) MUST_CHECK;
+int kernel_from_cache(const struct arch_kind *kind, const char *prefix,
+		      struct kernel_choice *ret_kernel) MUST_CHECK;
 void kernel_choice_done(struct kernel_choice *kernel); /* accepts a zeroed one */
 /* ${XDG_CACHE_HOME:-~/.cache}/stasis; malloc'ed, NULL when out of memory. */
 char *kernel_cache_dir(void);

@@ -218,7 +218,7 @@ int shape_draw(const struct topology *t, FILE *out, unsigned columns, struct err
 
 /* ---- the tables ---------------------------------------------------------------------------- */
 
-int shape_tables(const struct topology *t, const char *dir, struct error *err)
+int shape_tables(const struct topology *t, const char *path, struct error *err)
 {
 	/* What every run has: vm/board.c. */
 	static const struct {
@@ -233,5 +233,5 @@ int shape_tables(const struct topology *t, const char *dir, struct error *err)
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
 		if (arch_slot(t, usual[i].kind, usual[i].index, &slot[n]) == 0 && slot[n].present)
 			n++;
-	return arch_tables_write(t, slot, n, dir, err);
+	return arch_tables_write(t, slot, n, path, err);
 }

@@ -13,7 +13,7 @@
 int shape_json(const struct topology *t, json_t **ret_json, struct error *err) MUST_CHECK;
 /* For a terminal of columns characters. */
 int shape_draw(const struct topology *t, FILE *out, unsigned columns, struct error *err) MUST_CHECK;
-/* The tables of a machine with the usual devices, a file each, into dir (made if need be). */
-int shape_tables(const struct topology *t, const char *dir, struct error *err) MUST_CHECK;
+/* The tables of a machine with the usual devices, to path: arch_tables_write. */
+int shape_tables(const struct topology *t, const char *path, struct error *err) MUST_CHECK;
 
 #endif

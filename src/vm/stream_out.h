@@ -15,7 +15,7 @@ struct stream_out {
 	uint64_t head, tail; /* bytes ever written out, ever put in */
 	uint64_t dropped;    /* did not fit, or the descriptor failed */
 	bool failed, polling;
-	int error; /* the errno, negative, that failed it; 0: none */
+	int error;		       /* the errno, negative, that failed it; 0: none */
 	uint8_t data[STREAM_OUT_SIZE]; /* ring */
 };
 

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/elf_closure.h"
+#include "vm/kernels.h"
 
 /* The first of n candidates that can be read; entries are freed but for it. NULL if none. */
 static char *first_readable(char **candidates, size_t n)
@@ -25,46 +26,77 @@ static char *first_readable(char **candidates, size_t n)
 }
 
 /* A file of ours: $STASIS_LIBEXEC, its place in the build or source tree (relative to this
- * program), beside an installed program, or where it was installed. */
-static int find_own(const char *name, const char *in_tree, char **ret_path, struct error *err)
+ * program's folder), beside an installed program, or where it was installed; installed is its name
+ * there. NULL if it is in none of them, or out of memory. */
+static char *find_file(const char *installed, const char *in_tree)
 {
 	const char *libexec = getenv("STASIS_LIBEXEC");
 	char exe[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	char *slash, *found;
 
 	if (n < 0)
-		return error_set(err, -errno, "finding this program");
+		return NULL;
 	exe[n] = '\0';
-	slash = strrchr(exe, '/');
-	*slash = '\0';
+	*strrchr(exe, '/') = '\0';
 
 	char *candidates[] = {
-		libexec ? text_format("%s/%s", libexec, name) : NULL,
-		text_format("%s/%s/%s", exe, in_tree, name),
-		text_format("%s/../libexec/stasis/%s", exe, name),
-		text_format(STASIS_LIBEXECDIR "/%s", name),
+		libexec ? text_format("%s/%s", libexec, installed) : NULL,
+		text_format("%s/%s", exe, in_tree),
+		text_format("%s/../libexec/stasis/%s", exe, installed),
+		text_format(STASIS_LIBEXECDIR "/%s", installed),
 	};
 
-	found = first_readable(candidates, ARRAY_SIZE(candidates));
-	if (!found) {
-		error_set(err, -ENOENT, "finding %s near %s or in %s", name, exe,
-			  STASIS_LIBEXECDIR);
-		error_hint(err, "set STASIS_LIBEXEC to the folder that holds it");
-		return -ENOENT;
-	}
-	*ret_path = found;
-	return 0;
+	return first_readable(candidates, ARRAY_SIZE(candidates));
 }
 
-int tools_init(char **ret_path, struct error *err)
+static int find_own(const char *name, const char *in_tree, char **ret_path, struct error *err)
 {
-	return find_own("stasis-init", "../guest/init", ret_path, err);
+	*ret_path = find_file(name, in_tree);
+	if (*ret_path)
+		return 0;
+	error_set(err, -ENOENT, "finding %s near this program or in %s", name, STASIS_LIBEXECDIR);
+	error_hint(err, "set STASIS_LIBEXEC to the folder that holds it");
+	return -ENOENT;
+}
+
+/* The same for another architecture. in_tree is below the top of its own build tree. */
+static int find_foreign(const struct arch_kind *kind, const char *name, const char *in_tree,
+			char **ret_path, struct error *err)
+{
+	CLEANUP_FREE char *tree = text_format("../../../build-%s/%s", kind->debian, in_tree);
+	CLEANUP_FREE char *installed = text_format("%s/%s", kind->name, name);
+	CLEANUP_FREE char *found = NULL;
+
+	if (!tree || !installed)
+		return error_set(err, -ENOMEM, "finding %s", name);
+	found = find_file(installed, tree);
+	*ret_path = found ? realpath(found, NULL) : NULL;
+	if (*ret_path)
+		return 0;
+	error_contention(err, "there is no %s for %s guests here", name, kind->name);
+	error_hint(err, "scripts/setup %s, and build as it says", kind->debian);
+	return -ENOENT;
+}
+
+int tools_init(const struct arch_kind *kind, char **ret_path, struct error *err)
+{
+	if (kind != arch_kind_own())
+		return find_foreign(kind, "stasis-init", "src/guest/init/stasis-init", ret_path,
+				    err);
+	return find_own("stasis-init", "../guest/init/stasis-init", ret_path, err);
+}
+
+int tools_stasis(const struct arch_kind *kind, char **ret_path, struct error *err)
+{
+	if (kind != arch_kind_own())
+		return find_foreign(kind, "stasis", "src/cli/stasis", ret_path, err);
+	*ret_path = realpath("/proc/self/exe", NULL);
+	return *ret_path ? 0 : error_set(err, -errno, "finding this program");
 }
 
 int tools_fetch_kernel(char **ret_path, struct error *err)
 {
-	return find_own("fetch-kernel", "../../../scripts", ret_path, err);
+	return find_own("fetch-kernel", "../../../scripts/fetch-kernel", ret_path, err);
 }
 
 /* elf_closure's callback: any call means that the file is not static. */
@@ -73,19 +105,25 @@ static int is_dynamic(const char *path UNUSED, void *arg UNUSED)
 	return -ELIBBAD;
 }
 
-int tools_busybox(char **ret_path, struct error *err)
+int tools_busybox(const struct arch_kind *kind, char **ret_path, struct error *err)
 {
-	const char *env = getenv("STASIS_BUSYBOX");
+	const bool own = kind == arch_kind_own();
+	const char *env = own ? getenv("STASIS_BUSYBOX") : NULL;
+	CLEANUP_FREE char *cache = kernel_cache_dir();
 	char *candidates[] = {
 		env ? strdup(env) : NULL,
-		strdup("/bin/busybox"),
-		strdup("/usr/bin/busybox"),
+		own ? strdup("/bin/busybox") : NULL,
+		own ? strdup("/usr/bin/busybox") : NULL,
+		cache ? text_format("%s/%s/busybox", cache, kind->name) : NULL,
 	};
 	char *found = first_readable(candidates, ARRAY_SIZE(candidates));
 
-	if (!found || elf_closure(found, is_dynamic, NULL, NULL) < 0) {
-		error_set(err, -ENOENT, "finding a statically linked busybox");
-		error_hint(err, "apt-get install busybox-static");
+	if (!found || elf_closure_for(kind->elf_machine, found, is_dynamic, NULL, NULL) < 0) {
+		error_set(err, -ENOENT, "finding a statically linked busybox for %s", kind->name);
+		if (own)
+			error_hint(err, "apt-get install busybox-static");
+		else
+			error_hint(err, "scripts/setup %s", kind->debian);
 		free(found);
 		return -ENOENT;
 	}

@@ -52,7 +52,7 @@ static int build_vm(struct machine *m, struct error *err)
 	if (r == 0 && m->config->hugepages)
 		r = hugepages_use(&m->mem, err);
 	if (r == 0)
-		r = kvm_create_vm(&m->kvm, 0, err);
+		r = kvm_create_vm(&m->kvm, arch_vm_type(&m->kvm, &layout), err);
 	if (r < 0)
 		return r;
 	/* Halt polling pays only where a host CPU is there to poll on. */
@@ -155,6 +155,8 @@ static int build(struct machine *m, struct error *err)
 		r = load_guest(m, err);
 	if (r == 0)
 		r = build_vcpus(m, err);
+	if (r == 0)
+		r = board_wire(&m->board, &m->kvm, err);
 	if (r == 0)
 		r = machine_events_start(m, err);
 	return r;

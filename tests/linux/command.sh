@@ -4,8 +4,11 @@
 begin
 
 stasis_run -- uname -r
-matches "uname -r prints the Debian release" '6.12.*+deb12-cloud-amd64' "$out"
+matches "uname -r prints the Debian release" "6.12.*+deb12-cloud-$debian_arch" "$out"
 equal "... and ends 0" 0 "$status"
+
+stasis_run -- uname -m
+equal "uname -m prints the architecture" "$guest_arch" "$out"
 
 stasis_run -- sh -c 'echo out; echo err >&2; exit 7'
 equal "standard output is apart" "out" "$out"

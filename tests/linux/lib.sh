@@ -1,5 +1,6 @@
 # What the tests on real kernels share: TAP output, checks, one warm lab for all of a file's runs.
-# Sourced by bash. $STASIS is the program; $LAB is "--lab" or "--no-lab", chosen by begin().
+# Sourced by bash. $STASIS is the program; $LAB is "--lab" or "--no-lab", chosen by begin(). With
+# GUEST_ARCH (aarch64) in the environment, guests are of that architecture, in its lab.
 
 set -u
 STASIS=${STASIS:?path of the stasis program}
@@ -10,6 +11,30 @@ lab_started=
 # Folders, a lab and processes of this file's own: what others run here is none of our business.
 export XDG_RUNTIME_DIR=$work/run
 mkdir -p "$XDG_RUNTIME_DIR"
+
+# The guests' architecture, by both of its names; and a stasis that asks for it.
+guest_arch=${GUEST_ARCH:-$(uname -m)}
+case $guest_arch in
+aarch64) debian_arch=arm64 ;;
+*) debian_arch=amd64 ;;
+esac
+foreign_tools=
+if [ "$guest_arch" != "$(uname -m)" ]; then
+	foreign_tools=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/stasis/$guest_arch/tools
+	cat >"$work/stasis" <<WRAPPER
+#!/bin/bash
+command=\$1
+shift
+case \$command in
+run) set -- --arch $guest_arch "\$@" ;;
+lab) set -- "\$@" --arch $guest_arch ;;
+esac
+export LD_LIBRARY_PATH=$foreign_tools/usr/lib/$guest_arch-linux-gnu:$foreign_tools/lib/$guest_arch-linux-gnu
+exec "$STASIS" "\$command" "\$@"
+WRAPPER
+	chmod +x "$work/stasis"
+	STASIS=$work/stasis
+fi
 
 finish() {
 	[ -n "$lab_started" ] && "$STASIS" lab stop >/dev/null 2>&1
@@ -41,6 +66,16 @@ fail() {
 skip() {
 	tap_count=$((tap_count + 1))
 	echo "ok $tap_count - $1 # SKIP $2"
+}
+
+# tool NAME: the path of a program that guests can run, or nothing: this host's, or the one of the
+# guests' architecture that scripts/setup has unpacked.
+tool() {
+	if [ -z "$foreign_tools" ]; then
+		command -v "$1"
+	elif [ -x "$foreign_tools/usr/bin/$1" ]; then
+		echo "$foreign_tools/usr/bin/$1"
+	fi
 }
 
 # check DESCRIPTION CONDITION-COMMAND...: passes if the command succeeds.
@@ -130,17 +165,19 @@ section() { sed -n "/^== $1\$/{n;p;q}" "$work/guest.out"; }
 
 # begin: finds out where Linux runs, and warms the lab if it is there.
 begin() {
-	if ! "$STASIS" kernel list 2>/dev/null | grep -q 6.12; then
-		skip_all "no Debian 6.12 kernel here; stasis kernel get fetches one"
+	if ! "$STASIS" kernel list 2>/dev/null | grep -q "6.12.*$debian_arch"; then
+		skip_all "no Debian 6.12 kernel here; stasis kernel get --arch $debian_arch fetches one"
 	fi
-	if "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
+	if [ "$guest_arch" = "$(uname -m)" ] && "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
 		LAB=--no-lab
 		return
 	fi
 	LAB=--lab
-	command -v qemu-system-x86_64 >/dev/null ||
+	command -v "qemu-system-$guest_arch" >/dev/null ||
 		skip_all "this host's KVM can't run a stock kernel, and there is no QEMU for the lab"
 	"$STASIS" lab start >"$work/lab.log" 2>&1 || {
+		# 77: the programs for that architecture are not built here.
+		[ $? != 77 ] || [ "$guest_arch" = "$(uname -m)" ] || skip_all "$(head -n 1 "$work/lab.log")"
 		cat "$work/lab.log" >&2
 		echo "1..1"
 		echo "not ok 1 - the lab starts"

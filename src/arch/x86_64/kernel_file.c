@@ -1,22 +1,22 @@
 /* What an x86 kernel file says of itself, before it is loaded
- * (Documentation/arch/x86/boot.rst, the real-mode kernel header). Any thread. */
+ * (Documentation/arch/x86/boot.rst, the real-mode kernel header), and the lab's machine for x86.
+ * Part of every build. Any thread. */
 #include <elf.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/arch.h"
+#include "arch/kernel_banner.h"
+#include "arch/kinds.h"
 #include "base/util.h"
 
 #define SETUP_MAGIC_AT	 0x202 /* "HdrS" */
 #define SETUP_VERSION_AT 0x20E /* u16: offset of the version text, less 0x200 */
 #define HEAD_LEN	 0x8000
-#define RELEASE_MAX	 128 /* bytes; utsname's is 64 */
-#define BANNER		 "Linux version "
 #define SCAN_BLOCK	 0x10000
 #define SCAN_MAX	 0x10000000 /* of a vmlinux: its read-only data comes early */
 
-const char *const arch_kernel_in_tree[] = {"arch/x86/boot/bzImage", "vmlinux", NULL};
+static const char *const in_tree[] = {"arch/x86/boot/bzImage", "vmlinux", NULL};
 
 /* Reads the file's first bytes, at most HEAD_LEN; returns how many. */
 static size_t read_head(const char *path, uint8_t *head)
@@ -32,7 +32,7 @@ static bool is_bzimage(const uint8_t *head, size_t len)
 	return len > SETUP_VERSION_AT + 2 && !memcmp(head + SETUP_MAGIC_AT, "HdrS", 4);
 }
 
-bool arch_kernel_fits(const char *path)
+static bool kernel_fits(const char *path)
 {
 	CLEANUP_FREE uint8_t *head = malloc(HEAD_LEN);
 	size_t len = head ? read_head(path, head) : 0;
@@ -46,48 +46,23 @@ bool arch_kernel_fits(const char *path)
 	return !memcmp(elf.e_ident, ELFMAG, SELFMAG) && elf.e_machine == EM_X86_64;
 }
 
-/* The first word of text, which a space ends within room bytes; NULL if it is none. It is printed,
- * and names a folder of modules. */
-static char *release_word(const char *text, size_t room)
-{
-	for (size_t i = 0; i < MIN(room, (size_t)RELEASE_MAX); i++) {
-		if (text[i] == ' ' || text[i] == '\0')
-			return i ? strndup(text, i) : NULL;
-		if (text[i] <= ' ' || text[i] > '~' || text[i] == '/')
-			return NULL;
-	}
-	return NULL;
-}
-
-/* Looks for Linux's banner ("Linux version 6.12.117 (builder) …", init/version-timestamp.c) in a
- * vmlinux. The blocks overlap, so that one across their border is found. */
+/* Looks for Linux's banner in a vmlinux. The blocks overlap, so that one across their border is
+ * found. */
 static char *banner_release(int fd)
 {
 	CLEANUP_FREE char *block = malloc(SCAN_BLOCK);
-	const size_t overlap = strlen(BANNER) + RELEASE_MAX;
 
-	for (off_t at = 0; block && at < SCAN_MAX; at += (off_t)(SCAN_BLOCK - overlap)) {
+	for (off_t at = 0; block && at < SCAN_MAX; at += SCAN_BLOCK - KERNEL_BANNER_MAX) {
 		ssize_t n = pread(fd, block, SCAN_BLOCK, at);
-		const char *end = block + (n > 0 ? n : 0), *p = block;
+		char *release = n > 0 ? kernel_banner_release(block, (size_t)n) : NULL;
 
-		while (n > 0 && (p = memmem(p, (size_t)(end - p), BANNER, strlen(BANNER)))) {
-			p += strlen(BANNER);
-			/* Formats and messages have the words, too; a release begins with a digit.
-			 */
-			if (p < end && *p >= '0' && *p <= '9') {
-				char *release = release_word(p, (size_t)(end - p));
-
-				if (release)
-					return release;
-			}
-		}
-		if (n < SCAN_BLOCK)
-			return NULL;
+		if (release || n < SCAN_BLOCK)
+			return release;
 	}
 	return NULL;
 }
 
-char *arch_kernel_release(const char *path)
+static char *kernel_release(const char *path)
 {
 	CLEANUP_FREE uint8_t *head = malloc(HEAD_LEN);
 	size_t len = head ? read_head(path, head) : 0;
@@ -104,5 +79,31 @@ char *arch_kernel_release(const char *path)
 	/* "6.12.117+deb12-cloud-amd64 (builder) #1 SMP …": the first word. */
 	if (at == 0 || (size_t)at + 0x200 >= len)
 		return NULL;
-	return release_word((const char *)head + at + 0x200, len - at - 0x200);
+	return kernel_release_word((const char *)head + at + 0x200, len - at - 0x200);
 }
+
+static const char *const qemu_args[] = {"-M", "q35", "-cpu", "max,-la57", NULL};
+static const char *const qemu_args_old[] = {"-M", "q35", "-cpu",
+					    "max,-xsave,-la57,-smap,-smep,-pku", NULL};
+/* Of what the emulator says that its processor can do for nested guests, only the plain part is
+ * used, not virtual GIF, VMLOAD and VMSAVE, and no huge pages: docs/decisions.md, "The lab's KVM".
+ */
+static const char lab_cmdline[] =
+	"console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on kvm_amd.vgif=0 kvm_amd.vls=0 "
+	"kvm_amd.lbrv=0 kvm_amd.avic=0 kvm_amd.nested=0 transparent_hugepage=never";
+static const char *const lab_modules[] = {"irqbypass", "kvm", "kvm_amd", NULL};
+
+const struct arch_kind arch_kind_x86_64 = {
+	.name = "x86_64",
+	.debian = "amd64",
+	.elf_machine = EM_X86_64,
+	.kernel_fits = kernel_fits,
+	.kernel_release = kernel_release,
+	.kernel_in_tree = in_tree,
+	.qemu = "qemu-system-x86_64",
+	.qemu_package = "qemu-system-x86",
+	.qemu_args = qemu_args,
+	.qemu_args_old = qemu_args_old,
+	.lab_modules = lab_modules,
+	.lab_cmdline = lab_cmdline,
+};

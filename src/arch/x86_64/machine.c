@@ -146,6 +146,11 @@ int arch_memory_layout(const struct topology *t, unsigned phys_bits,
 	return 0;
 }
 
+unsigned long arch_vm_type(const struct kvm *kvm UNUSED, const struct guest_layout *layout UNUSED)
+{
+	return 0;
+}
+
 bool needs_split_irqchip(const struct topology *t)
 {
 	return arch_vcpu_id(t, topology_vcpus(t) - 1) > XAPIC_LAST_ID;

@@ -3,15 +3,13 @@
  * Any thread without vCPUs of its own. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
+#include "arch/probe_limit.h"
 #include "base/util.h"
 
 /* Guest memory: 64 KiB from 0.
@@ -27,7 +25,6 @@ enum {
 	STACK_GPA = 0x8000,
 	CODE_GPA = 0x9000,
 	PROBE_PORT = 0x99,
-	PROBE_LIMIT_S = 2,
 };
 
 /* Each step announces itself on the port before it tries; the last one says that all held. */
@@ -56,17 +53,6 @@ __asm__(".pushsection .rodata\n"
 	"probe_code_end:\n"
 	".popsection\n");
 extern const uint8_t probe_code[], probe_bp[], probe_ud[], probe_code_end[];
-
-const char arch_lab_qemu[] = "qemu-system-x86_64";
-const char *const arch_lab_qemu_args[] = {"-M", "q35", "-cpu", "max,-la57", NULL};
-const char *const arch_lab_qemu_args_old[] = {"-M", "q35", "-cpu",
-					      "max,-xsave,-la57,-smap,-smep,-pku", NULL};
-/* Of what the emulator says that its processor can do for nested guests, only the plain part is
- * used, not virtual GIF, VMLOAD and VMSAVE, and no huge pages: docs/decisions.md, "The lab's KVM". */
-const char arch_lab_cmdline[] =
-	"console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on kvm_amd.vgif=0 kvm_amd.vls=0 "
-	"kvm_amd.lbrv=0 kvm_amd.avic=0 kvm_amd.nested=0 transparent_hugepage=never";
-const char *const arch_lab_modules[] = {"irqbypass", "kvm", "kvm_amd", NULL};
 
 static const char *const step_names[] = {
 	NULL,
@@ -162,48 +148,15 @@ static int copy_cpuid(const struct kvm *kvm, int vcpu)
 	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_CPUID2, cpuid);
 }
 
-static void on_alarm(int signo UNUSED)
+/* The step that the guest is at, in arg; 0 when it is through all, or ends in any other way. */
+static int on_probe_exit(const struct kvm_run *run, void *arg)
 {
-}
+	unsigned *step = arg;
 
-/* Runs until the guest is through, stops, or hangs; returns 0 if all held, else the step that did
- * not. */
-static unsigned run_steps(int vcpu, const struct kvm_run *run)
-{
-	uint64_t end_ns = now_ns() + PROBE_LIMIT_S * 1000000000ull;
-	unsigned step = FIRST_STEP;
-
-	while (step != 0 && now_ns() < end_ns) {
-		if (ioctl(vcpu, KVM_RUN, 0) < 0) {
-			if (errno == EINTR)
-				continue; /* the alarm, or a signal of someone else's */
-			break;
-		}
-		if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
-			break;
-		step = MIN(*((const uint8_t *)run + run->io.data_offset), FIRST_STEP);
-	}
-	return step;
-}
-
-static unsigned run_with_limit(int vcpu, const struct kvm_run *run)
-{
-	struct sigaction action = {.sa_handler = on_alarm}, old_action;
-	struct itimerval limit = {.it_value.tv_sec = PROBE_LIMIT_S, .it_interval.tv_usec = 100000};
-	struct itimerval off = {0};
-	sigset_t alarm_set, old_set;
-	unsigned step;
-
-	sigemptyset(&alarm_set);
-	sigaddset(&alarm_set, SIGALRM);
-	sigaction(SIGALRM, &action, &old_action);
-	pthread_sigmask(SIG_UNBLOCK, &alarm_set, &old_set);
-	setitimer(ITIMER_REAL, &limit, NULL);
-	step = run_steps(vcpu, run);
-	setitimer(ITIMER_REAL, &off, NULL);
-	pthread_sigmask(SIG_SETMASK, &old_set, NULL);
-	sigaction(SIGALRM, &old_action, NULL);
-	return step;
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
+		return 0;
+	*step = MIN(*((const uint8_t *)run + run->io.data_offset), FIRST_STEP);
+	return *step == 0 ? 0 : -1;
 }
 
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
@@ -212,7 +165,7 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 	struct kvm own = *kvm;
 	struct kvm_run *run = MAP_FAILED;
 	uint8_t *ram;
-	unsigned step = 0;
+	unsigned step = FIRST_STEP;
 	int vcpu = -1, r;
 
 	ram = mmap(NULL, PROBE_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -225,8 +178,8 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 		goto unmap;
 	r = kvm_ioctl(own.vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
 	if (r == 0) {
-		vcpu = ioctl(own.vm_fd, KVM_CREATE_VCPU, 0);
-		r = vcpu < 0 ? -errno : copy_cpuid(kvm, vcpu);
+		vcpu = kvm_ioctl(own.vm_fd, KVM_CREATE_VCPU, NULL);
+		r = vcpu < 0 ? vcpu : copy_cpuid(kvm, vcpu);
 	}
 	if (r == 0)
 		r = set_registers(vcpu);
@@ -235,7 +188,8 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 		if (run == MAP_FAILED)
 			r = -errno;
 		else
-			step = run_with_limit(vcpu, run);
+			(void)!probe_run(vcpu, run, on_probe_exit,
+					 &step); /* hung or not: step says where */
 	}
 	if (r < 0) {
 		error_set_shortage(err, r, "running a probe guest");

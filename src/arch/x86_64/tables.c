@@ -287,6 +287,8 @@ static int write_file(const char *dir, const char *name, const uint8_t *data, si
 	return fclose(file) == EOF || n != len ? -EIO : 0;
 }
 
+const char arch_tables_option[] = "acpi";
+
 int arch_tables_write(const struct topology *t, const struct arch_slot *slots, size_t slot_count,
 		      const char *dir, struct error *err)
 {

@@ -107,7 +107,14 @@ const char *lab_build(char *buf)
 /* ---- finding a keeper --------------------------------------------------------------------------
  */
 
-static int socket_address(struct sockaddr_un *ret_address, struct error *err)
+/* What tells the labs of other architectures apart, in the names of their files. */
+static const char *infix(const struct arch_kind *kind)
+{
+	return kind == arch_kind_own() ? "" : kind->name;
+}
+
+static int socket_address(const struct arch_kind *kind, struct sockaddr_un *ret_address,
+			  struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL;
 	int r = runtime_dir(&dir, err);
@@ -115,16 +122,16 @@ static int socket_address(struct sockaddr_un *ret_address, struct error *err)
 	if (r < 0)
 		return r;
 	*ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab.sock", dir) >=
-	    (int)sizeof(ret_address->sun_path))
+	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab%s.sock", dir,
+		     infix(kind)) >= (int)sizeof(ret_address->sun_path))
 		return error_usage(err, "%s: too long for a socket's name", dir);
 	return 0;
 }
 
-int lab_connect_warm(struct error *err)
+int lab_connect_warm(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
-	int fd, r = socket_address(&address, err);
+	int fd, r = socket_address(kind, &address, err);
 
 	if (r < 0)
 		return r;
@@ -523,7 +530,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 {
 	struct client warm = {.request = request}, cold = {.request = request};
 	struct qmp_socket keeper = {.fd = -1, .dir_fd = -1};
-	int fd = machine->disk_count > 0 ? -1 : lab_connect_warm(err), r = -ESTALE;
+	int fd = machine->disk_count > 0 ? -1 : lab_connect_warm(machine->kind, err), r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);
@@ -533,7 +540,7 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 	}
 	if (r != -ESTALE)
 		return r;
-	r = lab_qemu_check(err);
+	r = lab_qemu_check(machine->kind, err);
 	if (r < 0)
 		return r;
 	if (request->keeper_path) {
@@ -552,9 +559,9 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 /* ---- a warm lab --------------------------------------------------------------------------------
  */
 
-bool lab_is_warm(void)
+bool lab_is_warm(const struct arch_kind *kind)
 {
-	int fd = lab_connect_warm(NULL);
+	int fd = lab_connect_warm(kind, NULL);
 
 	if (fd >= 0)
 		close(fd);
@@ -589,7 +596,7 @@ static int fork_keeper(const struct lab_machine *machine, int listen_fd, int loc
 }
 
 /* The lock that a warm lab's keeper holds while it lives. -EALREADY if one does. */
-static int take_lock(struct error *err)
+static int take_lock(const struct arch_kind *kind, struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL;
 	CLEANUP_FREE char *path = NULL;
@@ -597,7 +604,7 @@ static int take_lock(struct error *err)
 
 	if (r < 0)
 		return r;
-	path = text_format("%s/.lab.lock", dir);
+	path = text_format("%s/.lab%s.lock", dir, infix(kind));
 	fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
 	if (fd < 0)
 		return error_set(err, -errno, "opening the lab's lock in %s", dir);
@@ -610,10 +617,10 @@ static int take_lock(struct error *err)
 }
 
 /* Under the lock, a socket that is there is a dead keeper's. */
-static int listen_warm(struct error *err)
+static int listen_warm(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
-	int fd, r = socket_address(&address, err);
+	int fd, r = socket_address(kind, &address, err);
 
 	if (r < 0)
 		return r;
@@ -633,21 +640,21 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	const struct lab_request nothing = {.progress = true};
 	struct client c = {.request = &nothing};
 	CLEANUP_FD int lock_fd = -1;
-	int fd, status, r = lab_qemu_check(err);
+	int fd, status, r = lab_qemu_check(machine->kind, err);
 
 	if (r < 0)
 		return r;
-	lock_fd = take_lock(err);
+	lock_fd = take_lock(machine->kind, err);
 	if (lock_fd < 0)
 		return lock_fd;
-	fd = listen_warm(err);
+	fd = listen_warm(machine->kind, err);
 	if (fd < 0)
 		return fd;
 	r = fork_keeper(machine, fd, lock_fd, err);
 	close(fd);
 	if (r < 0)
 		return r;
-	fd = lab_connect_warm(err);
+	fd = lab_connect_warm(machine->kind, err);
 	if (fd < 0)
 		return error_set(err, fd, "talking to the lab");
 	r = client_run(&c, fd, &status, err);
@@ -655,12 +662,12 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	return r == 0 && status != 0 ? error_set(err, -EINTR, "waiting for the lab") : r;
 }
 
-int lab_stop(struct error *err)
+int lab_stop(const struct arch_kind *kind, struct error *err)
 {
 	struct sockaddr_un address;
 	struct lab_conn conn;
 	char byte;
-	int fd = lab_connect_warm(NULL), r;
+	int fd = lab_connect_warm(kind, NULL), r;
 
 	if (fd < 0)
 		return error_usage(err, "no lab is running");
@@ -677,7 +684,7 @@ int lab_stop(struct error *err)
 			break;
 	}
 	lab_conn_done(&conn);
-	if (socket_address(&address, NULL) == 0)
+	if (socket_address(kind, &address, NULL) == 0)
 		unlink(address.sun_path);
 	return r < 0 ? error_set(err, r, "stopping the lab") : 0;
 }

@@ -28,7 +28,7 @@ static int connect_keeper(const struct lab_request *run, bool private_lab, struc
 	int fd, r;
 
 	if (!private_lab)
-		return lab_connect_warm(err);
+		return lab_connect_warm(run->kind, err);
 	if (!run->keeper_path)
 		return -ENOENT;
 	r = qmp_socket_connect(run->keeper_path, FORWARD_LIMIT_NS, &fd, err);

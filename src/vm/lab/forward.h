@@ -8,8 +8,8 @@
  * ends with the client, with the VM, or with the lab. What fails is the client's loss alone. */
 void lab_forward(const struct lab_request *run, bool private_lab, int listen_fd);
 
-/* A connection to the warm lab's keeper, or a negative errno. */
-int lab_connect_warm(struct error *err) MUST_CHECK;
+/* A connection to the keeper of that architecture's warm lab, or a negative errno. */
+int lab_connect_warm(const struct arch_kind *kind, struct error *err) MUST_CHECK;
 /* Runs a request by a connection to a keeper, which it takes, with our standard streams. */
 int lab_session(int fd, const struct lab_request *request, int *ret_status,
 		struct error *err) MUST_CHECK;

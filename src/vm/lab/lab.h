@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "arch/kinds.h"
 #include "base/error.h"
 #include "vm/disk.h"
 
@@ -25,6 +26,7 @@ struct lab_output {
 };
 
 struct lab_request {
+	const struct arch_kind *kind; /* of the lab */
 	char **argv; /* of the inner stasis, without its own name; NULL-terminated */
 	struct lab_file *files;
 	size_t file_count;
@@ -45,6 +47,7 @@ struct lab_request {
 #define LAB_CONTROLS 2
 
 struct lab_machine {
+	const struct arch_kind *kind;
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
 	/* The host's own files as L1's disks, in this order: lab_disk_path. A warm lab takes none,
 	 * so a run with disks boots a lab for itself. */
@@ -66,11 +69,11 @@ const char *lab_disk_path(size_t i, char *buf);
  * that vm_run names must be blocked. */
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err) MUST_CHECK;
-/* A warm lab in the runtime directory: starts one and returns when it is up; stops it; says
- * whether there is one. -EALREADY, -ENOENT as usage errors. */
+/* A warm lab in the runtime directory, one for each architecture: starts one and returns when it is
+ * up; stops it; says whether there is one. -EALREADY, -ENOENT as usage errors. */
 int lab_start(const struct lab_machine *machine, struct error *err) MUST_CHECK;
-int lab_stop(struct error *err) MUST_CHECK;
-bool lab_is_warm(void);
+int lab_stop(const struct arch_kind *kind, struct error *err) MUST_CHECK;
+bool lab_is_warm(const struct arch_kind *kind);
 
 /* In the lab, as a session: standard input and output of the process are a client of the VM called
  * name, from when it has a control socket. Returns an exit status. */

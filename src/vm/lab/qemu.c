@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/arch.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/session_protocol.h"
 #include "vm/image.h"
+#include "vm/tools.h"
 
 #define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
 #define ARGS_MAX   (64 + 4 * VM_MAX_DISKS)
@@ -37,9 +37,9 @@ static const char *const port_names[] = {
 };
 
 /* The major version, or 0 if there is no QEMU. */
-static int qemu_major(void)
+static int qemu_major(const struct arch_kind *kind)
 {
-	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", arch_lab_qemu);
+	CLEANUP_FREE char *command = text_format("%s --version 2>/dev/null", kind->qemu);
 	FILE *out = command ? popen(command, "re") : NULL;
 	char line[128] = "";
 	const char *at;
@@ -53,12 +53,12 @@ static int qemu_major(void)
 	return at ? (int)strtol(at + strlen("version "), NULL, 10) : 0;
 }
 
-int lab_qemu_check(struct error *err)
+int lab_qemu_check(const struct arch_kind *kind, struct error *err)
 {
-	if (qemu_major() > 0)
+	if (qemu_major(kind) > 0)
 		return 0;
-	error_contention(err, "the lab needs %s, which is not installed", arch_lab_qemu);
-	error_hint(err, "apt-get install -t bookworm-backports qemu-system-x86");
+	error_contention(err, "the lab needs %s, which is not installed", kind->qemu);
+	error_hint(err, "apt-get install -t bookworm-backports %s", kind->qemu_package);
 	return -ENOENT;
 }
 
@@ -81,23 +81,25 @@ static uint64_t memory_bytes(void)
 /* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
 static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
 {
-	CLEANUP_FREE char *exe = realpath("/proc/self/exe", NULL);
+	CLEANUP_FREE char *exe = NULL;
 	static char agent[] = "lab-agent";
-	char *command[] = {exe, agent, NULL};
+	char *command[] = {NULL, agent, NULL};
 	char *modules = machine->modules ? strdup(machine->modules) : NULL;
 	struct vm_config config = {
+		.kind = machine->kind,
 		.command = command,
 		.modules = modules,
-		.more_modules = arch_lab_modules,
+		.more_modules = machine->kind->lab_modules,
 		.session = VM_SESSION_COMMAND,
 		.disk_count = machine->disk_count, /* for the driver's module */
 	};
 	struct image image;
 	int fd, r;
 
-	if (!exe)
-		return error_set(err, -errno, "finding this program");
-	r = image_build(&config, &image, err);
+	r = tools_stasis(machine->kind, &exe, err);
+	command[0] = exe;
+	if (r == 0)
+		r = image_build(&config, &image, err);
 	free(modules);
 	if (r < 0)
 		return r;
@@ -183,13 +185,13 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
 			    int initrd_fd, const int theirs[CHANNELS])
 {
-	const char *const *arch_args =
-		major < OLD_MAJOR ? arch_lab_qemu_args_old : arch_lab_qemu_args;
+	const struct arch_kind *kind = machine->kind;
+	const char *const *kind_args = major < OLD_MAJOR ? kind->qemu_args_old : kind->qemu_args;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	add(a, "%s", arch_lab_qemu);
-	for (; *arch_args; arch_args++)
-		add(a, "%s", *arch_args);
+	add(a, "%s", kind->qemu);
+	for (; *kind_args; kind_args++)
+		add(a, "%s", *kind_args);
 	add(a, "-accel");
 	add(a, "tcg,thread=multi");
 	add(a, "-smp");
@@ -206,7 +208,7 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	add(a, "-initrd");
 	add(a, "/proc/self/fd/%d", initrd_fd);
 	add(a, "-append");
-	add(a, "%s", arch_lab_cmdline);
+	add(a, "%s", kind->lab_cmdline);
 	add(a, "-device");
 	add(a, "virtio-serial-pci,id=ports");
 	add_disks(a, machine);
@@ -262,7 +264,7 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 	struct arguments arguments = {.count = 0};
 	pid_t parent = getpid(), pid = -1;
 	CLEANUP_FD int initrd_fd = -1;
-	int major = qemu_major(), r;
+	int major = qemu_major(machine->kind), r;
 
 	r = build_initrd(machine, &initrd_fd, err);
 	if (r == 0)
@@ -270,14 +272,14 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 	if (r == 0) {
 		build_arguments(&arguments, machine, major, initrd_fd, theirs);
 		if (arguments.failed)
-			r = error_set(err, -ENOMEM, "starting %s", arch_lab_qemu);
+			r = error_set(err, -ENOMEM, "starting %s", machine->kind->qemu);
 	}
 	if (r == 0) {
 		pid = fork();
 		if (pid == 0)
 			child(arguments.word, parent, theirs);
 		if (pid < 0)
-			r = error_set_shortage(err, -errno, "starting %s", arch_lab_qemu);
+			r = error_set_shortage(err, -errno, "starting %s", machine->kind->qemu);
 	}
 	arguments_done(&arguments);
 	for (unsigned i = 0; i < CHANNELS; i++) {

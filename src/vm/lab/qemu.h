@@ -15,7 +15,7 @@ struct lab_qemu {
 };
 
 /* Whether there is an emulator at all: contention, with the package to install. */
-int lab_qemu_check(struct error *err) MUST_CHECK;
+int lab_qemu_check(const struct arch_kind *kind, struct error *err) MUST_CHECK;
 /* Builds L1's initramfs and starts the emulator. A missing or too old one is contention. */
 int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 		   struct error *err) MUST_CHECK;

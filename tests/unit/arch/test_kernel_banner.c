@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "arch/arch.h"
+#include "arch/kinds.h"
 #include "base/util.h"
 
 static char path[] = "/tmp/stasis-test-XXXXXX";
@@ -26,7 +26,7 @@ static void write_file(const void *data, size_t len)
 
 static void release_is(const char *want)
 {
-	char *got = arch_kernel_release(path);
+	char *got = arch_kind_x86_64.kernel_release(path);
 
 	if (want)
 		assert_string_equal(got ?: "(none)", want);
@@ -54,7 +54,7 @@ static void a_vmlinux_says_its_release(void **state)
 		write_file(file, LEN);
 		release_is("6.12.1-x");
 	}
-	assert_true(arch_kernel_fits(path));
+	assert_true(arch_kind_x86_64.kernel_fits(path));
 	memset(file + 0x1000, 0, LEN - 0x1000);
 	write_file(file, LEN); /* only the decoy */
 	release_is(NULL);

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "arch/arch.h"
+#include "arch/kinds.h"
 #include "base/util.h"
 
 #define LEN 8192
@@ -64,8 +64,8 @@ static void says(uint16_t at, const char *text, const char *release)
 	char *got;
 
 	write_file(image, LEN);
-	assert_true(arch_kernel_fits(path));
-	got = arch_kernel_release(path);
+	assert_true(arch_kind_x86_64.kernel_fits(path));
+	got = arch_kind_x86_64.kernel_release(path);
 	if (release)
 		assert_string_equal(got, release);
 	else
@@ -112,7 +112,7 @@ static void an_offset_outside_of_the_file_is_none(void **state)
 		memset(image + 0x300, 'x', LEN - 0x300);
 		memcpy(image + VERSION_AT, &field, sizeof(field));
 		write_file(image, LEN);
-		got = arch_kernel_release(path);
+		got = arch_kind_x86_64.kernel_release(path);
 		assert_null(got);
 	}
 	free(image);
@@ -127,12 +127,12 @@ static void every_length_is_survived(void **state)
 		char *got;
 
 		write_file(image, len);
-		got = arch_kernel_release(path);
+		got = arch_kind_x86_64.kernel_release(path);
 		if (len < 0x305)
 			assert_null(got);
 		else
 			assert_string_equal(got, "6.12");
-		assert_int_equal(arch_kernel_fits(path), len > 0x210);
+		assert_int_equal(arch_kind_x86_64.kernel_fits(path), len > 0x210);
 		free(got);
 	}
 	free(image);
@@ -144,13 +144,13 @@ static void elf_fits_by_its_machine(void **state)
 
 	(void)state;
 	write_file(&elf, sizeof(elf));
-	assert_true(arch_kernel_fits(path));
-	assert_null(arch_kernel_release(path));
+	assert_true(arch_kind_x86_64.kernel_fits(path));
+	assert_null(arch_kind_x86_64.kernel_release(path));
 	write_file(&elf, sizeof(elf) - 1);
-	assert_false(arch_kernel_fits(path));
+	assert_false(arch_kind_x86_64.kernel_fits(path));
 	elf.e_machine = EM_AARCH64;
 	write_file(&elf, sizeof(elf));
-	assert_false(arch_kernel_fits(path));
+	assert_false(arch_kind_x86_64.kernel_fits(path));
 }
 
 static void other_files_do_not_fit(void **state)
@@ -160,18 +160,18 @@ static void other_files_do_not_fit(void **state)
 	(void)state;
 	memcpy(arm64 + 56, "ARM\x64", 4);
 	write_file(arm64, sizeof(arm64));
-	assert_false(arch_kernel_fits(path));
+	assert_false(arch_kind_x86_64.kernel_fits(path));
 	write_file("#!/bin/sh\n", 10);
-	assert_false(arch_kernel_fits(path));
-	assert_null(arch_kernel_release(path));
-	assert_false(arch_kernel_fits("/no/such/file"));
-	assert_null(arch_kernel_release("/no/such/file"));
-	assert_false(arch_kernel_fits("/tmp"));
-	assert_null(arch_kernel_release("/tmp"));
+	assert_false(arch_kind_x86_64.kernel_fits(path));
+	assert_null(arch_kind_x86_64.kernel_release(path));
+	assert_false(arch_kind_x86_64.kernel_fits("/no/such/file"));
+	assert_null(arch_kind_x86_64.kernel_release("/no/such/file"));
+	assert_false(arch_kind_x86_64.kernel_fits("/tmp"));
+	assert_null(arch_kind_x86_64.kernel_release("/tmp"));
 	/* A pipe that nobody writes to does not hang it. */
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_false(arch_kernel_fits(path));
+	assert_false(arch_kind_x86_64.kernel_fits(path));
 }
 
 #define FILE_TEST(f) cmocka_unit_test_setup_teardown(f, make_file, remove_file)

@@ -1,0 +1,129 @@
+/* A vCPU before its first KVM_RUN: features, MPIDR, caches, PMU, stolen time, and the boot
+ * registers of the first. vCPU thread; the struct arch_vm is read only. */
+#include <errno.h>
+
+#include "arch/aarch64/machine.h"
+#include "arch/aarch64/regs.h"
+
+/* regs.h has its own words for these, because it is read on other machines, too. */
+_Static_assert(REG_PC == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			  KVM_REG_ARM_CORE_REG(regs.pc)),
+	       "PC");
+_Static_assert(REG_X(3) == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			    KVM_REG_ARM_CORE_REG(regs.regs[3])),
+	       "X3");
+_Static_assert(REG_PSTATE == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			      KVM_REG_ARM_CORE_REG(regs.pstate)),
+	       "PSTATE");
+_Static_assert(REG_SP_EL1 == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			      KVM_REG_ARM_CORE_REG(sp_el1)),
+	       "SP_EL1");
+_Static_assert(REG_MPIDR_EL1 == ARM64_SYS_REG(3, 0, 0, 0, 5), "MPIDR_EL1");
+_Static_assert(REG_TCR_EL1 == ARM64_SYS_REG(3, 0, 2, 0, 2), "TCR_EL1");
+_Static_assert(REG_CCSIDR(0) == (KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_DEMUX |
+				 KVM_REG_ARM_DEMUX_ID_CCSIDR),
+	       "CCSIDR");
+
+static int set_reg(int fd, uint64_t id, const void *value)
+{
+	struct kvm_one_reg reg = {.id = id, .addr = (uintptr_t)value};
+
+	return kvm_ioctl(fd, KVM_SET_ONE_REG, &reg);
+}
+
+static int set_attr(int fd, uint32_t group, uint64_t attr, void *value)
+{
+	struct kvm_device_attr device_attr = {
+		.group = group,
+		.attr = attr,
+		.addr = (uintptr_t)value,
+	};
+
+	return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &device_attr);
+}
+
+static int init(const struct arch_vm *vm, unsigned index, int fd)
+{
+	struct kvm_vcpu_init vcpu = {
+		.target = vm->target,
+		.features = {vm->features | (index > 0 ? 1u << KVM_ARM_VCPU_POWER_OFF : 0)},
+	};
+	int sve = KVM_ARM_VCPU_SVE, r = kvm_ioctl(fd, KVM_ARM_VCPU_INIT, &vcpu);
+
+	if (r == 0 && vm->has_sve)
+		r = kvm_ioctl(fd, KVM_ARM_VCPU_FINALIZE, &sve);
+	return r;
+}
+
+/* As the device tree says. KVM before Linux 6.3 shows the host's own caches, and takes no others:
+ * Linux believes the device tree, so that is no failure. */
+static int set_caches(int fd)
+{
+	uint64_t clidr = CLIDR_VALUE;
+	int r = set_reg(fd, REG_CLIDR_EL1, &clidr);
+
+	for (unsigned i = 0; r == 0 && i < arch_cache_count; i++) {
+		const struct arch_cache *c = &arch_caches[i];
+		uint32_t value = ccsidr_value(c->bytes, c->ways, c->line_bytes);
+
+		r = set_reg(fd, REG_CCSIDR(ccsidr_select(c->level, c->type == 'i')), &value);
+	}
+	return r == -EINVAL ? 0 : r;
+}
+
+/* KVM's device attributes of a vCPU: the interrupt first, then INIT, after the GIC's. */
+static int set_pmu(int fd)
+{
+	int intid = PPI_INTID(PMU_PPI);
+	int r = set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_IRQ, &intid);
+
+	return r < 0 ? r : set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+}
+
+static int set_stolen_time(const struct arch_vm *vm, unsigned index, int fd)
+{
+	uint64_t gpa = vm->plan.stolen_gpa + index * STOLEN_SLOT;
+
+	return set_attr(fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, &gpa);
+}
+
+/* booting.rst, "Call the kernel image": EL1, all masked, MMU off as after reset, x0 the tree. */
+static int set_entry(const struct arch_vm *vm, int fd)
+{
+	uint64_t pstate = PSTATE_EL1H | PSTATE_MASKED;
+	int r = set_reg(fd, REG_PSTATE, &pstate);
+
+	if (r == 0)
+		r = set_reg(fd, REG_PC, &vm->entry_gpa);
+	return r < 0 ? r : set_reg(fd, REG_X(0), &vm->plan.fdt_gpa);
+}
+
+int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
+{
+	uint64_t mpidr = MPIDR_RES1 | mpidr_affinity(vm->topology, index);
+	int r = init(vm, index, vcpu_fd);
+
+	if (r < 0)
+		return error_set_shortage(err, r, "initialising vCPU %u", index);
+	r = set_reg(vcpu_fd, REG_MPIDR_EL1, &mpidr);
+	if (r < 0)
+		return error_set(err, r, "setting MPIDR_EL1 of vCPU %u", index);
+	r = set_caches(vcpu_fd);
+	if (r < 0)
+		return error_set_shortage(err, r, "setting the caches of vCPU %u", index);
+	if (vm->has_pmu) {
+		r = set_pmu(vcpu_fd);
+		if (r < 0)
+			return error_set_shortage(err, r, "setting up the PMU of vCPU %u", index);
+	}
+	if (vm->plan.stolen_gpa) {
+		r = set_stolen_time(vm, index, vcpu_fd);
+		if (r < 0)
+			return error_set_shortage(err, r, "setting up the stolen time of vCPU %u",
+						  index);
+	}
+	/* The others were powered off above, and wait for PSCI's CPU_ON. */
+	if (index == 0)
+		r = set_entry(vm, vcpu_fd);
+	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
+}

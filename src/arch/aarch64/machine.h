@@ -1,0 +1,129 @@
+/* The aarch64 machine: its memory map, and what the files of this folder share. */
+#ifndef STASIS_ARCH_AARCH64_MACHINE_H
+#define STASIS_ARCH_AARCH64_MACHINE_H
+
+#include "arch/arch.h"
+#include "base/log.h"
+
+/* clang-format off */
+/* Guest physical memory: devices below 1 GiB, RAM above.
+ *
+ *   0x0800_0000  GICv3 distributor, 64 KiB
+ *   0x0801_0000  its redistributors, 128 KiB for each vCPU: room for 512
+ *   0x0D00_0000  UARTs, then pvpanic: a page for each
+ *   0x0D01_0000  virtio-mmio windows, a page each
+ *   0x4000_0000  RAM: kernel at its start; at its end the initrd, the device tree, and the
+ *                stolen-time slots, which the device tree leaves out
+ */
+/* clang-format on */
+#define GICD_GPA      UINT64_C(0x08000000)
+#define GICD_SIZE     UINT64_C(0x10000)
+#define GICR_GPA      UINT64_C(0x08010000)
+#define GICR_SIZE     UINT64_C(0x20000) /* of one vCPU */
+#define GIC_MAX_VCPUS 512u
+#define UART_GPA      UINT64_C(0x0D000000)
+#define PVPANIC_GPA   UINT64_C(0x0D002000)
+#define VIRTIO_GPA    UINT64_C(0x0D010000)
+#define WINDOW_SIZE   UINT64_C(0x1000)
+#define RAM_GPA	      UINT64_C(0x40000000)
+
+#define UARTS	       2u
+#define UART_SPI       1u /* interrupts 33 and 34 */
+#define VIRTIO_SPI     3u /* … 35 and up */
+#define VIRTIO_WINDOWS 29u
+#define GIC_IRQS       64u /* with the 32 of each CPU: what KVM has least (64), by 32s */
+
+_Static_assert(GICD_GPA + GICD_SIZE <= GICR_GPA, "the distributor ends before the redistributors");
+/* KVM's frames go before user space's: one over a device would hide it. */
+_Static_assert(GICR_GPA + GIC_MAX_VCPUS * GICR_SIZE <= UART_GPA, "no redistributor hides a device");
+_Static_assert(UART_GPA + UARTS * WINDOW_SIZE <= PVPANIC_GPA, "UARTs end before pvpanic");
+_Static_assert(PVPANIC_GPA + WINDOW_SIZE <= VIRTIO_GPA, "pvpanic ends before virtio");
+_Static_assert(VIRTIO_GPA + VIRTIO_WINDOWS * WINDOW_SIZE <= RAM_GPA, "devices end before RAM");
+_Static_assert(32 + VIRTIO_SPI + VIRTIO_WINDOWS <= GIC_IRQS, "an interrupt for each window");
+_Static_assert(UART_SPI + UARTS <= VIRTIO_SPI, "UARTs' interrupts are their own");
+_Static_assert(GIC_IRQS % 32 == 0 && GIC_IRQS >= 64, "what KVM takes");
+
+#define FDT_MAX_BYTES MIB(2) /* Documentation/arch/arm64/booting.rst; aligned to as much here */
+/* Kernel, initrd and device tree lie within the first 32 GiB (booting.rst, of the initrd). */
+#define BOOT_WINDOW	 GIB(32)
+#define CMDLINE_MAX	 2048	      /* COMMAND_LINE_SIZE of arm64, with the NUL */
+#define STOLEN_SLOT	 UINT64_C(64) /* Arm DEN0057, PV_TIME_ST */
+#define STOLEN_ALIGN	 KIB(64)      /* the largest page that a guest's kernel may use */
+#define IPA_BITS_DEFAULT 40u
+
+/* Where things lie in the RAM of one machine. */
+struct ram_plan {
+	uint64_t end;	     /* of the RAM that the guest is told of */
+	uint64_t stolen_gpa; /* == end; 0: no slots */
+	uint64_t fdt_gpa;
+};
+
+struct arch_vm {
+	struct kvm *kvm;
+	struct guest_memory *mem;
+	const struct topology *topology;
+	int gic_fd;	   /* or -1 */
+	uint32_t target;   /* KVM_ARM_VCPU_INIT's */
+	uint32_t features; /* … first word, of vCPU 0 */
+	bool has_pmu, has_sve, has_stolen;
+	struct ram_plan plan;
+	uint64_t initrd_gpa, initrd_len;
+	uint64_t entry_gpa;	 /* of vCPU 0; x0 is plan.fdt_gpa */
+	uint64_t unknown_events; /* system events that mean nothing here; control thread */
+	struct log_limit event_log;
+};
+
+/* ---- layout.c ----------------------------------------------------------------------------------
+ */
+
+/* Pure. Usage error if the RAM is too small for its own furniture. */
+int ram_plan(const struct guest_layout *layout, unsigned vcpus, bool stolen,
+	     struct ram_plan *ret_plan, struct error *err) MUST_CHECK;
+/* Of the RAM that mem has. */
+void layout_of(const struct guest_memory *mem, struct guest_layout *ret_layout);
+
+/* ---- kernel_image.c ----------------------------------------------------------------------------
+ */
+
+struct kernel_image {
+	const uint8_t *data; /* the Image's bytes: the file's, or unpacked's */
+	size_t len;
+	uint8_t *unpacked;    /* owned, or NULL */
+	uint64_t text_offset; /* from a 2 MiB boundary */
+	uint64_t image_size;  /* bytes that it takes in memory */
+};
+/* Takes a file apart: Image, gzip of one, EFI zboot. Hostile: usage error. name is for it. */
+int kernel_image_read(const uint8_t *file, size_t len, const char *name,
+		      struct kernel_image *ret_image, struct error *err) MUST_CHECK;
+void kernel_image_done(struct kernel_image *image);
+/* Whether the first bytes of a file look like something that kernel_image_read takes. A gzip file
+ * may hold anything. */
+bool kernel_image_looks(const uint8_t *head, size_t len);
+
+/* ---- tables.c ----------------------------------------------------------------------------------
+ */
+
+struct fdt_request {
+	const struct topology *topology;
+	const struct guest_layout *layout;
+	uint64_t ram_end; /* RAM past it is not told of */
+	const struct arch_slot *slots;
+	size_t slot_count;
+	const char *cmdline;		 /* or NULL */
+	uint64_t initrd_gpa, initrd_len; /* 0: none */
+	bool has_pmu;
+	bool has_seeds;
+	uint64_t kaslr_seed;
+	uint8_t rng_seed[64];
+};
+/* Pure. *ret_fdt is malloc'ed, at most FDT_MAX_BYTES. */
+int fdt_build(const struct fdt_request *q, uint8_t **ret_fdt, size_t *ret_len,
+	      struct error *err) MUST_CHECK;
+
+/* ---- gic.c -------------------------------------------------------------------------------------
+ */
+
+/* After the last vCPU was created: GICv3, its frames, and a route for each SPI. */
+int gic_create(struct arch_vm *vm, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,116 @@
+/* Page walks over a guest kernel's tables (ARM ARM, D8.2 and D8.3). Pure but for the reader. Any
+ * thread.
+ *
+ *   granule   page offset   bits a level   levels for 39, 48, 52 bits   blocks
+ *   4 KiB     12            9              3, 4, 5                      1 GiB, 2 MiB
+ *   16 KiB    14            11             -, 4, 4                      32 MiB
+ *   64 KiB    16            13             -, 3, 3                      512 MiB */
+#include <errno.h>
+
+#include "arch/arch.h"
+
+#define ENTRY_VALID   UINT64_C(1)
+#define ENTRY_TABLE   UINT64_C(2) /* at the last level: a page */
+#define VA_BITS_SMALL 48
+
+unsigned arch_paging_va_bits(const struct arch_paging *p)
+{
+	return p->va_bits;
+}
+
+/* The output address of an entry. With 52 bits (FEAT_LPA, FEAT_LPA2) the top four bits lie among
+ * the low ones: D8.3.1, figures "VMSAv8-64 Table descriptor formats". */
+static uint64_t entry_address(const struct arch_paging *p, uint64_t entry)
+{
+	uint64_t low = (UINT64_C(1) << p->page_shift) - 1;
+
+	if (p->page_shift == 16)
+		return (entry & UINT64_C(0x0000ffffffff0000)) | (entry >> 12 & 0xf) << 48;
+	if (p->va_bits > VA_BITS_SMALL) /* TCR_EL1.DS */
+		return (entry & UINT64_C(0x0003fffffffff000) & ~low) | (entry >> 8 & 3) << 50;
+	return entry & UINT64_C(0x0000fffffffff000) & ~low;
+}
+
+static bool is_granule(uint64_t bytes)
+{
+	return bytes == KIB(4) || bytes == KIB(16) || bytes == KIB(64);
+}
+
+/* (va_bits - page_shift) / (page_shift - 3), rounded up. */
+static unsigned levels(const struct arch_paging *p)
+{
+	return (p->va_bits - 4u) / (p->page_shift - 3u);
+}
+
+int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *ret_paging)
+{
+	uint64_t root, voffset, t1sz, va_bits, built_bits, page = 0;
+
+	if (!info->number(info->arg, "SYMBOL(swapper_pg_dir)", &root) ||
+	    !info->number(info->arg, "NUMBER(kimage_voffset)", &voffset) ||
+	    !info->number(info->arg, "NUMBER(VA_BITS)", &built_bits))
+		return -ENOENT;
+	va_bits = built_bits;
+	/* What the CPU at hand can do, of what the kernel was built for. */
+	if (info->number(info->arg, "NUMBER(TCR_EL1_T1SZ)", &t1sz)) {
+		if (t1sz > 64)
+			return -ENOENT;
+		va_bits = 64 - t1sz;
+	}
+	info->number(info->arg, "PAGESIZE", &page);
+	if (!is_granule(page) || va_bits < 36 || va_bits > 52)
+		return -ENOENT;
+	root -= voffset;
+	/* 64 KiB pages built for 52 bits, on a CPU with 48: only the table's end is used
+	 * (TTBR1_BADDR_4852_OFFSET, arch/arm64/include/asm/pgtable-hwdef.h). */
+	if (page == KIB(64) && built_bits == 52 && va_bits == VA_BITS_SMALL)
+		root += (1024 - 64) * 8;
+	if (root >> 52 || root % 64)
+		return -ENOENT;
+	*ret_paging = (struct arch_paging){
+		.root_gpa = root,
+		.page_shift = (uint8_t)__builtin_ctzll(page),
+		.va_bits = (uint8_t)va_bits,
+	};
+	ret_paging->levels = levels(ret_paging);
+	return 0;
+}
+
+int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
+	      uint64_t *ret_gpa, uint64_t *ret_len)
+{
+	uint64_t table = p->root_gpa;
+	unsigned level_shift;
+
+	if (p->page_shift > 16 || !is_granule(UINT64_C(1) << p->page_shift) || p->va_bits > 52 ||
+	    p->va_bits <= p->page_shift || p->levels != levels(p))
+		return -EFAULT;
+	level_shift = p->page_shift - 3u;
+	/* TTBR1's half: the bits above are ones. */
+	if (gva >> p->va_bits != UINT64_MAX >> p->va_bits)
+		return -EFAULT;
+	for (unsigned level = p->levels; level; level--) {
+		unsigned shift = p->page_shift + level_shift * (level - 1);
+		uint64_t size = UINT64_C(1) << shift;
+		unsigned bits = MIN(level_shift, p->va_bits - shift);
+		uint64_t index = gva >> shift & ((UINT64_C(1) << bits) - 1);
+		uint64_t entry;
+
+		if (guest_reader_read(mem, table + index * sizeof(entry), &entry, sizeof(entry)) ||
+		    !(entry & ENTRY_VALID))
+			return -EFAULT;
+		if (level == 1 && !(entry & ENTRY_TABLE))
+			return -EFAULT; /* reserved */
+		if (level == 1 || !(entry & ENTRY_TABLE)) {
+			/* Blocks: the two levels above pages with 4 KiB, else one; the ones that
+			 * 52 bits add are left out, since Linux makes none. */
+			if (level > (p->page_shift == 12 ? 3u : 2u))
+				return -EFAULT;
+			*ret_gpa = ALIGN_DOWN(entry_address(p, entry), size) | (gva & (size - 1));
+			*ret_len = size - (gva & (size - 1));
+			return 0;
+		}
+		table = entry_address(p, entry);
+	}
+	return -EFAULT;
+}
