@@ -203,7 +203,8 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 			continue;
 		while (group < h.groups && cache_name[group] != c->cache)
 			group++;
-		while (core < h.cores && core_name[core] != c->core)
+		while (core < h.cores &&
+		       (core_name[core] != c->core || h.core[core].group != group))
 			core++;
 		if (group == h.groups) {
 			cache_name[h.groups++] = c->cache;

@@ -1,0 +1,29 @@
+/* What performance mode asked for and doesn't have, each with what mends it. Control thread. */
+#ifndef STASIS_VM_PERF_MISSING_H
+#define STASIS_VM_PERF_MISSING_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+
+#define PERF_MISSING_MAX 32 /* kinds of things, not occurrences */
+
+struct perf_missing {
+	struct {
+		char what[200]; /* one line, no full stop */
+		char mend[120]; /* a command or what to change; "" where nothing helps */
+	} item[PERF_MISSING_MAX];
+	unsigned count;
+};
+
+/* mend may be NULL. Past PERF_MISSING_MAX nothing is added. */
+void perf_missing_add(struct perf_missing *m, const char *mend, const char *what, ...)
+	PRINTF_LIKE(3, 4);
+/* Contention: one line for each to standard error where there is more than one, and the error that
+ * sums up. */
+int perf_missing_refuse(const struct perf_missing *m, struct error *err);
+/* Appends each as a string to *degraded, which is made where it is NULL. */
+int perf_missing_record(const struct perf_missing *m, json_t **degraded) MUST_CHECK;
+
+#endif
