@@ -260,12 +260,13 @@ static int read_cpu(const struct reading *rd, struct raw *raw)
 
 /* ---- nodes and kinds ----------------------------------------------------------------------- */
 
-static int read_nodes(const struct reading *rd, struct raw *raw, unsigned count, bool *ret_has)
+static int read_nodes(const struct reading *rd, struct raw *raw, unsigned count,
+		      unsigned *ret_nodes)
 {
 	struct host_cpu_set nodes;
 	int r = read_set(rd->root, "devices/system/node/online", &nodes, rd->err);
 
-	*ret_has = r == 0;
+	*ret_nodes = r == 0 ? host_cpu_set_count(&nodes) : 0;
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	for (unsigned n = 0; n < HOST_CPUS_MAX; n++) {
@@ -398,8 +399,7 @@ static int read_all(const struct reading *rd, const struct host_cpu_set *allowed
 {
 	struct host_cpus host;
 	CLEANUP_FREE char *smt = NULL;
-	bool has_nodes = false;
-	unsigned n = 0, ours = 0;
+	unsigned n = 0, ours = 0, nodes = 0;
 	int r = 0;
 
 	for (unsigned id = 0; id < HOST_CPUS_MAX && r == 0; id++) {
@@ -413,7 +413,7 @@ static int read_all(const struct reading *rd, const struct host_cpu_set *allowed
 	if (r == 0 && ours == 0)
 		r = error_contention(rd->err, "none of the CPUs that stasis may use is online");
 	if (r == 0)
-		r = read_nodes(rd, raw, count, &has_nodes);
+		r = read_nodes(rd, raw, count, &nodes);
 	if (r == 0)
 		r = read_kinds(rd, raw, count);
 	if (r < 0)
@@ -425,7 +425,7 @@ static int read_all(const struct reading *rd, const struct host_cpu_set *allowed
 	r = number(raw, count, ours, &host);
 	if (r < 0)
 		return error_set(rd->err, r, "reading the host's CPUs");
-	host.has_nodes = has_nodes;
+	host.all_nodes = nodes;
 	snprintf(host.smt, sizeof(host.smt), "%s", smt ?: "");
 	*ret_host = host;
 	return 0;

@@ -67,11 +67,11 @@ struct host_cpus {
 	unsigned cores;
 	struct host_group *group;
 	unsigned groups;
-	unsigned online; /* CPUs of the host, ours or not */
-	unsigned nodes;	 /* distinct nodes of ours */
-	bool has_nodes;	 /* the host says where its memory is */
-	bool hybrid;	 /* ours differ in strength */
-	char smt[16];	 /* smt/control: "on", "off", "forceoff", "notsupported"; "": not said */
+	unsigned online;    /* CPUs of the host, ours or not */
+	unsigned nodes;	    /* distinct nodes of ours */
+	unsigned all_nodes; /* of the host, online, CPUs or not; 0: it doesn't say */
+	bool hybrid;	    /* ours differ in strength */
+	char smt[16];	    /* smt/control: "on", "off", "forceoff", "notsupported"; "": not said */
 };
 
 /* Reads the tree under root ("/sys"), and keeps what is online and in allowed. A file that may lack

@@ -7,33 +7,53 @@
 
 #include "base/log.h"
 
+static void add(struct perf_missing *m, bool fatal, const char *mend, const char *what, va_list ap)
+{
+	if (m->count == PERF_MISSING_MAX)
+		return;
+	vsnprintf(m->item[m->count].what, sizeof(m->item[m->count].what), what, ap);
+	snprintf(m->item[m->count].mend, sizeof(m->item[m->count].mend), "%s", mend ?: "");
+	m->item[m->count++].fatal = fatal;
+	m->fatal += fatal;
+}
+
 void perf_missing_add(struct perf_missing *m, const char *mend, const char *what, ...)
 {
 	va_list ap;
 
-	if (m->count == PERF_MISSING_MAX)
-		return;
 	va_start(ap, what);
-	vsnprintf(m->item[m->count].what, sizeof(m->item[m->count].what), what, ap);
+	add(m, true, mend, what, ap);
 	va_end(ap);
-	snprintf(m->item[m->count].mend, sizeof(m->item[m->count].mend), "%s", mend ?: "");
-	m->count++;
+}
+
+void perf_missing_note(struct perf_missing *m, const char *mend, const char *what, ...)
+{
+	va_list ap;
+
+	va_start(ap, what);
+	add(m, false, mend, what, ap);
+	va_end(ap);
 }
 
 int perf_missing_refuse(const struct perf_missing *m, struct error *err)
 {
-	int r;
+	int r = -EBUSY;
 
-	if (m->count == 1) {
-		r = error_contention(err, "--perf: %s", m->item[0].what);
-		error_hint(err, "%s%s--perf=relaxed goes on without it", m->item[0].mend,
-			   m->item[0].mend[0] ? "; " : "");
-		return r;
+	for (unsigned i = 0; i < m->count; i++) {
+		const char *what = m->item[i].what, *mend = m->item[i].mend;
+
+		if (!m->item[i].fatal)
+			continue;
+		if (m->fatal == 1) {
+			r = error_contention(err, "--perf: %s", what);
+			error_hint(err, "%s%s--perf=relaxed goes on without it", mend,
+				   mend[0] ? "; or " : "");
+			return r;
+		}
+		log_error("--perf: %s%s%s%s", what, mend[0] ? " (try: " : "", mend,
+			  mend[0] ? ")" : "");
 	}
-	for (unsigned i = 0; i < m->count; i++)
-		log_error("--perf: %s%s%s", m->item[i].what, m->item[i].mend[0] ? "; try: " : "",
-			  m->item[i].mend);
-	r = error_contention(err, "--perf: %u things are missing here", m->count);
+	r = error_contention(err, "--perf: %u things are missing here", m->fatal);
 	error_hint(err, "--perf=relaxed goes on without them");
 	return r;
 }

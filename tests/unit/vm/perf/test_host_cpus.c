@@ -39,7 +39,7 @@ static void assert_as_table(const struct host_cpu_set *allowed)
 	assert_int_equal(host.groups, want.groups);
 	assert_int_equal(host.online, want.online);
 	assert_int_equal(host.nodes, want.nodes);
-	assert_int_equal(host.has_nodes, want.has_nodes);
+	assert_int_equal(host.all_nodes, want.all_nodes);
 	assert_int_equal(host.hybrid, want.hybrid);
 	assert_string_equal(host.smt, want.smt);
 	assert_memory_equal(host.cpu, want.cpu, want.count * sizeof(*want.cpu));
@@ -172,7 +172,7 @@ static void test_bare(void **state UNUSED)
 	assert_int_equal(host.cores, 3);
 	assert_int_equal(host.groups, 1);
 	assert_int_equal(host.cpu[2].id, 4);
-	assert_false(host.has_nodes);
+	assert_int_equal(host.all_nodes, 0);
 	host_cpus_done(&host);
 	tree_remove(root);
 }

@@ -183,7 +183,8 @@ struct host_cpu_set tree_all(unsigned n)
 
 void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct host_cpus *ret_host)
 {
-	struct host_cpus h = {.has_nodes = t->has_nodes};
+	struct host_cpus h = {0};
+	struct host_cpu_set all_nodes = {0};
 	unsigned core_name[512], cache_name[512];
 	struct host_cpu_set nodes = {0};
 
@@ -192,6 +193,9 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 	h.group = calloc(t->count, sizeof(*h.group));
 	assert(h.cpu && h.core && h.group);
 	snprintf(h.smt, sizeof(h.smt), "%s", t->smt ?: "");
+	for (unsigned i = 0; i < t->count && t->has_nodes; i++)
+		host_cpu_set_add(&all_nodes, t->cpu[i].node);
+	h.all_nodes = host_cpu_set_count(&all_nodes);
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct tree_cpu *c = &t->cpu[i];
 		unsigned group = 0, core = 0;
