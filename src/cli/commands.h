@@ -7,6 +7,7 @@
 int command_run(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_list(int argc, char **argv);
+int command_locks(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_kernel(int argc, char **argv);
 int command_lab(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct command {
 	{"run", command_run, "boot a kernel on any CPU shape and run a command in it"},
 	{"doctor", command_doctor, "what this host can do, what it can't, and what mends it"},
 	{"list", command_list, "running VMs"},
+	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vcpu/futex.h"
 #include "vcpu/pin.h"
@@ -154,6 +155,7 @@ static int set_up(struct vcpu *vcpu)
 	int r, cpu = vcpu_pin_of(vcpu);
 	char name[16];
 
+	vcpu->tid = gettid();
 	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
 	/* A name is for people only. */
 	(void)pthread_setname_np(pthread_self(), name);

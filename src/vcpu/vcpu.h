@@ -37,6 +37,7 @@ struct vcpu {
 	struct kvm_run *run; /* vCPU thread's; the control thread's between post and reply */
 	pthread_t thread;
 	bool started; /* control thread: thread exists */
+	pid_t tid;    /* the kernel's id of it; vCPU thread's until vcpu_pool_start returns */
 	struct vcpu_pool *pool;
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */

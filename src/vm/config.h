@@ -7,6 +7,7 @@
 
 #include "guest/topology.h"
 #include "vm/disk.h"
+#include "vm/perf/claim.h"
 
 /* What stasis's streams are connected to. */
 enum vm_session {
@@ -37,6 +38,7 @@ struct vm_config {
 	size_t disk_count;
 	struct topology topology; /* memory included */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
+	struct perf_request perf;
 	uint16_t window_cols,
 		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
 	uint64_t timeout_ns; /* 0: none */

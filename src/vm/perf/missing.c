@@ -47,7 +47,7 @@ int perf_missing_refuse(const struct perf_missing *m, struct error *err)
 		if (m->fatal == 1) {
 			r = error_contention(err, "--perf: %s", what);
 			error_hint(err, "%s%s--perf=relaxed goes on without it", mend,
-				   mend[0] ? "; or " : "");
+				   mend[0] ? "; " : "");
 			return r;
 		}
 		log_error("--perf: %s%s%s%s", what, mend[0] ? " (try: " : "", mend,
