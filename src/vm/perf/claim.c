@@ -37,10 +37,10 @@ static void find_taken(const struct host_cpus *host, const struct perf_held *hel
 		const struct host_cpu *cpu = &host->cpu[i];
 		unsigned cache = host->group[cpu->group].id;
 
-		if (host_cpu_set_has(&held->cache_any, cache) ||
+		if (held->all || host_cpu_set_has(&held->cache_any, cache) ||
 		    host_cpu_set_has(&held->cpu_any, cpu->id))
 			host_cpu_set_add(ret_not_vcpu, cpu->id);
-		if (host_cpu_set_has(&held->cache_exclusive, cache) ||
+		if (held->all || host_cpu_set_has(&held->cache_exclusive, cache) ||
 		    host_cpu_set_has(&held->cpu_any, cpu->id))
 			host_cpu_set_add(ret_not_control, cpu->id);
 	}
@@ -206,9 +206,19 @@ static int claim_ordinary(const struct claiming *c, const struct perf_held *held
 
 static int try_once(const struct claiming *c)
 {
+	bool anywhere = c->request->mode == PERF_OFF && c->request->cpus_budget == 0;
 	struct perf_held held;
 	int r = perf_locks_begin(&c->claim->locks, c->err);
 
+	if (r == 0 && anywhere) {
+		r = perf_locks_take_all(&c->claim->locks, c->name, c->err);
+		if (r != 0) {
+			perf_locks_end(&c->claim->locks);
+			return MIN(r, 0);
+		}
+	}
+	if (r == 0 && !c->claim->host.cpu)
+		r = host_cpus_read(SYSFS, &c->claim->initial, &c->claim->host, c->err);
 	if (r == 0)
 		r = perf_locks_look(&c->claim->locks, &c->claim->host, &held, c->err);
 	if (r == 0)
@@ -273,9 +283,7 @@ int perf_claim(const struct perf_request *request, const struct topology *t, con
 	if (r < 0)
 		return r;
 	claim->usable = claim->vcpus = claim->initial;
-	r = host_cpus_read(SYSFS, &claim->initial, &claim->host, &inner);
-	if (r == 0)
-		r = perf_locks_open(&claim->locks, &inner);
+	r = perf_locks_open(&claim->locks, &inner);
 	if (r < 0 && ordinary) {
 		perf_missing_note(&claim->missing, NULL, "no locks between VMs: %.150s",
 				  inner.what);

@@ -216,16 +216,22 @@ int perf_locks_look(struct perf_locks *locks, const struct host_cpus *host,
 		    struct perf_held *ret_held, struct error *err)
 {
 	struct perf_held held = {0};
-	int r = 0;
+	int r = 0, fd;
 
 	for (unsigned g = 0; g < host->groups && r == 0; g++)
 		r = look_at(locks, "cache", host->group[g].id, &held.cache_any,
 			    &held.cache_exclusive, err);
 	for (unsigned c = 0; c < host->count && r == 0; c++)
 		r = look_at(locks, "cpu", host->cpu[c].id, &held.cpu_any, &held.cpu_exclusive, err);
-	if (r == 0)
-		*ret_held = held;
-	return r;
+	if (r < 0)
+		return r;
+	fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+	if (fd < 0 && fd != -EWOULDBLOCK)
+		return cannot_open(locks, "all", fd, err);
+	held.all = fd == -EWOULDBLOCK;
+	fd_close(&fd);
+	*ret_held = held;
+	return 0;
 }
 
 /* ---- records ------------------------------------------------------------------------------- */
@@ -311,21 +317,17 @@ static void sweep(int dir_fd)
 }
 
 /* For people: best effort. Not waited for, since anyone can lock the file for reading. */
-static void write_record(struct perf_locks *locks, const struct perf_lock_set *want,
-			 const char *name)
+static void write_record(struct perf_locks *locks, const char *mode, const char *caches,
+			 const char *cpus, const char *name)
 {
-	static const struct host_cpu_set none;
-	CLEANUP_FREE char *caches = set_text(&want->cache_shared, &want->cache_exclusive);
-	CLEANUP_FREE char *cpus = set_text(&want->cpu_shared, &want->cpu_exclusive);
 	CLEANUP_FREE char *text = NULL;
-	bool exclusive = memcmp(&want->cpu_exclusive, &none, sizeof(none)) != 0;
 	uint32_t random = 0;
 	json_t *json;
 	int fd;
 
 	sweep(locks->dir_fd);
 	json = json_pack("{s:s, s:i, s:s, s:s?, s:s?}", "name", name, "pid", (int)getpid(), "mode",
-			 exclusive ? "exclusive" : "shared", "caches", caches, "cpus", cpus);
+			 mode, "caches", caches, "cpus", cpus);
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	if (!text)
@@ -400,7 +402,8 @@ static bool matches(json_t *record, void *arg)
 	struct host_cpu_set set;
 	char name[NAME_MAX_SHOWN + 1];
 
-	if (!list || host_cpu_set_parse(list, &set) < 0 || !host_cpu_set_has(&set, s->n))
+	if (!list || (strcmp(list, "all") &&
+		      (host_cpu_set_parse(list, &set) < 0 || !host_cpu_set_has(&set, s->n))))
 		return false;
 	print_name(record, name, sizeof(name));
 	snprintf(s->text, s->len, "VM %s (pid %lld, user %lld)", name,
@@ -457,30 +460,82 @@ static int take_set(struct perf_locks *locks, const char *kind, const struct hos
 	return 0;
 }
 
+/* No ordinary VM may run anywhere, and none will from now on. */
+static int be_performance_run(struct perf_locks *locks, struct error *err)
+{
+	int fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+
+	if (fd == -EWOULDBLOCK)
+		return held_by_other(locks, "cpu", 0, err);
+	if (fd < 0)
+		return cannot_open(locks, "all", fd, err);
+	close(fd);
+	fd = lock_file(locks->dir_fd, "perf", LOCK_SH);
+	if (fd == -EWOULDBLOCK)
+		return held_by_other(locks, "cpu", 0, err);
+	if (fd < 0)
+		return cannot_open(locks, "perf", fd, err);
+	locks->fd[locks->count++] = fd;
+	return 0;
+}
+
 int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, const char *name,
 		    struct error *err)
 {
-	unsigned n = host_cpu_set_count(&want->cache_shared) +
+	static const struct host_cpu_set none;
+	bool exclusive = memcmp(&want->cpu_exclusive, &none, sizeof(none)) != 0;
+	unsigned n = 1 + host_cpu_set_count(&want->cache_shared) +
 		     host_cpu_set_count(&want->cache_exclusive) +
 		     host_cpu_set_count(&want->cpu_shared) +
 		     host_cpu_set_count(&want->cpu_exclusive);
+	CLEANUP_FREE char *caches = NULL;
+	CLEANUP_FREE char *cpus = NULL;
 	int r;
 
-	locks->fd = calloc(n ?: 1, sizeof(*locks->fd));
+	locks->fd = calloc(n, sizeof(*locks->fd));
 	if (!locks->fd)
 		return error_set(err, -ENOMEM, "locking host CPUs");
-	r = take_set(locks, "cache", &want->cache_exclusive, LOCK_EX, err);
+	r = exclusive ? be_performance_run(locks, err) : 0;
+	if (r == 0)
+		r = take_set(locks, "cache", &want->cache_exclusive, LOCK_EX, err);
 	if (r == 0)
 		r = take_set(locks, "cache", &want->cache_shared, LOCK_SH, err);
 	if (r == 0)
 		r = take_set(locks, "cpu", &want->cpu_exclusive, LOCK_EX, err);
 	if (r == 0)
 		r = take_set(locks, "cpu", &want->cpu_shared, LOCK_SH, err);
-	if (r < 0)
+	if (r < 0) {
 		drop(locks);
-	else
-		write_record(locks, want, name);
-	return r;
+		return r;
+	}
+	caches = set_text(&want->cache_shared, &want->cache_exclusive);
+	cpus = set_text(&want->cpu_shared, &want->cpu_exclusive);
+	write_record(locks, exclusive ? "exclusive" : "shared", caches, cpus, name);
+	return 0;
+}
+
+int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error *err)
+{
+	int fd = lock_file(locks->dir_fd, "perf", LOCK_EX);
+
+	if (fd == -EWOULDBLOCK)
+		return 0;
+	if (fd < 0)
+		return cannot_open(locks, "perf", fd, err);
+	/* Under the mutex none comes before we have the other. */
+	close(fd);
+	locks->fd = calloc(1, sizeof(*locks->fd));
+	if (!locks->fd)
+		return error_set(err, -ENOMEM, "locking host CPUs");
+	fd = lock_file(locks->dir_fd, "all", LOCK_SH);
+	if (fd < 0) {
+		drop(locks);
+		return fd == -EWOULDBLOCK ? held_by_other(locks, "cpu", 0, err)
+					  : cannot_open(locks, "all", fd, err);
+	}
+	locks->fd[locks->count++] = fd;
+	write_record(locks, "shared", "all", "all", name);
+	return 1;
 }
 
 bool perf_locks_intact(const struct perf_locks *locks)

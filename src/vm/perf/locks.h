@@ -1,10 +1,14 @@
 /* Locks between the VMs of all users of a machine, so that none shares a cache with a performance
  * run. The kernel frees them when their process dies. Control thread.
  *
- *   DIR/mutex        flock'ed while one looks and takes; nothing else ever waits with a lock held
- *   DIR/cache-N      flock: shared by ordinary VMs, exclusive for performance mode; N is the
- * smallest CPU of the cache group. Also for flock(1), to keep VMs off DIR/cpu-N        likewise,
- * one host CPU DIR/vm-PID-R     who holds what, for people: JSON; flock'ed as long as it is true
+ *   DIR/mutex      flock'ed while one looks and takes; nothing else is ever waited for
+ *   DIR/cache-N    flock'ed, shared by ordinary VMs, exclusively by performance runs; N is the
+ *                  smallest CPU of the cache group. flock(1) keeps performance runs off
+ *   DIR/cpu-N      likewise, one host CPU
+ *   DIR/all        shared by ordinary VMs that may run anywhere, in place of all of the above
+ *   DIR/perf       shared by performance runs; while one has it, ordinary VMs take caches and
+ *                  CPUs one by one, so that reading the host's shape is no cost of theirs else
+ *   DIR/vm-PID-R   who holds what, for people: JSON; flock'ed as long as it is true
  *
  * DIR is $STASIS_LOCK_DIR, or /run/lock/stasis where everybody may write to /run/lock, or
  * /tmp/stasis-locks; the same for all users, so 1777 and files of 0666. Nothing in it is believed:
@@ -37,6 +41,7 @@ struct perf_locks {
 struct perf_held {
 	struct host_cpu_set cache_any, cache_exclusive;
 	struct host_cpu_set cpu_any, cpu_exclusive;
+	bool all; /* an ordinary VM may run anywhere: nothing can be had exclusively */
 };
 
 /* Finds or makes DIR. Contention where another user made it so that we can't use it. */
@@ -52,6 +57,9 @@ int perf_locks_look(struct perf_locks *locks, const struct host_cpus *host,
  * that names who. name is the VM's. Once only. */
 int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, const char *name,
 		    struct error *err) MUST_CHECK;
+/* Between begin and end, for an ordinary VM: takes all, shared, without naming anything. 1, or 0 if
+ * there is a performance run, so that caches and CPUs must be taken one by one. */
+int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error *err) MUST_CHECK;
 /* Whether the files that we hold are still those that others find. */
 bool perf_locks_intact(const struct perf_locks *locks);
 /* Frees all. Accepts one that was never opened, if its descriptors are -1 and the rest 0. */

@@ -144,6 +144,37 @@ static void test_look(void **state UNUSED)
 	perf_locks_close(&b);
 }
 
+/* An ordinary VM that keeps to no CPUs is in the way of every performance run, and steps back to
+ * single caches while there is one. */
+static void test_all(void **state UNUSED)
+{
+	struct perf_locks a = nothing, b;
+	struct perf_held held;
+	struct error err = {0};
+
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(perf_locks_open(&a, &err), 0);
+		assert_int_equal(perf_locks_begin(&a, &err), 0);
+		assert_int_equal(perf_locks_take_all(&a, "anywhere", &err), 1);
+		assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+		assert_true(held.all);
+		perf_locks_end(&a);
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), -EBUSY);
+		assert_non_null(strstr(err.what, "VM anywhere"));
+		assert_int_equal(take(&b, shared("6", "6-7"), "plain", &err), 0);
+		perf_locks_close(&b);
+		perf_locks_close(&a);
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), 0);
+		assert_int_equal(perf_locks_open(&a, &err), 0);
+		assert_int_equal(perf_locks_begin(&a, &err), 0);
+		assert_int_equal(perf_locks_take_all(&a, "anywhere", &err), 0);
+		assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+		assert_false(held.all);
+		perf_locks_close(&a);
+		perf_locks_close(&b);
+	}
+}
+
 /* ---- strangers ----------------------------------------------------------------------------- */
 
 static void in_dir(const char *name, char *buf, size_t len)
@@ -455,9 +486,13 @@ static int remove_base(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_modes),	       cmocka_unit_test(test_look),
-		cmocka_unit_test(test_strangers),      cmocka_unit_test(test_false_records),
-		cmocka_unit_test(test_stopped_holder), cmocka_unit_test(test_fifty_under_kill),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_look),
+		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_false_records),
+		cmocka_unit_test(test_stopped_holder),
+		cmocka_unit_test(test_fifty_under_kill),
 	};
 
 	return cmocka_run_group_tests(tests, make_base, remove_base);
