@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list locks topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -27,12 +27,13 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --pin --timeout --name --report --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --pin --perf --perf=relaxed --cpus-budget --wait --timeout --name --report --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --json --help" -- "$cur") ;;
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status" -- "$cur") ;;
+	locks) mapfile -t COMPREPLY < <(compgen -W "--watch --json" -- "$cur") ;;
 	doctor | list) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;
 	esac
 }
