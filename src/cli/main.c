@@ -23,6 +23,7 @@ static const struct command {
 	{"status", command_status, "how a running VM is"},
 	{"freeze", command_freeze, "hold a running VM still"},
 	{"thaw", command_thaw, "let it go on"},
+	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},

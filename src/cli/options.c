@@ -60,6 +60,11 @@ static int apply(const struct cli_option *option, void *target, const char *valu
 	return r;
 }
 
+static bool is_optional(const struct cli_option *option)
+{
+	return option->value && option->value[0] == '[';
+}
+
 static int parse_long(const struct cli_option *options, size_t n, char **argv, int argc, int *at,
 		      void *target, struct error *err)
 {
@@ -72,7 +77,7 @@ static int parse_long(const struct cli_option *options, size_t n, char **argv, i
 		return unknown(options, n, word, len, err);
 	if (!option->value && value)
 		return error_usage(err, "--%s takes no value", option->name);
-	if (option->value && !value) {
+	if (option->value && !is_optional(option) && !value) {
 		if (*at + 1 >= argc)
 			return error_usage(err, "--%s needs a value: %s", option->name,
 					   option->value);
@@ -92,7 +97,7 @@ static int parse_letters(const struct cli_option *options, size_t n, char **argv
 
 		if (!option)
 			return error_usage(err, "-%c: no such option; --help lists them", *c);
-		if (option->value) {
+		if (option->value && !is_optional(option)) {
 			value = c[1] ? c + 1 : *at + 1 < argc ? argv[++*at] : NULL;
 			if (!value)
 				return error_usage(err, "-%c needs a value: %s", *c, option->value);
@@ -134,9 +139,9 @@ void options_print(const struct cli_option *options, size_t n)
 
 		if (!options[i].help)
 			continue;
-		snprintf(left, sizeof(left), "%s%c%s--%s %s", options[i].letter ? "-" : " ",
+		snprintf(left, sizeof(left), "%s%c%s--%s%s%s", options[i].letter ? "-" : " ",
 			 options[i].letter ?: ' ', options[i].letter ? ", " : "  ", options[i].name,
-			 options[i].value ?: "");
+			 is_optional(&options[i]) ? "" : " ", options[i].value ?: "");
 		printf("  %-34s %s\n", left, options[i].help);
 	}
 }

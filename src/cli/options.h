@@ -7,10 +7,12 @@
 #include "base/error.h"
 
 struct cli_option {
-	const char *name;  /* without "--" */
-	char letter;	   /* 0: none */
-	const char *value; /* what help calls its value; NULL: it takes none */
-	/* value is NULL where it takes none. A usage error names the option by itself: the text
+	const char *name; /* without "--" */
+	char letter;	  /* 0: none */
+	/* What help calls its value; NULL: it takes none; "[=WORD]": it may have one, behind "=".
+	 */
+	const char *value;
+	/* value is NULL where there is none. A usage error names the option by itself: the text
 	 * given begins with the value. */
 	int (*set)(void *target, const char *value, struct error *err);
 	const char *help; /* NULL: internal, not shown */

@@ -184,6 +184,38 @@ static int set_pin(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->pin, value);
 }
 
+static int set_perf(void *target, const char *value, struct error *err)
+{
+	enum perf_mode *mode = &((struct run_request *)target)->config.perf.mode;
+
+	if (value && strcmp(value, "relaxed"))
+		return error_usage(err, "%s: --perf alone or --perf=relaxed is accepted", value);
+	*mode = value ? PERF_RELAXED : PERF_STRICT;
+	return 0;
+}
+
+static int set_wait(void *target, const char *value, struct error *err)
+{
+	struct perf_request *perf = &((struct run_request *)target)->config.perf;
+
+	perf->wait = true;
+	perf->wait_ns = 0;
+	if (value && (parse_duration(value, &perf->wait_ns) < 0 || perf->wait_ns == 0))
+		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted",
+				   value);
+	return 0;
+}
+
+static int set_cpus_budget(void *target, const char *value, struct error *err)
+{
+	uint64_t n;
+
+	if (parse_uint(value, 1, HOST_CPUS_MAX, &n) < 0)
+		return error_usage(err, "%s: 1 to %d host CPUs are accepted", value, HOST_CPUS_MAX);
+	((struct run_request *)target)->config.perf.cpus_budget = (unsigned)n;
+	return 0;
+}
+
 static int set_timeout(void *target, const char *value, struct error *err)
 {
 	uint64_t *timeout = &((struct run_request *)target)->config.timeout_ns;
@@ -307,6 +339,10 @@ static const struct cli_option options[] = {
 	 "a disk: a raw image or a block device; may be given more than once"},
 	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
+	{"perf", 0, "[=relaxed]", set_perf,
+	 "performance mode: CPUs, caches and memory to itself, or refuse"},
+	{"cpus-budget", 0, "N", set_cpus_budget, "keep to N host CPUs that fill whole caches"},
+	{"wait", 0, "[=DURATION]", set_wait, "for host CPUs that other VMs hold"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
 	{"qmp", 0, "PATH", set_qmp, "a control socket there, besides the one in the VM's folder"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
@@ -322,7 +358,6 @@ static const struct cli_option options[] = {
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 	{"net", 0, "KIND", not_yet, NULL},
-	{"perf", 0, NULL, not_yet, NULL},
 	{"watch", 0, "EXPR", not_yet, NULL},
 	{"watch-scx", 0, NULL, not_yet, NULL},
 	{"on-hit", 0, "ACTION", not_yet, NULL},
@@ -444,6 +479,9 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 	r = topology_resolve(&q->shape, DEFAULT_MEMORY, &q->config.topology, err);
 	if (r == 0)
 		r = resolve_pin(q, err);
+	if (r == 0 && q->config.perf.cpus_budget && (q->pin || q->config.perf.mode != PERF_OFF))
+		r = error_usage(err, "--cpus-budget and %s exclude each other",
+				q->pin ? "--pin" : "--perf");
 	if (r == 0)
 		r = resolve_command(q, argc, argv, rest, dashes, err);
 	if (r == 0 && q->config.initrd && access(q->config.initrd, R_OK) < 0)
@@ -499,6 +537,8 @@ static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 	struct host_ability ability;
 	int r;
 
+	if (q->lab == LAB_ALWAYS && q->config.perf.mode == PERF_STRICT)
+		return error_usage(err, "--perf and --lab exclude each other: a lab is emulated");
 	if (q->config.kind != arch_kind_own() && q->lab == LAB_NEVER)
 		return error_usage(err, "--arch %s: such guests run in the lab only, on this host",
 				   q->config.kind->name);
@@ -509,6 +549,11 @@ static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 	if (r < 0)
 		return r;
 	*ret_lab = !ability.runs_linux;
+	if (*ret_lab && q->config.perf.mode == PERF_STRICT) {
+		error_contention(err, "--perf: %s", ability.why);
+		error_hint(err, "a host that runs kernels by itself");
+		return -EBUSY;
+	}
 	if (*ret_lab && q->config.verbosity >= 0)
 		log_at(LOG_WARN, "running in the lab: %s", ability.why);
 	return 0;

@@ -90,6 +90,11 @@ static json_t *pin_json(const struct vm_config *c)
 	return list;
 }
 
+static const char *perf_name(enum perf_mode mode)
+{
+	return mode == PERF_STRICT ? "strict" : mode == PERF_RELAXED ? "relaxed" : "off";
+}
+
 static const char *session_name(enum vm_session session)
 {
 	return session == VM_SESSION_COMMAND ? "command"
@@ -103,7 +108,7 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:s, s:i}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -114,7 +119,8 @@ json_t *vm_config_json(const struct vm_config *c)
 		"memory_bytes", (json_int_t)topology_memory(&c->topology), "hugepages",
 		c->hugepages, "pin", pin_json(c), "disks", disks_json(c), "timeout_ns",
 		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
-		string_or_null(c->report), "qmp", string_or_null(c->qmp));
+		string_or_null(c->report), "qmp", string_or_null(c->qmp), "perf",
+		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget);
 }
 
 json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)

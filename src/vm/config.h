@@ -8,6 +8,7 @@
 #include "arch/kinds.h"
 #include "guest/topology.h"
 #include "vm/disk.h"
+#include "vm/perf/claim.h"
 
 /* What stasis's streams are connected to. */
 enum vm_session {
@@ -40,6 +41,7 @@ struct vm_config {
 	struct topology topology; /* memory included */
 	bool hugepages;		  /* guest memory on the host's 2 MiB pages */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
+	struct perf_request perf;
 	uint16_t window_cols,
 		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
 	uint64_t timeout_ns; /* 0: none */

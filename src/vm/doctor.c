@@ -13,6 +13,8 @@
 #include "loop/loop.h"
 #include "vm/host.h"
 #include "vm/kernels.h"
+#include "vm/perf/apply.h"
+#include "vm/perf/locks.h"
 #include "vm/runtime.h"
 #include "vm/tools.h"
 
@@ -204,6 +206,46 @@ static int check_init(char *found, size_t len, struct error *err)
 	return r;
 }
 
+/* As one line: the CPUs that a performance run could have, and the first thing that it would lack.
+ */
+static int check_perf(char *found, size_t len, struct error *err)
+{
+	struct perf_missing missing = {0};
+	struct host_cpu_set allowed;
+	struct host_cpus host;
+	int r = host_cpu_set_allowed(&allowed, err);
+
+	if (r == 0)
+		r = host_cpus_read("/sys", &allowed, &host, err);
+	if (r < 0)
+		return r;
+	snprintf(found, len, "%u CPUs in %u cores and %u last-level caches, of %u online",
+		 host.count, host.cores, host.groups, host.online);
+	if (host.count < 2)
+		perf_missing_add(&missing, NULL,
+				 "one CPU is too few: the control thread needs one");
+	host_cpus_done(&host);
+	perf_apply_check(0, &missing);
+	for (unsigned i = 0; i < missing.count; i++)
+		if (missing.item[i].fatal)
+			return error_usage(err, "%s (try: %s)", missing.item[i].what,
+					   missing.item[i].mend);
+	return 0;
+}
+
+static int check_locks(char *found, size_t len, struct error *err)
+{
+	struct perf_locks locks = {.dir_fd = -1, .mutex_fd = -1, .record_fd = -1};
+	int r = perf_locks_open(&locks, err);
+
+	if (r == 0)
+		r = perf_locks_begin(&locks, err);
+	if (r == 0)
+		snprintf(found, len, "%s", locks.path);
+	perf_locks_close(&locks);
+	return r;
+}
+
 static int check_lab(char *found, size_t len, struct error *err)
 {
 	char line[128] = "";
@@ -229,6 +271,8 @@ static const struct check checks[] = {
 	{"kernel", check_kernel, "stasis kernel get"},
 	{"busybox", check_busybox, "apt-get install busybox-static"},
 	{"stasis-init", check_init, "ninja -C build"},
+	{"performance", check_perf, NULL},
+	{"locks", check_locks, NULL},
 	{"lab", check_lab, "scripts/setup"},
 };
 

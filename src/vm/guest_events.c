@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "vm/machine.h"
+#include "vm/machine_perf.h"
 
 /* After a panic the kernel still prints its trace, and resets; both are quick. */
 #define PANIC_GRACE_NS 2000000000u
@@ -199,11 +200,13 @@ static void on_session(struct session *s)
 		break;
 	case SESSION_STARTED:
 		m->command_ns = now;
+		machine_perf_command_begins(m);
 		if (m->config->session == VM_SESSION_SHELL)
 			tell_size(m);
 		break;
 	case SESSION_ENDED:
 		m->result->command_ns = m->command_ns ? now - m->command_ns : 0;
+		machine_perf_command_ended(m);
 		break;
 	case SESSION_DONE:
 		m->unflushed = 2;

@@ -9,6 +9,8 @@
 #include "vm/config.h"
 #include "vm/console_log.h"
 #include "vm/image.h"
+#include "vm/perf/claim.h"
+#include "vm/perf/evidence.h"
 #include "vm/progress.h"
 #include "vm/qmp/server.h"
 #include "vm/qmp/socket.h"
@@ -33,6 +35,8 @@ struct machine {
 	struct arch_vm *arch;
 	struct board board;
 	struct vcpu_pool *pool;
+	struct perf_claim claim;
+	struct evidence evidence;
 
 	struct virtio_console_port port[PORT_COUNT];
 	struct session session;
@@ -43,6 +47,7 @@ struct machine {
 	size_t console_in_len, console_in_sent;
 	struct terminal terminal;
 	struct progress progress;
+	char memory_shown[64]; /* what progress says while memory is brought in */
 
 	struct loop_signals signals;
 	struct loop_timer timeout;

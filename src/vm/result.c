@@ -81,6 +81,10 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 		json_object_set_new(json, "exits", json_object());
 	if (r->disks && json_array_size(r->disks) > 0)
 		json_object_set(json, "disks", r->disks);
+	if (r->perf)
+		json_object_set(json, "perf", r->perf);
+	if (r->evidence)
+		json_object_set(json, "evidence", r->evidence);
 	json_object_set_new(json, "freezes", json_array());
 	if (r->degraded)
 		json_object_set(json, "degraded", r->degraded);
@@ -144,6 +148,8 @@ void vm_result_done(struct vm_result *r)
 {
 	json_decref(r->exits);
 	json_decref(r->disks);
+	json_decref(r->evidence);
+	json_decref(r->perf);
 	json_decref(r->degraded);
 	*r = (struct vm_result){0};
 }

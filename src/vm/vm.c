@@ -12,6 +12,7 @@
 #include "guest/hugepages.h"
 #include "vm/host.h"
 #include "vm/machine.h"
+#include "vm/machine_perf.h"
 
 #define HALT_POLL_NS	200000u
 #define KERNEL_FILE_MAX GIB(1)
@@ -55,9 +56,15 @@ static int build_vm(struct machine *m, struct error *err)
 		r = kvm_create_vm(&m->kvm, arch_vm_type(&m->kvm, &layout), err);
 	if (r < 0)
 		return r;
-	/* Halt polling pays only where a host CPU is there to poll on. */
+	machine_perf_vm(m);
+	/* Where a vCPU has its host CPU, its guest polls or halts by itself. Else, halt polling
+	 * pays only where a host CPU is there to poll on. */
+	config.realtime_hint = machine_perf_own_cpus(m);
 	config.halt_poll_ns =
-		topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN) ? HALT_POLL_NS : 0;
+		m->config->perf.mode == PERF_OFF &&
+				topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN)
+			? HALT_POLL_NS
+			: 0;
 	return arch_vm_new(&m->kvm, &m->mem, &config, &m->arch, err);
 }
 
@@ -111,14 +118,16 @@ static int build_vcpus(struct machine *m, struct error *err)
 	struct vcpu_pool_config config = {
 		.count = topology_vcpus(&m->config->topology),
 		.topology = &m->config->topology,
-		.pin = m->config->pin,
+		.pin = machine_perf_pins(m),
 		.serve = machine_serve,
 		.failed = machine_vcpu_failed,
 		.arg = m,
 	};
 	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
 
-	return r < 0 ? r : arch_vm_vcpus_created(m->arch, err);
+	if (r == 0)
+		r = arch_vm_vcpus_created(m->arch, err);
+	return r < 0 ? r : machine_perf_before_threads(m, err);
 }
 
 static int build(struct machine *m, struct error *err)
@@ -138,6 +147,8 @@ static int build(struct machine *m, struct error *err)
 	int r = claim_name(m, err);
 
 	if (r == 0)
+		r = machine_perf_claim(m, err);
+	if (r == 0)
 		r = loop_new(&m->loop, err);
 	if (r == 0)
 		r = machine_control_start(m, err);
@@ -153,6 +164,8 @@ static int build(struct machine *m, struct error *err)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
 	if (r == 0)
 		r = load_guest(m, err);
+	if (r == 0)
+		machine_perf_memory(m);
 	if (r == 0)
 		r = build_vcpus(m, err);
 	if (r == 0)
@@ -252,6 +265,7 @@ static bool take_down(struct machine *m)
 	image_done(&m->image);
 	kvm_close(&m->kvm);
 	loop_free(m->loop);
+	machine_perf_done(m);
 	runtime_release(&m->runtime);
 	return quiet;
 }
@@ -272,12 +286,15 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.image = {.base = {.fd = -1}},
 		.signals = {.fd = -1},
 		.control_socket = {{.fd = -1, .dir_fd = -1}, {.fd = -1, .dir_fd = -1}},
+		.claim = PERF_CLAIM_NONE,
 	};
 	progress_init(&m->progress, config->verbosity >= 0);
 	result->host = host_kind();
 	r = build(m, err);
 	if (r == 0)
 		r = vcpu_pool_start(m->pool, m->arch, err);
+	if (r == 0)
+		r = machine_perf_running(m, err);
 	result->setup_ns = now_ns() - begin_ns;
 	if (r == 0)
 		r = machine_events_running(m, err);
@@ -291,6 +308,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		result->outcome = err->kind == ERROR_CONTENTION ? VM_SKIPPED : VM_ERROR;
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
+	machine_perf_command_ended(m);
 	/* Whoever reads standard error slowly must not keep the guest running. */
 	if (m->pool)
 		vcpu_pool_stop(m->pool);

@@ -1,0 +1,374 @@
+/* The steps of performance mode that change the process or the VM. Control thread, but for the
+ * threads that bring memory in. */
+#include "vm/perf/apply.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+#include "base/util.h"
+
+#define CHUNK	       MIB(64)
+#define THREADS_MAX    16
+#define TICK_NS	       200000000
+#define DEFAULT_SLACK  0 /* prctl: back to the default */
+#define RT_RUNTIME     "/proc/sys/kernel/sched_rt_runtime_us"
+#define MEMINFO_MAX    KIB(16)
+#define OWN_LOCKED_MAX MIB(64) /* of the process besides the guest's memory */
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* ---- before ------------------------------------------------------------------------------- */
+
+/* Tried, not read: limits, capabilities and control groups all have a say. */
+static void check_realtime(struct perf_missing *m)
+{
+	struct sched_param old, want = {.sched_priority = PERF_CONTROL_PRIORITY};
+	int policy = sched_getscheduler(0);
+	struct rlimit limit = {0};
+
+	sched_getparam(0, &old);
+	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &want) == 0) {
+		(void)sched_setscheduler(0, policy, &old);
+		return;
+	}
+	getrlimit(RLIMIT_RTPRIO, &limit);
+	perf_missing_add(m, "ulimit -r 2 (limits.conf: rtprio), or CAP_SYS_NICE",
+			 "real-time priority is refused: RLIMIT_RTPRIO is %" PRIu64
+			 ", %d is needed, and CAP_SYS_NICE lacks",
+			 (uint64_t)limit.rlim_cur, PERF_CONTROL_PRIORITY);
+}
+
+static void check_throttle(struct perf_missing *m)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
+
+	if (file_read(RT_RUNTIME, 64, &text, &len) < 0 || text[0] == '-')
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	perf_missing_note(m, "sysctl kernel.sched_rt_runtime_us=-1",
+			  "the host's other work may take the rest of each second from a busy vCPU "
+			  "(kernel.sched_rt_runtime_us is %.12s)",
+			  text);
+}
+
+/* In effect for this thread; false if that can't be asked. */
+static bool has_capability(unsigned cap)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	return syscall(SYS_capget, &header, data) == 0 &&
+	       data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap);
+}
+
+static void check_lock_limit(uint64_t bytes, struct perf_missing *m)
+{
+	struct rlimit limit;
+	char shown[32];
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	    limit.rlim_cur >= bytes + OWN_LOCKED_MAX || has_capability(CAP_IPC_LOCK))
+		return;
+	perf_missing_add(m, "ulimit -l unlimited (limits.conf: memlock), or CAP_IPC_LOCK",
+			 "locking the guest's memory is refused: RLIMIT_MEMLOCK is %s",
+			 format_size(limit.rlim_cur, shown, sizeof(shown)));
+}
+
+/* A field of /proc/meminfo in bytes; UINT64_MAX if it isn't there. */
+static uint64_t meminfo(const char *field)
+{
+	CLEANUP_FREE char *text = NULL;
+	const char *line;
+	uint64_t kib;
+	size_t len;
+
+	if (file_read("/proc/meminfo", MEMINFO_MAX, &text, &len) < 0)
+		return UINT64_MAX;
+	line = strstr(text, field);
+	if (!line || sscanf(line + strlen(field), ": %" SCNu64, &kib) != 1)
+		return UINT64_MAX;
+	return kib << 10;
+}
+
+static void check_memory(uint64_t bytes, struct perf_missing *m)
+{
+	uint64_t available = meminfo("MemAvailable");
+
+	if (available < bytes)
+		perf_missing_add(m, "less memory (-m)",
+				 "%" PRIu64 " MiB of memory are needed at once, and %" PRIu64
+				 " MiB are available: %" PRIu64 " MiB too few",
+				 bytes >> 20, available >> 20, (bytes - available) >> 20);
+}
+
+void perf_apply_check(uint64_t bytes, struct perf_missing *missing)
+{
+	check_realtime(missing);
+	check_throttle(missing);
+	check_lock_limit(bytes, missing);
+	check_memory(bytes, missing);
+}
+
+/* ---- exits and the clock ------------------------------------------------------------------- */
+
+void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
+{
+	unsigned can = (unsigned)kvm_cap(kvm, KVM_CAP_X86_DISABLE_EXITS);
+	unsigned want = can & (KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT);
+	int r = want ? kvm_enable_cap(kvm, KVM_CAP_X86_DISABLE_EXITS, want) : 0;
+
+	/* Both or none: PAUSE alone may still go. */
+	if (r < 0 && (want & KVM_X86_DISABLE_EXITS_HLT)) {
+		want = can & KVM_X86_DISABLE_EXITS_PAUSE;
+		r = want ? kvm_enable_cap(kvm, KVM_CAP_X86_DISABLE_EXITS, want) : 0;
+	}
+	if (r < 0)
+		want = 0;
+	if (!(want & KVM_X86_DISABLE_EXITS_PAUSE))
+		perf_missing_note(missing, NULL,
+				  "KVM keeps the exits of a guest that spins (PAUSE)");
+	if (!(want & KVM_X86_DISABLE_EXITS_HLT))
+		perf_missing_note(missing, NULL,
+				  "KVM keeps the exits of a guest that is idle (HLT), as it must "
+				  "with SMT on CPUs that predict returns across siblings");
+}
+
+void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing)
+{
+	struct kvm_clock_data clock = {0};
+	int r;
+
+	/* Elsewhere the guest's clock is the CPU's own counter. */
+	if (!(kvm_cap(kvm, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_TSC_STABLE))
+		return;
+	r = kvm_ioctl(kvm->vm_fd, KVM_GET_CLOCK, &clock);
+	if (r == 0) {
+		struct kvm_clock_data set = {.clock = clock.clock};
+
+		r = kvm_ioctl(kvm->vm_fd, KVM_SET_CLOCK, &set);
+	}
+	if (r == 0)
+		r = kvm_ioctl(kvm->vm_fd, KVM_GET_CLOCK, &clock);
+	if (r < 0 || !(clock.flags & KVM_CLOCK_TSC_STABLE))
+		perf_missing_add(missing, "a host that boots with a stable TSC as its clocksource",
+				 "the VM's clock does not run on a stable TSC");
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* Host nodes of the vCPUs of a guest node; of all vCPUs where it has none. */
+static struct host_cpu_set host_nodes(const struct topology *t, const struct host_cpus *host,
+				      const struct perf_plan *plan, unsigned node)
+{
+	struct host_cpu_set nodes = {0};
+
+	for (unsigned v = 0; v < plan->vcpus; v++) {
+		const struct host_cpu *cpu =
+			plan->cpu[v] < 0 ? NULL : host_cpus_find(host, (unsigned)plan->cpu[v]);
+
+		if (cpu && (t->node[node].llcs == 0 || topology_locate(t, v).node == node))
+			host_cpu_set_add(&nodes, cpu->node);
+	}
+	return nodes;
+}
+
+void perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
+			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
+			  struct perf_missing *missing)
+{
+	int bind = 0, huge = 0;
+
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_region *region = &mem->region[i];
+		struct host_cpu_set nodes = host_nodes(t, host, plan, region->range.node);
+
+		if (host->all_nodes > 1 && host_cpu_set_count(&nodes) > 0 && bind == 0 &&
+		    syscall(SYS_mbind, region->host, region->range.size, MPOL_BIND, nodes.word,
+			    (unsigned long)HOST_CPUS_MAX, MPOL_MF_STRICT) < 0)
+			bind = -errno;
+		if (!hugetlb && madvise(region->host, region->range.size, MADV_HUGEPAGE) < 0)
+			huge = -errno;
+	}
+	if (bind < 0)
+		perf_missing_add(missing, NULL,
+				 "the guest's memory can't be bound to the nodes of its vCPUs: %s",
+				 strerror(-bind));
+	if (huge < 0)
+		perf_missing_note(missing, "a host kernel with transparent huge pages",
+				  "the guest's memory is in small pages: %s", strerror(-huge));
+}
+
+/* The pieces of all regions, handed out to threads. */
+struct intake {
+	const struct guest_memory *mem;
+	uint64_t total;
+	_Atomic uint64_t next; /* byte, over all regions: who adds to it owns the piece before */
+	_Atomic uint64_t done; /* bytes; relaxed, for showing and for the end, after the joins */
+	_Atomic int error;     /* the first; relaxed, read after the joins */
+};
+
+/* A kernel before 5.14: touches each page without changing it. */
+static void touch(uint8_t *host, uint64_t len)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	for (uint64_t at = 0; at < len; at += page)
+		__atomic_fetch_or(host + at, 0, __ATOMIC_RELAXED);
+}
+
+static int take_in(uint8_t *host, uint64_t len)
+{
+	int r;
+
+	do
+		r = madvise(host, len, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
+	while (r == -EINTR || r == -EAGAIN);
+	if (r == -EINVAL) {
+		touch(host, len);
+		r = 0;
+	}
+	return r;
+}
+
+/* The part of [from, from + CHUNK), counted over all regions, that lies in region i. */
+static int take_in_piece(struct intake *in, uint64_t from)
+{
+	uint64_t before = 0, to = MIN(from + CHUNK, in->total);
+	int r = 0;
+
+	for (unsigned i = 0; i < in->mem->count && r == 0; i++) {
+		const struct guest_region *region = &in->mem->region[i];
+		uint64_t size = region->range.size;
+		uint64_t a = MAX(from, before), b = MIN(to, before + size);
+
+		if (a < b)
+			r = take_in(region->host + (a - before), b - a);
+		before += size;
+	}
+	return r;
+}
+
+static void *intake_thread(void *arg)
+{
+	struct intake *in = arg;
+
+	for (;;) {
+		uint64_t from = atomic_fetch_add_explicit(&in->next, CHUNK, memory_order_relaxed);
+		int r, none = 0;
+
+		if (from >= in->total)
+			return NULL;
+		r = take_in_piece(in, from);
+		if (r < 0) {
+			atomic_compare_exchange_strong_explicit(&in->error, &none, r,
+								memory_order_relaxed,
+								memory_order_relaxed);
+			return NULL;
+		}
+		atomic_fetch_add_explicit(&in->done, MIN(CHUNK, in->total - from),
+					  memory_order_relaxed);
+	}
+}
+
+static int take_all_in(struct intake *in, void (*tick)(uint64_t done, void *arg), void *arg)
+{
+	pthread_t thread[THREADS_MAX];
+	uint64_t want = MIN(in->total / CHUNK, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
+	unsigned n = 0;
+
+	while (n < MIN(want, (uint64_t)THREADS_MAX) &&
+	       pthread_create(&thread[n], NULL, intake_thread, in) == 0)
+		n++;
+	if (n == 0)
+		intake_thread(in);
+	for (unsigned i = 0; i < n; i++) {
+		struct timespec until;
+
+		do {
+			clock_gettime(CLOCK_REALTIME, &until);
+			until.tv_nsec += TICK_NS;
+			until.tv_sec += until.tv_nsec / 1000000000;
+			until.tv_nsec %= 1000000000;
+			tick(atomic_load_explicit(&in->done, memory_order_relaxed), arg);
+		} while (pthread_timedjoin_np(thread[i], NULL, &until) == ETIMEDOUT);
+	}
+	return atomic_load_explicit(&in->error, memory_order_relaxed);
+}
+
+void perf_apply_memory(const struct guest_memory *mem, void (*tick)(uint64_t done, void *arg),
+		       void *arg, struct perf_missing *missing)
+{
+	struct intake in = {.mem = mem};
+	int r;
+
+	for (unsigned i = 0; i < mem->count; i++)
+		in.total += mem->region[i].range.size;
+	r = take_all_in(&in, tick, arg);
+	if (r < 0)
+		perf_missing_add(missing, "less memory (-m)",
+				 "the guest's memory is not all there: %" PRIu64 " of %" PRIu64
+				 " MiB, then %s",
+				 (uint64_t)in.done >> 20, in.total >> 20, strerror(-r));
+	/* Huge pages that are there stay; none is made or split from now on. */
+	for (unsigned i = 0; i < mem->count; i++)
+		(void)madvise(mem->region[i].host, mem->region[i].range.size, MADV_NOHUGEPAGE);
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		perf_missing_add(missing, "ulimit -l unlimited, or CAP_IPC_LOCK",
+				 "memory can't be locked: %s", strerror(errno));
+}
+
+/* ---- threads ------------------------------------------------------------------------------- */
+
+int perf_apply_realtime(pthread_t thread, int priority)
+{
+	const struct sched_param param = {.sched_priority = priority};
+
+	return -pthread_setschedparam(thread, SCHED_FIFO, &param);
+}
+
+int perf_apply_affinity(const struct host_cpu_set *cpus)
+{
+	size_t size = CPU_ALLOC_SIZE(HOST_CPUS_MAX);
+	cpu_set_t *set = CPU_ALLOC(HOST_CPUS_MAX);
+	int r = 0;
+
+	if (!set)
+		return -ENOMEM;
+	CPU_ZERO_S(size, set);
+	for (unsigned i = 0; i < HOST_CPUS_MAX; i++)
+		if (host_cpu_set_has(cpus, i))
+			CPU_SET_S(i, size, set);
+	if (sched_setaffinity(0, size, set) < 0)
+		r = -errno;
+	CPU_FREE(set);
+	return r;
+}
+
+void perf_apply_timer_slack(void)
+{
+	(void)prctl(PR_SET_TIMERSLACK, 1ul);
+}
+
+void perf_apply_ordinary(void)
+{
+	const struct sched_param param = {0};
+
+	(void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &param);
+	(void)prctl(PR_SET_TIMERSLACK, (unsigned long)DEFAULT_SLACK);
+	(void)munlockall();
+}

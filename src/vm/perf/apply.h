@@ -1,0 +1,46 @@
+/* Performance mode on the process: priorities, memory, exits, clock. Each step is tried, and what
+ * fails is added to missing with what mends it. Control thread. */
+#ifndef STASIS_VM_PERF_APPLY_H
+#define STASIS_VM_PERF_APPLY_H
+
+#include <pthread.h>
+
+#include "arch/kvm.h"
+#include "guest/memory.h"
+#include "guest/topology.h"
+#include "vm/perf/missing.h"
+#include "vm/perf/plan.h"
+
+/* Real-time priorities (SCHED_FIFO): the control thread is ahead of vCPUs, whom it serves. */
+#define PERF_VCPU_PRIORITY    1
+#define PERF_CONTROL_PRIORITY 2
+
+/* What can be known before anything is built: limits, capabilities, memory. bytes: the guest's. */
+void perf_apply_check(uint64_t bytes, struct perf_missing *missing);
+/* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
+ * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups. */
+void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
+/* Before anything touches the memory: each guest node strictly on the host nodes of its vCPUs (one
+ * without vCPUs: of all), and transparent huge pages for what the pre-fault brings in. Memory that
+ * is on huge pages of its own (hugetlb) passes hugetlb. */
+void perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
+			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
+			  struct perf_missing *missing);
+/* Brings all of it in, with several threads, and locks it. tick is called now and then with the
+ * bytes that are there. Then khugepaged is kept off: it would move pages under the guest. */
+void perf_apply_memory(const struct guest_memory *mem, void (*tick)(uint64_t done, void *arg),
+		       void *arg, struct perf_missing *missing);
+/* After the vCPUs exist: whether the VM's clock runs on a stable TSC. It says so only after it has
+ * been set, so it is read, set to what it reads, and read again. */
+void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing);
+
+/* SCHED_FIFO of this priority for a thread. Negative errno. */
+int perf_apply_realtime(pthread_t thread, int priority) MUST_CHECK;
+/* This thread on cpus only. Negative errno. */
+int perf_apply_affinity(const struct host_cpu_set *cpus) MUST_CHECK;
+/* This thread, and those that it starts: timers as sharp as they get. */
+void perf_apply_timer_slack(void);
+/* This thread as any other again. */
+void perf_apply_ordinary(void);
+
+#endif

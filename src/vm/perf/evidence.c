@@ -1,0 +1,187 @@
+/* Counters of the vCPU threads, and what became of them. Control thread. */
+#include "vm/perf/evidence.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+
+#define FILE_MAX KIB(16)
+/* A run is noisy past this share of its vCPUs' time in waiting for host CPUs. */
+#define NOISY_PER_MILLE 1
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static char *read_file(const char *proc, pid_t tid, const char *name)
+{
+	char path[128];
+	char *text;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/task/%d/%s", proc, (int)tid, name);
+	return file_read(path, FILE_MAX, &text, &len) < 0 ? NULL : text;
+}
+
+/* The number behind "KEY" and blanks or a colon, at the start of a line. */
+static bool number_of(const char *text, const char *key, uint64_t *ret_value)
+{
+	const char *line = text;
+	size_t len = strlen(key);
+
+	while (line) {
+		if (!strncmp(line, key, len) && strchr(" \t:", line[len]) && line[len]) {
+			line += len + strspn(line + len, " \t:");
+			return sscanf(line, "%" SCNu64, ret_value) == 1;
+		}
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return false;
+}
+
+static unsigned frequency(unsigned cpu)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[96];
+	unsigned khz = 0;
+	size_t len;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/cpufreq/scaling_cur_freq", cpu);
+	if (file_read(path, 64, &text, &len) < 0 || sscanf(text, "%u", &khz) != 1)
+		return 0;
+	return khz;
+}
+
+int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *ret)
+{
+	struct evidence_thread e = {0};
+	CLEANUP_FREE char *stat = read_file(proc, tid, "stat");
+	CLEANUP_FREE char *status = read_file(proc, tid, "status");
+	CLEANUP_FREE char *schedstat = read_file(proc, tid, "schedstat");
+	CLEANUP_FREE char *sched = read_file(proc, tid, "sched");
+	const char *behind = stat ? strrchr(stat, ')') : NULL;
+
+	if (!behind)
+		return -ENOENT;
+	/* proc_pid_stat(5): state is field 3, minflt 10, majflt 12, processor 39. */
+	if (sscanf(behind,
+		   ") %*c %*d %*d %*d %*d %*d %*u %" SCNu64 " %*u %" SCNu64
+		   " %*u %*u %*u %*d %*d %*d %*d %*d %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %*u "
+		   "%*u %*u %*u %*u %*u %*u %*d %u",
+		   &e.minor_faults, &e.major_faults, &e.cpu) != 3)
+		e.minor_faults = e.major_faults = e.cpu = 0;
+	if (status)
+		(void)number_of(status, "nonvoluntary_ctxt_switches", &e.involuntary);
+	e.has_schedstat =
+		schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns, &e.steal_ns) == 2;
+	e.has_migrations = sched && number_of(sched, "se.nr_migrations", &e.migrations);
+	e.khz = frequency(e.cpu);
+	*ret = e;
+	return 0;
+}
+
+static double host_load(void)
+{
+	double load[1] = {0};
+
+	return getloadavg(load, 1) == 1 ? load[0] : 0;
+}
+
+/* The eighth figure of the first line of /proc/stat: time that hypervisors below took. */
+static uint64_t host_steal(void)
+{
+	CLEANUP_FREE char *line = NULL;
+	FILE *f =
+		fopen("/proc/stat", "re"); /* long on large hosts, and only the first line counts */
+	uint64_t ticks = 0;
+	size_t len = 0;
+
+	if (!f)
+		return 0;
+	if (getline(&line, &len, f) <= 0 ||
+	    sscanf(line, "cpu %*u %*u %*u %*u %*u %*u %*u %" SCNu64, &ticks) != 1)
+		ticks = 0;
+	fclose(f);
+	return ticks;
+}
+
+/* ---- a run --------------------------------------------------------------------------------- */
+
+int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, bool read, bool command)
+{
+	struct evidence_thread *before = calloc(n, sizeof(*before));
+
+	if (!before)
+		return -ENOMEM;
+	for (unsigned i = 0; read && i < n; i++)
+		if (evidence_read_thread("/proc/self", tid[i], &before[i]) < 0)
+			before[i] = (struct evidence_thread){0};
+	free(e->before);
+	*e = (struct evidence){
+		.before = before,
+		.n = n,
+		.began_ns = now_ns(),
+		.load = host_load(),
+		.host_steal = host_steal(),
+		.since_command = read && command,
+	};
+	return 0;
+}
+
+static json_t *thread_json(unsigned i, const struct evidence_thread *a,
+			   const struct evidence_thread *b)
+{
+	json_t *row =
+		json_pack("{s:i, s:i, s:I, s:I, s:I}", "vcpu", (int)i, "cpu", (int)b->cpu,
+			  "involuntary_switches", (json_int_t)(b->involuntary - a->involuntary),
+			  "minor_faults", (json_int_t)(b->minor_faults - a->minor_faults),
+			  "major_faults", (json_int_t)(b->major_faults - a->major_faults));
+
+	if (row && b->has_schedstat) {
+		json_object_set_new(row, "run_ns",
+				    json_integer((json_int_t)(b->run_ns - a->run_ns)));
+		json_object_set_new(row, "steal_ns",
+				    json_integer((json_int_t)(b->steal_ns - a->steal_ns)));
+	}
+	if (row && b->has_migrations)
+		json_object_set_new(row, "migrations",
+				    json_integer((json_int_t)(b->migrations - a->migrations)));
+	if (row && a->khz && b->khz) {
+		json_object_set_new(row, "khz_before", json_integer(a->khz));
+		json_object_set_new(row, "khz_after", json_integer(b->khz));
+	}
+	return row;
+}
+
+json_t *evidence_end(struct evidence *e, const pid_t *tid)
+{
+	uint64_t wall_ns = now_ns() - e->began_ns, steal_ns = 0;
+	json_t *rows = json_array();
+	json_t *json;
+
+	for (unsigned i = 0; i < e->n; i++) {
+		struct evidence_thread after;
+
+		if (evidence_read_thread("/proc/self", tid[i], &after) < 0)
+			continue;
+		steal_ns += after.steal_ns - e->before[i].steal_ns;
+		json_array_append_new(rows, thread_json(i, &e->before[i], &after));
+	}
+	json = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:I, s:o}", "since",
+			 e->since_command ? "command" : "start", "wall_ns", (json_int_t)wall_ns,
+			 "steal_ns", (json_int_t)steal_ns, "noisy",
+			 (int)(steal_ns / MAX(e->n, 1u) > wall_ns / 1000 * NOISY_PER_MILLE),
+			 "host_load_before", e->load, "host_load_after", host_load(),
+			 "host_stolen_ticks", (json_int_t)(host_steal() - e->host_steal), "vcpus",
+			 rows);
+	return json;
+}
+
+void evidence_done(struct evidence *e)
+{
+	free(e->before);
+	*e = (struct evidence){0};
+}

@@ -1,0 +1,603 @@
+/* Locks for caches and CPUs, between processes. Control thread. */
+#include "vm/perf/locks.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+
+#define OPEN_TO_ALL    01777
+#define RECORD_MAX     KIB(64)
+#define NAME_MAX_SHOWN 64
+/* Between two tries for the mutex. */
+#define PAUSE_NS 2000000
+
+/* ---- the directory ------------------------------------------------------------------------- */
+
+/* The same answer for every user, so no question of what we may do ourselves. */
+static char *choose_dir(void)
+{
+	const char *own = getenv("STASIS_LOCK_DIR");
+	struct stat st;
+
+	if (own && own[0] == '/')
+		return strdup(own);
+	if (lstat("/run/lock", &st) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 01002) == 01002)
+		return strdup("/run/lock/stasis");
+	return strdup("/tmp/stasis-locks");
+}
+
+static int open_dir(const char *path, struct error *err)
+{
+	bool made = mkdir(path, OPEN_TO_ALL) == 0;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), r = -errno;
+	struct stat st;
+
+	if (fd < 0)
+		return error_set(err, r, "opening the directory of locks %s", path);
+	/* The umask has narrowed what mkdir asked for. */
+	if (made && fchmod(fd, OPEN_TO_ALL) < 0)
+		r = -errno;
+	else
+		r = fstat(fd, &st) < 0 ? -errno : 0;
+	if (r == 0 && st.st_uid != geteuid() && (st.st_mode & OPEN_TO_ALL) != OPEN_TO_ALL) {
+		error_contention(err,
+				 "the directory of locks %s of user %u is not open to all users",
+				 path, st.st_uid);
+		error_hint(err, "chmod 1777 %s", path);
+		r = -EBUSY;
+	} else if (r < 0) {
+		error_set(err, r, "making the directory of locks %s", path);
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* Opens a file of the directory, making it where it lacks. Without O_CREAT where it exists: in a
+ * sticky directory the kernel refuses that for a file of another user (fs.protected_regular). */
+static int open_file(int dir_fd, const char *name)
+{
+	const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	struct stat st;
+
+	for (int tries = 0; tries < 8; tries++) {
+		int fd = openat(dir_fd, name, flags);
+
+		if (fd >= 0) {
+			/* A fifo or a device that somebody put there can't lock anything. */
+			if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+				return fd;
+			close(fd);
+			return -EPERM;
+		}
+		if (errno != ENOENT)
+			return -errno;
+		fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL, 0666);
+		if (fd >= 0) {
+			(void)fchmod(fd, 0666); /* past the umask; else only we can use it */
+			return fd;
+		}
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EAGAIN;
+}
+
+/* A file that a stranger put there so that we can't use it is a lock that they hold. */
+static int cannot_open(const struct perf_locks *locks, const char *name, int r, struct error *err)
+{
+	if (r != -EACCES && r != -EPERM && r != -ELOOP)
+		return error_set_shortage(err, r, "opening %s/%s", locks->path, name);
+	error_contention(err, "%s/%s of another user can't be locked: %s", locks->path, name,
+			 strerror(-r));
+	error_hint(err, "its owner or root removes it");
+	return -EBUSY;
+}
+
+/* Whether fd is what the name stands for now. */
+static bool is_current(int dir_fd, const char *name, int fd)
+{
+	struct stat here, there;
+
+	return fstat(fd, &here) == 0 && fstatat(dir_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       here.st_ino == there.st_ino && here.st_dev == there.st_dev;
+}
+
+/* The descriptor, locked; -EWOULDBLOCK where another holds it. operation: LOCK_SH or LOCK_EX. */
+static int lock_file(int dir_fd, const char *name, int operation)
+{
+	for (int tries = 0; tries < 8; tries++) {
+		int fd = open_file(dir_fd, name), r;
+
+		if (fd < 0)
+			return fd;
+		if (flock(fd, operation | LOCK_NB) < 0) {
+			r = -errno;
+			close(fd);
+			return r;
+		}
+		if (is_current(dir_fd, name, fd))
+			return fd;
+		close(fd); /* removed in between */
+	}
+	return -EAGAIN;
+}
+
+int perf_locks_open(struct perf_locks *locks, struct error *err)
+{
+	char *path = choose_dir();
+	int fd;
+
+	if (!path)
+		return error_set(err, -ENOMEM, "opening the directory of locks");
+	fd = open_dir(path, err);
+	if (fd < 0) {
+		free(path);
+		return fd;
+	}
+	*locks = (struct perf_locks){
+		.path = path,
+		.dir_fd = fd,
+		.mutex_fd = -1,
+		.record_fd = -1,
+	};
+	return 0;
+}
+
+/* ---- the mutex ----------------------------------------------------------------------------- */
+
+int perf_locks_begin(struct perf_locks *locks, struct error *err)
+{
+	uint64_t until_ns = now_ns() + PERF_LOCKS_PATIENCE_NS;
+	int fd;
+
+	/* Not a call that blocks: whoever holds it may be stopped, and our signals are blocked. */
+	while ((fd = lock_file(locks->dir_fd, "mutex", LOCK_EX)) == -EWOULDBLOCK) {
+		struct timespec pause = {.tv_nsec = PAUSE_NS + now_ns() % PAUSE_NS};
+
+		if (now_ns() > until_ns)
+			return error_contention(err,
+						"%s/mutex is held by a process that does not "
+						"let go (lslocks finds it)",
+						locks->path);
+		nanosleep(&pause, NULL);
+	}
+	if (fd < 0)
+		return cannot_open(locks, "mutex", fd, err);
+	locks->mutex_fd = fd;
+	return 0;
+}
+
+void perf_locks_end(struct perf_locks *locks)
+{
+	fd_close(&locks->mutex_fd);
+}
+
+/* ---- looking ------------------------------------------------------------------------------- */
+
+static void file_name(const char *kind, unsigned n, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s-%u", kind, n);
+}
+
+/* Under the mutex, so that nobody who keeps to the rules misses a lock because of this look. */
+static int look_at(const struct perf_locks *locks, const char *kind, unsigned n,
+		   struct host_cpu_set *any, struct host_cpu_set *exclusive, struct error *err)
+{
+	char name[32];
+	int fd;
+
+	file_name(kind, n, name, sizeof(name));
+	fd = open_file(locks->dir_fd, name);
+	if (fd < 0)
+		return cannot_open(locks, name, fd, err);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		host_cpu_set_add(any, n);
+		if (flock(fd, LOCK_SH | LOCK_NB) < 0)
+			host_cpu_set_add(exclusive, n);
+	}
+	close(fd);
+	return 0;
+}
+
+int perf_locks_look(struct perf_locks *locks, const struct host_cpus *host,
+		    struct perf_held *ret_held, struct error *err)
+{
+	struct perf_held held = {0};
+	int r = 0, fd;
+
+	for (unsigned g = 0; g < host->groups && r == 0; g++)
+		r = look_at(locks, "cache", host->group[g].id, &held.cache_any,
+			    &held.cache_exclusive, err);
+	for (unsigned c = 0; c < host->count && r == 0; c++)
+		r = look_at(locks, "cpu", host->cpu[c].id, &held.cpu_any, &held.cpu_exclusive, err);
+	if (r < 0)
+		return r;
+	fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+	if (fd < 0 && fd != -EWOULDBLOCK)
+		return cannot_open(locks, "all", fd, err);
+	held.all = fd == -EWOULDBLOCK;
+	fd_close(&fd);
+	*ret_held = held;
+	return 0;
+}
+
+/* ---- records ------------------------------------------------------------------------------- */
+
+/* The set as a list with ranges; malloc'ed. */
+static char *set_text(const struct host_cpu_set *a, const struct host_cpu_set *b)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	for (unsigned i = 0; i < HOST_CPUS_MAX; i++) {
+		unsigned first = i;
+
+		if (!host_cpu_set_has(a, i) && !host_cpu_set_has(b, i))
+			continue;
+		while (host_cpu_set_has(a, i + 1) || host_cpu_set_has(b, i + 1))
+			i++;
+		fprintf(out, ftell(out) > 0 ? ",%u" : "%u", first);
+		if (i > first)
+			fprintf(out, "-%u", i);
+	}
+	fclose(out);
+	return text;
+}
+
+/* Reads a record that is true now; NULL otherwise. *ret_stale: nobody holds it. */
+static json_t *read_record(int dir_fd, const char *name, bool *ret_stale)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	CLEANUP_FREE char *text = NULL;
+	struct stat st;
+	json_t *json = NULL;
+	ssize_t n = 0;
+
+	*ret_stale = false;
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+			*ret_stale = true;
+		else
+			text = malloc(RECORD_MAX);
+	}
+	if (text)
+		n = fd_read_all(fd, text, RECORD_MAX);
+	if (text && n > 0)
+		json = json_loadb(text, (size_t)n, 0, NULL);
+	close(fd);
+	if (json && !json_is_object(json)) {
+		json_decref(json);
+		json = NULL;
+	}
+	if (json)
+		json_object_set_new(json, "user", json_integer(st.st_uid));
+	return json;
+}
+
+/* Under the mutex: records of ours that a crash left. Those of others are theirs to remove. */
+static void sweep(int dir_fd)
+{
+	int fd = dup(dir_fd);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		fd_close(&fd);
+		return;
+	}
+	rewinddir(dir);
+	while ((entry = readdir(dir))) {
+		bool stale = false;
+
+		if (strncmp(entry->d_name, "vm-", 3))
+			continue;
+		json_decref(read_record(dir_fd, entry->d_name, &stale));
+		if (stale)
+			(void)unlinkat(dir_fd, entry->d_name, 0);
+	}
+	closedir(dir);
+}
+
+/* For people: best effort. Not waited for, since anyone can lock the file for reading. */
+static void write_record(struct perf_locks *locks, const char *mode, const char *caches,
+			 const char *cpus, const char *name)
+{
+	CLEANUP_FREE char *text = NULL;
+	uint32_t random = 0;
+	json_t *json;
+	int fd;
+
+	sweep(locks->dir_fd);
+	json = json_pack("{s:s, s:i, s:s, s:s?, s:s?}", "name", name, "pid", (int)getpid(), "mode",
+			 mode, "caches", caches, "cpus", cpus);
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	if (!text)
+		return;
+	(void)getrandom(&random, sizeof(random), 0);
+	snprintf(locks->record, sizeof(locks->record), "vm-%d-%08x", (int)getpid(), random);
+	fd = openat(locks->dir_fd, locks->record,
+		    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return;
+	(void)fchmod(fd, 0644);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fd_write_all(fd, text, strlen(text)) < 0) {
+		(void)unlinkat(locks->dir_fd, locks->record, 0);
+		close(fd);
+		return;
+	}
+	locks->record_fd = fd;
+}
+
+struct search {
+	const char *key; /* "caches" or "cpus" */
+	unsigned n;
+	char *text;
+	size_t len;
+};
+
+/* Text that a stranger wrote, fit to print and to put into JSON. */
+static void make_printable(char *text)
+{
+	text_one_line(text);
+	for (; *text; text++)
+		if ((unsigned char)*text >= 0x80)
+			*text = '?';
+}
+
+static void print_name(const json_t *record, char *buf, size_t len)
+{
+	const char *name = json_string_value(json_object_get(record, "name"));
+
+	snprintf(buf, len, "%.*s", NAME_MAX_SHOWN, name ?: "?");
+	make_printable(buf);
+}
+
+static bool each_record(int dir_fd, bool (*each)(json_t *record, void *arg), void *arg)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	bool found = false;
+
+	if (!dir) {
+		fd_close(&fd);
+		return false;
+	}
+	while (!found && (entry = readdir(dir))) {
+		json_t *record = NULL;
+		bool stale;
+
+		if (!strncmp(entry->d_name, "vm-", 3))
+			record = read_record(dir_fd, entry->d_name, &stale);
+		found = record && each(record, arg);
+		json_decref(record);
+	}
+	closedir(dir);
+	return found;
+}
+
+static bool matches(json_t *record, void *arg)
+{
+	struct search *s = arg;
+	const char *list = json_string_value(json_object_get(record, s->key));
+	struct host_cpu_set set;
+	char name[NAME_MAX_SHOWN + 1];
+
+	if (!list || (strcmp(list, "all") &&
+		      (host_cpu_set_parse(list, &set) < 0 || !host_cpu_set_has(&set, s->n))))
+		return false;
+	print_name(record, name, sizeof(name));
+	snprintf(s->text, s->len, "VM %s (pid %lld, user %lld)", name,
+		 (long long)json_integer_value(json_object_get(record, "pid")),
+		 (long long)json_integer_value(json_object_get(record, "user")));
+	return true;
+}
+
+/* ---- taking -------------------------------------------------------------------------------- */
+
+static void drop(struct perf_locks *locks)
+{
+	while (locks->count > 0)
+		close(locks->fd[--locks->count]);
+	free(locks->fd);
+	locks->fd = NULL;
+}
+
+static int held_by_other(const struct perf_locks *locks, const char *kind, unsigned n,
+			 struct error *err)
+{
+	char who[160] = "a process that does not say who it is (lslocks finds it)";
+	struct search s = {
+		.key = !strcmp(kind, "cpu") ? "cpus" : "caches",
+		.n = n,
+		.text = who,
+		.len = sizeof(who),
+	};
+
+	each_record(locks->dir_fd, matches, &s);
+	error_contention(err, "%s %u of the host is held by %s",
+			 !strcmp(kind, "cpu") ? "CPU" : "the cache of CPU", n, who);
+	error_hint(err, "--wait, or stasis locks");
+	return -EBUSY;
+}
+
+static int take_set(struct perf_locks *locks, const char *kind, const struct host_cpu_set *set,
+		    int operation, struct error *err)
+{
+	for (unsigned n = 0; n < HOST_CPUS_MAX; n++) {
+		char name[32];
+		int fd;
+
+		if (!host_cpu_set_has(set, n))
+			continue;
+		file_name(kind, n, name, sizeof(name));
+		fd = lock_file(locks->dir_fd, name, operation);
+		if (fd == -EWOULDBLOCK)
+			return held_by_other(locks, kind, n, err);
+		if (fd < 0)
+			return cannot_open(locks, name, fd, err);
+		locks->fd[locks->count++] = fd;
+	}
+	return 0;
+}
+
+/* No ordinary VM may run anywhere, and none will from now on. */
+static int be_performance_run(struct perf_locks *locks, struct error *err)
+{
+	int fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+
+	if (fd == -EWOULDBLOCK)
+		return held_by_other(locks, "cpu", 0, err);
+	if (fd < 0)
+		return cannot_open(locks, "all", fd, err);
+	close(fd);
+	fd = lock_file(locks->dir_fd, "perf", LOCK_SH);
+	if (fd == -EWOULDBLOCK)
+		return held_by_other(locks, "cpu", 0, err);
+	if (fd < 0)
+		return cannot_open(locks, "perf", fd, err);
+	locks->fd[locks->count++] = fd;
+	return 0;
+}
+
+int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, const char *name,
+		    struct error *err)
+{
+	static const struct host_cpu_set none;
+	bool exclusive = memcmp(&want->cpu_exclusive, &none, sizeof(none)) != 0;
+	unsigned n = 1 + host_cpu_set_count(&want->cache_shared) +
+		     host_cpu_set_count(&want->cache_exclusive) +
+		     host_cpu_set_count(&want->cpu_shared) +
+		     host_cpu_set_count(&want->cpu_exclusive);
+	CLEANUP_FREE char *caches = NULL;
+	CLEANUP_FREE char *cpus = NULL;
+	int r;
+
+	locks->fd = calloc(n, sizeof(*locks->fd));
+	if (!locks->fd)
+		return error_set(err, -ENOMEM, "locking host CPUs");
+	r = exclusive ? be_performance_run(locks, err) : 0;
+	if (r == 0)
+		r = take_set(locks, "cache", &want->cache_exclusive, LOCK_EX, err);
+	if (r == 0)
+		r = take_set(locks, "cache", &want->cache_shared, LOCK_SH, err);
+	if (r == 0)
+		r = take_set(locks, "cpu", &want->cpu_exclusive, LOCK_EX, err);
+	if (r == 0)
+		r = take_set(locks, "cpu", &want->cpu_shared, LOCK_SH, err);
+	if (r < 0) {
+		drop(locks);
+		return r;
+	}
+	caches = set_text(&want->cache_shared, &want->cache_exclusive);
+	cpus = set_text(&want->cpu_shared, &want->cpu_exclusive);
+	write_record(locks, exclusive ? "exclusive" : "shared", caches, cpus, name);
+	return 0;
+}
+
+int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error *err)
+{
+	int fd = lock_file(locks->dir_fd, "perf", LOCK_EX);
+
+	if (fd == -EWOULDBLOCK)
+		return 0;
+	if (fd < 0)
+		return cannot_open(locks, "perf", fd, err);
+	/* Under the mutex none comes before we have the other. */
+	close(fd);
+	locks->fd = calloc(1, sizeof(*locks->fd));
+	if (!locks->fd)
+		return error_set(err, -ENOMEM, "locking host CPUs");
+	fd = lock_file(locks->dir_fd, "all", LOCK_SH);
+	if (fd < 0) {
+		drop(locks);
+		return fd == -EWOULDBLOCK ? held_by_other(locks, "cpu", 0, err)
+					  : cannot_open(locks, "all", fd, err);
+	}
+	locks->fd[locks->count++] = fd;
+	write_record(locks, "shared", "all", "all", name);
+	return 1;
+}
+
+bool perf_locks_intact(const struct perf_locks *locks)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < locks->count; i++)
+		if (fstat(locks->fd[i], &st) < 0 || st.st_nlink == 0)
+			return false;
+	return true;
+}
+
+void perf_locks_close(struct perf_locks *locks)
+{
+	if (locks->record_fd >= 0)
+		(void)unlinkat(locks->dir_fd, locks->record, 0);
+	fd_close(&locks->record_fd);
+	drop(locks);
+	fd_close(&locks->mutex_fd);
+	fd_close(&locks->dir_fd);
+	free(locks->path);
+	locks->path = NULL;
+}
+
+/* ---- listing ------------------------------------------------------------------------------- */
+
+static bool append(json_t *record, void *arg)
+{
+	char name[NAME_MAX_SHOWN + 1];
+	json_t *row;
+
+	print_name(record, name, sizeof(name));
+	row = json_pack("{s:s, s:I, s:I}", "name", name, "pid",
+			json_integer_value(json_object_get(record, "pid")), "user",
+			json_integer_value(json_object_get(record, "user")));
+	for (size_t i = 0; row && i < 3; i++) {
+		static const char *const keys[] = {"mode", "caches", "cpus"};
+		const char *value = json_string_value(json_object_get(record, keys[i]));
+		char shown[1024];
+
+		snprintf(shown, sizeof(shown), "%s", value ?: "?");
+		make_printable(shown);
+		json_object_set_new(row, keys[i], json_string(shown));
+	}
+	json_array_append_new(arg, row);
+	return false;
+}
+
+int perf_locks_list(json_t **ret_list, struct error *err)
+{
+	struct perf_locks locks = {.dir_fd = -1, .mutex_fd = -1, .record_fd = -1};
+	json_t *list;
+	int r = perf_locks_open(&locks, err);
+
+	if (r < 0)
+		return r;
+	list = json_array();
+	if (list)
+		each_record(locks.dir_fd, append, list);
+	perf_locks_close(&locks);
+	if (!list)
+		return error_set(err, -ENOMEM, "listing locks");
+	*ret_list = list;
+	return 0;
+}

@@ -1,0 +1,140 @@
+#!/bin/bash
+# Performance mode on this host's KVM: runs isolated or says exactly what lacks; locks between runs.
+# usage: perf.sh STASIS PAYLOAD-DIR; TAP on standard output.
+set -u
+STASIS=$1
+payload=$2/payload
+work=$(mktemp -d)
+export XDG_RUNTIME_DIR=$work/run STASIS_LOCK_DIR=$work/locks
+mkdir "$XDG_RUNTIME_DIR"
+pids=()
+trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
+: >"$work/empty"
+
+[ -w /dev/kvm ] || {
+	echo "1..0 # SKIP no /dev/kvm here"
+	exit 0
+}
+count=0 failed=0
+ok() { # ok DESCRIPTION CONDITION...
+	local what=$1
+	shift
+	count=$((count + 1))
+	if "$@"; then
+		echo "ok $count - $what"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $what"
+		tail -n 5 "$work/out" "$work/err" | sed 's/^/# /'
+	fi
+}
+skip() { # skip DESCRIPTION WHY
+	count=$((count + 1))
+	echo "ok $count - $1 # SKIP $2"
+}
+run() { # run PAYLOAD OPTIONS...; the status is in $status
+	local what=$1
+	shift
+	"$STASIS" run --no-lab -m 64M -k "$payload-$what.elf" -i "$work/empty" --timeout 60s \
+		--report "$work/report" "$@" </dev/null >"$work/out" 2>"$work/err"
+	status=$?
+}
+cpus=$(nproc)
+
+# A machine that has a CPU for each thread, or the reason why not.
+run poweroff --perf -c 1
+if [ $status = 77 ]; then
+	ok "--perf -c 1 says what lacks" grep -q -- "--perf: " "$work/err"
+	lacks=$(tail -n 1 "$work/err")
+	skip "--perf -c 1 has CPUs of its own" "$lacks"
+else
+	ok "--perf -c 1 runs" [ $status = 0 ]
+	lacks=
+	ok "--perf -c 1 has CPUs of its own" grep -q '"own_cpus": true' "$work/report"
+fi
+ok "a run shows what the host did to its vCPUs" \
+	bash -c "[ '$status' = 77 ] || grep -q involuntary_switches '$work/report'"
+
+run poweroff --perf -c "$cpus"
+ok "as many vCPUs as CPUs is refused with 77" [ $status = 77 ]
+ok "… with the reason" grep -q "$((cpus + 1)) host CPUs are needed, for $cpus vCPU" "$work/err"
+
+run poweroff --perf=relaxed -c "$cpus"
+if [ $status = 77 ]; then
+	skip "--perf=relaxed goes on" "$(tail -n 1 "$work/err")"
+	skip "… and lists what it gave up" "it did not run"
+else
+	ok "--perf=relaxed goes on" [ $status = 0 ]
+	ok "… and lists what it gave up" \
+		grep -q "perf: $((cpus + 1)) host CPUs are needed" "$work/report"
+fi
+
+run poweroff --perf=never
+ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
+
+run poweroff --cpus-budget 1 -c 2
+ok "--cpus-budget 1 runs" [ $status = 0 ]
+
+# Without the limits, and without the capabilities that go past them.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	setpriv --bounding-set -sys_nice,-ipc_lock --inh-caps -sys_nice,-ipc_lock \
+		bash -c 'ulimit -r 0; ulimit -l 64; exec "$@"' - \
+		"$STASIS" run --no-lab --perf -m 64M -k "$payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out" 2>"$work/err"
+	status=$?
+	ok "without limits and capabilities it is refused with 77" [ $status = 77 ]
+	ok "… names the one for priorities, and what mends it" \
+		grep -q "RLIMIT_RTPRIO is 0.*try: ulimit -r 2" "$work/err"
+	ok "… names the one for memory, and what mends it" \
+		grep -q "RLIMIT_MEMLOCK is 64 KiB.*try: ulimit -l unlimited" "$work/err"
+else
+	skip "without limits and capabilities" "needs root and setpriv"
+fi
+
+# Two runs: the second is refused, waits, or gets its turn.
+if [ -z "$lacks" ]; then
+	"$STASIS" run --no-lab --perf --name first -m 64M -k "$payload-halt.elf" -i "$work/empty" \
+		</dev/null >/dev/null 2>"$work/first" &
+	pids+=($!)
+	for ((i = 0; i < 100; i++)); do
+		"$STASIS" locks --json >"$work/locks.json"
+		grep -q '"name": "first"' "$work/locks.json" && break
+		sleep 0.1
+	done
+	ok "stasis locks shows the holder" grep -q '"mode": "exclusive"' "$work/locks.json"
+	"$STASIS" locks >"$work/out"
+	ok "… as a table, too" grep -q "^first  *${pids[0]} " "$work/out"
+	run poweroff --perf
+	ok "a second run is refused with 77" [ $status = 77 ]
+	ok "… and names who holds the host" grep -q "held by VM first (pid ${pids[0]}," "$work/err"
+	begin=$SECONDS
+	run poweroff --perf --wait=1s
+	ok "--wait=1s gives up after it" [ $status = 77 -a $((SECONDS - begin)) -ge 1 ]
+	"$STASIS" run --no-lab --perf --wait -m 64M -k "$payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out" 2>"$work/err" &
+	waiter=$!
+	sleep 0.3
+	kill -9 "${pids[0]}"
+	wait "${pids[0]}" 2>/dev/null
+	pids=()
+	wait "$waiter"
+	ok "--wait runs when the holder is killed" [ $? = 0 ]
+	"$STASIS" locks --json >"$work/locks.json"
+	ok "nothing is left" [ "$(tr -d '[:space:]' <"$work/locks.json")" = "[]" ]
+	# An ordinary run is in the way of a performance run as well.
+	"$STASIS" run --no-lab --name plain -m 64M -k "$payload-halt.elf" -i "$work/empty" \
+		</dev/null >/dev/null 2>&1 &
+	pids+=($!)
+	for ((i = 0; i < 100; i++)); do
+		"$STASIS" locks --json | grep -q '"name": "plain"' && break
+		sleep 0.1
+	done
+	run poweroff --perf
+	ok "an ordinary run keeps a performance run off" grep -q "held by VM plain" "$work/err"
+	run poweroff
+	ok "… and no ordinary one" [ $status = 0 ]
+else
+	skip "two performance runs" "$lacks"
+fi
+echo "1..$count"
+exit $((failed > 0))

@@ -1,0 +1,115 @@
+/* Counters out of a recorded /proc, and of threads of this process. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tree.h"
+#include "vm/perf/evidence.h"
+
+static void test_recorded(void **state UNUSED)
+{
+	static struct tree none;
+	struct evidence_thread e;
+	char *root = tree_write(&none);
+
+	assert_int_equal(evidence_read_thread(root, 7, &e), -ENOENT);
+	/* A name that looks like fields. */
+	tree_put(
+		root, "task/7/stat",
+		"7 (a) R 1 2 (3) S 1 2 3 4 -1 64 1001 0 17 0 5 6 0 0 -2 0 1 0 99 100 200 300 1 2 3 "
+		"4 5 0 0 0 0 0 0 0 -1 11 1 1 0");
+	assert_int_equal(evidence_read_thread(root, 7, &e), 0);
+	assert_int_equal(e.minor_faults, 1001);
+	assert_int_equal(e.major_faults, 17);
+	assert_int_equal(e.cpu, 11);
+	assert_false(e.has_schedstat);
+	assert_false(e.has_migrations);
+	tree_put(root, "task/7/schedstat", "123456789 4242 99");
+	tree_put(root, "task/7/status",
+		 "Name:\tnonvoluntary_ctxt_switches\nvoluntary_ctxt_switches:\t5\n"
+		 "nonvoluntary_ctxt_switches:\t31");
+	tree_put(root, "task/7/sched", "x (7, #threads: 1)\n---\nse.nr_migrations   :        12");
+	assert_int_equal(evidence_read_thread(root, 7, &e), 0);
+	assert_true(e.has_schedstat);
+	assert_int_equal(e.run_ns, 123456789);
+	assert_int_equal(e.steal_ns, 4242);
+	assert_int_equal(e.involuntary, 31);
+	assert_true(e.has_migrations);
+	assert_int_equal(e.migrations, 12);
+	/* Cut short and nonsense: what is not there is not known. */
+	tree_put(root, "task/7/stat", "7 (x) S 1 2");
+	tree_put(root, "task/7/schedstat", "none");
+	tree_put(root, "task/7/sched", "se.nr_migrations");
+	tree_put(root, "task/7/status", "");
+	assert_int_equal(evidence_read_thread(root, 7, &e), 0);
+	assert_int_equal(e.minor_faults, 0);
+	assert_false(e.has_schedstat);
+	assert_false(e.has_migrations);
+	tree_put(root, "task/7/stat", "");
+	assert_int_equal(evidence_read_thread(root, 7, &e), -ENOENT);
+	tree_remove(root);
+}
+
+static void test_this_thread(void **state UNUSED)
+{
+	enum { PAGES = 200 };
+	const pid_t tid = gettid();
+	struct evidence e = {0};
+	json_t *json, *row;
+	volatile char *pages;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	assert_int_equal(evidence_begin(&e, &tid, 1, true, true), 0);
+	pages = aligned_alloc(page, PAGES * page);
+	assert_non_null(pages);
+	for (size_t i = 0; i < PAGES; i++)
+		pages[i * page] = 1;
+	json = evidence_end(&e, &tid);
+	free((void *)pages);
+	assert_non_null(json);
+	assert_string_equal(json_string_value(json_object_get(json, "since")), "command");
+	row = json_array_get(json_object_get(json, "vcpus"), 0);
+	assert_non_null(row);
+	/* Fewer than pages where they are huge. */
+	assert_true(json_integer_value(json_object_get(row, "minor_faults")) >= 1);
+	assert_true(json_integer_value(json_object_get(row, "minor_faults")) < 100000);
+	assert_true(json_integer_value(json_object_get(json, "wall_ns")) > 0);
+	json_decref(json);
+	evidence_done(&e);
+}
+
+/* Not read at the beginning: since the thread began. A thread that is gone has no row. */
+static void test_since_start(void **state UNUSED)
+{
+	const pid_t tid[] = {gettid(), 0x3fffffff};
+	struct evidence e = {0};
+	json_t *json;
+
+	assert_int_equal(evidence_begin(&e, tid, 2, false, true), 0);
+	json = evidence_end(&e, tid);
+	assert_non_null(json);
+	assert_string_equal(json_string_value(json_object_get(json, "since")), "start");
+	assert_int_equal(json_array_size(json_object_get(json, "vcpus")), 1);
+	json_decref(json);
+	evidence_done(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_this_thread),
+		cmocka_unit_test(test_since_start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,499 @@
+/* Locks between processes: modes, strangers, crashes, and fifty at once under kill -9. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "tree.h"
+#include "vm/perf/locks.h"
+
+static char base[64], dir[80];
+static struct host_cpus host; /* caches {0,1} {2,3} {4,5} {6,7} */
+
+static const struct perf_locks nothing = {.dir_fd = -1, .mutex_fd = -1, .record_fd = -1};
+
+static struct host_cpu_set set_of(const char *list)
+{
+	struct host_cpu_set set;
+
+	assert_int_equal(host_cpu_set_parse(list, &set), 0);
+	return set;
+}
+
+static struct perf_lock_set exclusive(const char *caches, const char *cpus)
+{
+	return (struct perf_lock_set){.cache_exclusive = set_of(caches),
+				      .cpu_exclusive = set_of(cpus)};
+}
+
+static struct perf_lock_set shared(const char *caches, const char *cpus)
+{
+	return (struct perf_lock_set){.cache_shared = set_of(caches), .cpu_shared = set_of(cpus)};
+}
+
+/* Takes want as a VM of this name would; the error is kept in err. */
+static int take(struct perf_locks *locks, struct perf_lock_set want, const char *name,
+		struct error *err)
+{
+	int r;
+
+	*err = (struct error){0};
+	*locks = nothing;
+	r = perf_locks_open(locks, err);
+	if (r == 0)
+		r = perf_locks_begin(locks, err);
+	if (r == 0)
+		r = perf_locks_take(locks, &want, name, err);
+	perf_locks_end(locks);
+	if (r < 0)
+		perf_locks_close(locks);
+	return r;
+}
+
+static size_t listed(void)
+{
+	struct error err = {0};
+	json_t *list;
+	size_t n;
+
+	assert_int_equal(perf_locks_list(&list, &err), 0);
+	n = json_array_size(list);
+	json_decref(list);
+	return n;
+}
+
+/* ---- modes --------------------------------------------------------------------------------- */
+
+static void test_modes(void **state UNUSED)
+{
+	struct perf_locks a, b, c;
+	struct error err;
+	json_t *list, *row;
+
+	assert_int_equal(take(&a, shared("0,2", "0-3"), "one", &err), 0);
+	assert_int_equal(take(&b, shared("2,4", "2-5"), "two", &err), 0);
+	assert_int_equal(take(&c, exclusive("2", "2-3"), "three", &err), -EBUSY);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_non_null(strstr(err.what, "the cache of CPU 2 of the host is held by VM "));
+	assert_int_equal(take(&c, exclusive("6", "6-7"), "three", &err), 0);
+	assert_int_equal(listed(), 3);
+	perf_locks_close(&b);
+	assert_int_equal(take(&b, shared("4,6", "4-7"), "two", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "VM three (pid "));
+	assert_int_equal(perf_locks_list(&list, &err), 0);
+	assert_int_equal(json_array_size(list), 2);
+	row = json_array_get(list, 0);
+	if (strcmp(json_string_value(json_object_get(row, "name")), "three"))
+		row = json_array_get(list, 1);
+	assert_string_equal(json_string_value(json_object_get(row, "name")), "three");
+	assert_string_equal(json_string_value(json_object_get(row, "mode")), "exclusive");
+	assert_string_equal(json_string_value(json_object_get(row, "cpus")), "6-7");
+	assert_int_equal(json_integer_value(json_object_get(row, "pid")), getpid());
+	assert_int_equal(json_integer_value(json_object_get(row, "user")), getuid());
+	json_decref(list);
+	assert_true(perf_locks_intact(&c));
+	perf_locks_close(&a);
+	perf_locks_close(&c);
+	assert_int_equal(listed(), 0);
+	/* All or none: what was had before the refusal is free again. */
+	assert_int_equal(take(&a, exclusive("6", "6-7"), "one", &err), 0);
+	assert_int_equal(take(&b, exclusive("4,6", "4-7"), "two", &err), -EBUSY);
+	assert_int_equal(take(&c, exclusive("0,4", "0,4"), "three", &err), 0);
+	perf_locks_close(&a);
+	perf_locks_close(&c);
+}
+
+static void test_look(void **state UNUSED)
+{
+	struct perf_locks a, b, l = nothing;
+	struct perf_held held;
+	struct error err;
+
+	assert_int_equal(take(&a, shared("0,2", "0-3"), "one", &err), 0);
+	assert_int_equal(take(&b, exclusive("6", "6-7"), "two", &err), 0);
+	assert_int_equal(perf_locks_open(&l, &err), 0);
+	assert_int_equal(perf_locks_begin(&l, &err), 0);
+	assert_int_equal(perf_locks_look(&l, &host, &held, &err), 0);
+	perf_locks_close(&l);
+	assert_memory_equal(&held.cache_any, &(struct host_cpu_set){{1 | 4 | 64}},
+			    sizeof(held.cache_any));
+	assert_memory_equal(&held.cache_exclusive, &(struct host_cpu_set){{64}},
+			    sizeof(held.cache_any));
+	assert_memory_equal(&held.cpu_any, &(struct host_cpu_set){{0xcf}}, sizeof(held.cpu_any));
+	assert_memory_equal(&held.cpu_exclusive, &(struct host_cpu_set){{0xc0}},
+			    sizeof(held.cpu_any));
+	perf_locks_close(&a);
+	perf_locks_close(&b);
+}
+
+/* An ordinary VM that keeps to no CPUs is in the way of every performance run, and steps back to
+ * single caches while there is one. */
+static void test_all(void **state UNUSED)
+{
+	struct perf_locks a = nothing, b;
+	struct perf_held held;
+	struct error err = {0};
+
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(perf_locks_open(&a, &err), 0);
+		assert_int_equal(perf_locks_begin(&a, &err), 0);
+		assert_int_equal(perf_locks_take_all(&a, "anywhere", &err), 1);
+		assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+		assert_true(held.all);
+		perf_locks_end(&a);
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), -EBUSY);
+		assert_non_null(strstr(err.what, "VM anywhere"));
+		assert_int_equal(take(&b, shared("6", "6-7"), "plain", &err), 0);
+		perf_locks_close(&b);
+		perf_locks_close(&a);
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), 0);
+		assert_int_equal(perf_locks_open(&a, &err), 0);
+		assert_int_equal(perf_locks_begin(&a, &err), 0);
+		assert_int_equal(perf_locks_take_all(&a, "anywhere", &err), 0);
+		assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+		assert_false(held.all);
+		perf_locks_close(&a);
+		perf_locks_close(&b);
+	}
+}
+
+/* ---- strangers ----------------------------------------------------------------------------- */
+
+static void in_dir(const char *name, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%s", dir, name);
+}
+
+static void test_strangers(void **state UNUSED)
+{
+	struct perf_locks a;
+	struct error err;
+	struct stat st;
+	char path[128], victim[128];
+	int fd;
+
+	/* Everybody's directory and files, whatever the umask. */
+	umask(077);
+	assert_int_equal(take(&a, exclusive("0", "0"), "one", &err), 0);
+	perf_locks_close(&a);
+	umask(022);
+	assert_int_equal(stat(dir, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 01777);
+	in_dir("cpu-0", path, sizeof(path));
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0666);
+	/* A link leads nowhere: what it points to is not touched. */
+	in_dir("cpu-1", path, sizeof(path));
+	snprintf(victim, sizeof(victim), "%s/victim", base);
+	(void)unlink(path);
+	assert_int_equal(symlink(victim, path), 0);
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "cpu-1"));
+	assert_int_equal(access(victim, F_OK), -1);
+	assert_int_equal(unlink(path), 0);
+	/* A fifo neither hangs nor locks. */
+	assert_int_equal(mkfifo(path, 0666), 0);
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), -EBUSY);
+	assert_int_equal(unlink(path), 0);
+	/* Somebody's flock(1) is a lock as good as ours. */
+	fd = open(path, O_RDONLY | O_CREAT, 0666);
+	assert_int_equal(flock(fd, LOCK_SH), 0);
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "does not say who it is"));
+	assert_int_equal(take(&a, shared("0", "1"), "one", &err), 0);
+	perf_locks_close(&a);
+	close(fd);
+	/* A file that is removed under us is known about. */
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_false(perf_locks_intact(&a));
+	perf_locks_close(&a);
+	/* The directory itself may not be a link. */
+	assert_int_equal(setenv("STASIS_LOCK_DIR", path, 1), 0);
+	assert_int_equal(symlink(base, path), 0);
+	assert_true(take(&a, exclusive("0", "1"), "one", &err) < 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(setenv("STASIS_LOCK_DIR", dir, 1), 0);
+}
+
+/* Records are somebody's word: nonsense and control characters do no harm. */
+static void test_false_records(void **state UNUSED)
+{
+	static const char *const texts[] = {
+		"",
+		"[]",
+		"{",
+		"{\"name\":7,\"pid\":\"x\"}",
+		"{\"name\":\"a\\nb\\u001b[2J\\u00e9\",\"pid\":1,\"mode\":\"\\u0007\",\"cpus\":"
+		"\"0-99999999\"}",
+	};
+	struct perf_locks a;
+	struct error err;
+	char path[128];
+	int fd[ARRAY_SIZE(texts)];
+	json_t *list, *row;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "vm-%zu", i);
+		in_dir(name, path, sizeof(path));
+		fd[i] = open(path, O_RDWR | O_CREAT, 0644);
+		assert_int_equal(write(fd[i], texts[i], strlen(texts[i])), strlen(texts[i]));
+		assert_int_equal(flock(fd[i], LOCK_EX), 0);
+	}
+	in_dir("vm-dir", path, sizeof(path));
+	assert_int_equal(mkdir(path, 0755), 0);
+	assert_int_equal(perf_locks_list(&list, &err), 0);
+	assert_int_equal(json_array_size(list), 2);
+	json_array_foreach(list, i, row) for (const char *c = json_string_value(
+						      json_object_get(row, "name"));
+					      *c; c++) assert_true(*c >= 0x20 && *c < 0x7f);
+	json_decref(list);
+	for (i = 0; i < ARRAY_SIZE(texts); i++)
+		close(fd[i]);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(listed(), 0);
+	/* The next who takes sweeps them. */
+	assert_int_equal(take(&a, exclusive("0", "0"), "one", &err), 0);
+	in_dir("vm-0", path, sizeof(path));
+	assert_int_equal(access(path, F_OK), -1);
+	perf_locks_close(&a);
+}
+
+/* ---- many, under kill -9 ------------------------------------------------------------------- */
+
+enum { CPUS = 8, WORKERS = 50, LIVES = 300 };
+
+struct row {
+	_Atomic pid_t pid;
+	_Atomic int mode[CPUS]; /* 0, LOCK_SH or LOCK_EX */
+};
+
+static struct shared_page {
+	struct row row[LIVES];
+	_Atomic unsigned long taken, refused, overlaps, errors;
+} * page;
+
+/* Not dead and not dying: PF_EXITING (0x4) is set before the descriptors are closed. */
+static bool is_alive(pid_t pid)
+{
+	char path[32], text[512];
+	unsigned long flags = 4;
+	char run_state = 'X';
+	const char *behind;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (fgets(text, sizeof(text), f) && (behind = strrchr(text, ')')))
+		sscanf(behind, ") %c %*d %*d %*d %*d %*d %lu", &run_state, &flags);
+	fclose(f);
+	return run_state != 'Z' && run_state != 'X' && !(flags & 4);
+}
+
+static bool overlaps(const struct row *mine)
+{
+	for (unsigned i = 0; i < LIVES; i++) {
+		struct row *other = &page->row[i];
+
+		if (other == mine || other->pid == 0)
+			continue;
+		for (unsigned c = 0; c < CPUS; c++)
+			if (mine->mode[c] && other->mode[c] &&
+			    (mine->mode[c] == LOCK_EX || other->mode[c] == LOCK_EX) &&
+			    is_alive(other->pid) && other->mode[c])
+				return true;
+	}
+	return false;
+}
+
+/* One turn: some caches and all their CPUs, in a mode; then they are looked at, and let go. */
+static void turn(struct row *mine, unsigned random)
+{
+	int mode = random % 3 ? LOCK_SH : LOCK_EX;
+	struct perf_lock_set want = {0};
+	struct perf_locks locks;
+	struct error err;
+	int r;
+
+	for (unsigned c = 0; c < CPUS; c++) {
+		if (!(random >> (8 + c / 2) & 1))
+			continue;
+		host_cpu_set_add(mode == LOCK_EX ? &want.cache_exclusive : &want.cache_shared,
+				 c & ~1u);
+		host_cpu_set_add(mode == LOCK_EX ? &want.cpu_exclusive : &want.cpu_shared, c);
+	}
+	r = take(&locks, want, "worker", &err);
+	if (r == -EBUSY)
+		page->refused++;
+	else if (r < 0)
+		page->errors++;
+	if (r < 0) {
+		usleep(500 + random % 1000);
+		return;
+	}
+	page->taken++;
+	for (unsigned c = 0; c < CPUS; c++)
+		mine->mode[c] = host_cpu_set_has(&want.cpu_exclusive, c) ? LOCK_EX
+				: host_cpu_set_has(&want.cpu_shared, c)	 ? LOCK_SH
+									 : 0;
+	page->overlaps += overlaps(mine);
+	usleep(random % 2000);
+	for (unsigned c = 0; c < CPUS; c++)
+		mine->mode[c] = 0;
+	perf_locks_close(&locks);
+}
+
+static pid_t start_worker(unsigned life)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	srandom(life + 1);
+	page->row[life].pid = getpid();
+	for (;;)
+		turn(&page->row[life], (unsigned)random());
+}
+
+static void test_fifty_under_kill(void **state UNUSED)
+{
+	pid_t worker[WORKERS];
+	unsigned lives = 0;
+	struct perf_locks all;
+	struct error err;
+	unsigned long before = 0;
+
+	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(page, MAP_FAILED);
+	for (unsigned i = 0; i < WORKERS; i++)
+		worker[i] = start_worker(lives++);
+	srandom(7);
+	while (lives < LIVES) {
+		unsigned i = (unsigned)random() % WORKERS;
+
+		usleep((unsigned)random() % 20000);
+		kill(worker[i], SIGKILL);
+		assert_int_equal(waitpid(worker[i], NULL, 0), worker[i]);
+		worker[i] = start_worker(lives++);
+		if (lives % 50 == 0) { /* never stuck */
+			for (unsigned patience = 0; page->taken == before; patience++) {
+				assert_true(patience < 1000);
+				usleep(10000);
+			}
+			before = page->taken;
+		}
+	}
+	for (unsigned i = 0; i < WORKERS; i++)
+		kill(worker[i], SIGKILL);
+	for (unsigned i = 0; i < WORKERS; i++)
+		assert_int_equal(waitpid(worker[i], NULL, 0), worker[i]);
+	print_message("taken %lu, refused %lu\n", page->taken, page->refused);
+	assert_int_equal(page->overlaps, 0);
+	assert_int_equal(page->errors, 0);
+	assert_true(page->taken > 100);
+	/* Nothing is left. */
+	assert_int_equal(listed(), 0);
+	assert_int_equal(take(&all, exclusive("0,2,4,6", "0-7"), "all", &err), 0);
+	assert_int_equal(listed(), 1);
+	perf_locks_close(&all);
+	munmap(page, sizeof(*page));
+}
+
+/* ---- a holder that stands still ------------------------------------------------------------ */
+
+static void test_stopped_holder(void **state UNUSED)
+{
+	struct perf_locks a, b;
+	struct error err;
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (take(&a, exclusive("2", "2-3"), "stopped", &err) < 0 ||
+		    write(ready[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	kill(pid, SIGSTOP);
+	assert_int_equal(take(&b, exclusive("0,2", "0-3"), "other", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "VM stopped"));
+	assert_int_equal(take(&b, exclusive("0", "0-1"), "other", &err), 0);
+	perf_locks_close(&b);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(take(&b, exclusive("0,2", "0-3"), "other", &err), 0);
+	perf_locks_close(&b);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static int make_base(void **state UNUSED)
+{
+	struct host_cpu_set all = tree_all(512);
+	static struct tree t;
+
+	tree_regular(&t, 1, 1, 4, 2, 1);
+	tree_host(&t, &all, &host);
+	snprintf(base, sizeof(base), "%s/stasis-test-XXXXXX", "/tmp");
+	if (!mkdtemp(base))
+		return -1;
+	snprintf(dir, sizeof(dir), "%s/locks", base);
+	return setenv("STASIS_LOCK_DIR", dir, 1);
+}
+
+static int remove_one(const char *path, const struct stat *st UNUSED, int type UNUSED,
+		      struct FTW *ftw UNUSED)
+{
+	return remove(path);
+}
+
+static int remove_base(void **state UNUSED)
+{
+	host_cpus_done(&host);
+	return nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_look),
+		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_false_records),
+		cmocka_unit_test(test_stopped_holder),
+		cmocka_unit_test(test_fifty_under_kill),
+	};
+
+	return cmocka_run_group_tests(tests, make_base, remove_base);
+}
