@@ -27,7 +27,7 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --hugepages --pin --timeout --name --report --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --hugepages --pin --timeout --freeze-at --name --report --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;

@@ -176,14 +176,25 @@ static int set_pin(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->pin, value);
 }
 
-static int set_timeout(void *target, const char *value, struct error *err)
+static int set_duration(uint64_t *ret_ns, const char *value, struct error *err)
 {
-	uint64_t *timeout = &((struct run_request *)target)->config.timeout_ns;
+	uint64_t ns;
 
-	if (parse_duration(value, timeout) < 0 || *timeout == 0)
+	if (parse_duration(value, &ns) < 0 || ns == 0)
 		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted",
 				   value);
+	*ret_ns = ns;
 	return 0;
+}
+
+static int set_timeout(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.timeout_ns, value, err);
+}
+
+static int set_freeze_at(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.freeze_at_ns, value, err);
 }
 
 static int set_name(void *target, const char *value, struct error *err UNUSED)
@@ -293,6 +304,8 @@ static const struct cli_option options[] = {
 	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
+	{"freeze-at", 0, "DURATION", set_freeze_at,
+	 "stop the guest for a moment then, without its noticing; in the report's freezes"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -312,7 +325,6 @@ static const struct cli_option options[] = {
 	{"on-hit", 0, "ACTION", not_yet, NULL},
 	{"dump", 0, "FILE", not_yet, NULL},
 	{"vmcore", 0, "FILE", not_yet, NULL},
-	{"freeze-at", 0, "DURATION", not_yet, NULL},
 	{"qmp", 0, "PATH", not_yet, NULL},
 };
 
