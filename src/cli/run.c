@@ -197,6 +197,12 @@ static int set_freeze_at(void *target, const char *value, struct error *err)
 	return set_duration(&((struct run_request *)target)->config.freeze_at_ns, value, err);
 }
 
+/* Internal, for tests of frozen time. */
+static int set_freeze_for(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.freeze_for_ns, value, err);
+}
+
 static int set_name(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.name, value);
@@ -315,6 +321,7 @@ static const struct cli_option options[] = {
 	{"quiet", 'q', NULL, set_quiet, "only errors on standard error"},
 	{"help", 'h', NULL, set_help, "this"},
 	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
+	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},

@@ -39,11 +39,12 @@ struct vm_config {
 	bool hugepages;		  /* guest memory on the host's 2 MiB pages */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
 	uint16_t window_cols,
-		window_rows;   /* of the terminal, where it is not ours to ask; else 0 */
-	uint64_t timeout_ns;   /* 0: none */
-	uint64_t freeze_at_ns; /* once, after the guest's start; 0: never */
-	char *report;	       /* path, or NULL */
-	int verbosity;	       /* -1 quiet, 0, 1, 2 */
+		window_rows;	/* of the terminal, where it is not ours to ask; else 0 */
+	uint64_t timeout_ns;	/* 0: none */
+	uint64_t freeze_at_ns;	/* once, after the guest's start; 0: never */
+	uint64_t freeze_for_ns; /* … and for how long; 0: no longer than it takes */
+	char *report;		/* path, or NULL */
+	int verbosity;		/* -1 quiet, 0, 1, 2 */
 };
 
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */

@@ -69,7 +69,19 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct machine *m = container_of(wait, struct machine, freeze_at_wait);
 
-	if (!err && !m->freeze_stays)
+	if (err || m->freeze_stays)
+		return;
+	if (!m->config->freeze_for_ns ||
+	    loop_timer_set(m->loop, &m->freeze_for, now_ns() + m->config->freeze_for_ns) < 0)
+		(void)!freeze_thaw(&m->freeze);
+}
+
+static void on_time_over(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, freeze_for);
+
+	/* Nothing to do where somebody else has thawed it. */
+	if (!m->freeze_stays)
 		(void)!freeze_thaw(&m->freeze);
 }
 
@@ -126,6 +138,7 @@ int machine_freeze_init(struct machine *m, struct error *err)
 	};
 
 	m->freeze_at.fire = on_time;
+	m->freeze_for.fire = on_time_over;
 	m->freeze_at_wait.done = on_frozen;
 	return freeze_init(&m->freeze, &config, err);
 }
@@ -141,8 +154,10 @@ int machine_freeze_running(struct machine *m, struct error *err)
 
 void machine_freeze_kill(struct machine *m)
 {
-	if (m->loop)
+	if (m->loop) {
 		loop_timer_clear(m->loop, &m->freeze_at);
+		loop_timer_clear(m->loop, &m->freeze_for);
+	}
 	freeze_kill(&m->freeze);
 }
 

@@ -53,6 +53,7 @@ struct machine {
 	char lost_output[128];	 /* why bytes of COMMAND's could not be written; empty: none */
 	struct freeze freeze;
 	struct loop_timer freeze_at;	   /* --freeze-at */
+	struct loop_timer freeze_for;	   /* … its end */
 	struct freeze_wait freeze_at_wait; /* … once it is due */
 	bool freeze_stays;		   /* somebody else froze it, too: it is theirs to thaw */
 	bool panicked;			   /* pvpanic said so */
