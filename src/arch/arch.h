@@ -151,6 +151,41 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 				  struct kvm_run *run, const struct arch_exit *exit, char *text,
 				  size_t len);
 
+/* ---- a frozen machine --------------------------------------------------------------------- */
+
+/* One vCPU's registers, as a dump and a thaw need them. Its size is the architecture's; zeroed
+ * before its first use, and kept from one freeze to the next. */
+struct arch_vcpu_state;
+extern const size_t arch_vcpu_state_size; /* a multiple of 16 */
+/* vCPU thread, out of KVM_RUN with nothing left to complete. Negative errno. */
+int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
+/* Where it was: the next instruction and the stack pointer, in the guest's address space. */
+uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state);
+uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state);
+
+/* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
+ * writes while every vCPU is parked; vCPU threads read after they were let go. */
+struct arch_clock {
+	uint64_t guest_ns; /* the VM's clock at the stop, where the architecture has one */
+	uint64_t host;	   /* the host's counter at the stop */
+	uint64_t skipped;  /* ticks of the counter that the guest has not seen, in all freezes */
+	_Atomic uint32_t
+		lacks; /* bit n: this host can't do arch_clock_lacks[n]; any thread, relaxed */
+	bool stopped;
+};
+/* What a host may lack to hide frozen time, in words; NULL-terminated. */
+extern const char *const arch_clock_lacks[];
+/* Control thread, when the last vCPU has parked. */
+void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock);
+/* Control thread, all vCPUs still parked: the VM's clocks go on from the stop. */
+void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock);
+/* … and then for each vCPU: timers whose restoring would lose an interrupt that came meanwhile, so
+ * that nothing may send one. */
+void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
+			   struct arch_clock *clock);
+/* vCPU thread, let go and before its next KVM_RUN: its own counter and timers. */
+void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock);
+
 /* ---- looking into a guest's kernel ---------------------------------------------------------- */
 
 /* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a

@@ -143,6 +143,14 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->timeout_ns);
 		option(in, "--timeout", number);
 	}
+	if (c->freeze_at_ns) {
+		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->freeze_at_ns);
+		option(in, "--freeze-at", number);
+	}
+	if (c->freeze_for_ns) {
+		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->freeze_for_ns);
+		option(in, "--freeze-for", number);
+	}
 	if (c->report)
 		option(in, "--report", "report");
 	if (c->verbosity < 0)

@@ -216,14 +216,31 @@ static int set_cpus_budget(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int set_timeout(void *target, const char *value, struct error *err)
+static int set_duration(uint64_t *ret_ns, const char *value, struct error *err)
 {
-	uint64_t *timeout = &((struct run_request *)target)->config.timeout_ns;
+	uint64_t ns;
 
-	if (parse_duration(value, timeout) < 0 || *timeout == 0)
+	if (parse_duration(value, &ns) < 0 || ns == 0)
 		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted",
 				   value);
+	*ret_ns = ns;
 	return 0;
+}
+
+static int set_timeout(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.timeout_ns, value, err);
+}
+
+static int set_freeze_at(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.freeze_at_ns, value, err);
+}
+
+/* Internal, for tests of frozen time. */
+static int set_freeze_for(void *target, const char *value, struct error *err)
+{
+	return set_duration(&((struct run_request *)target)->config.freeze_for_ns, value, err);
 }
 
 static int set_name(void *target, const char *value, struct error *err UNUSED)
@@ -345,6 +362,8 @@ static const struct cli_option options[] = {
 	{"wait", 0, "[=DURATION]", set_wait, "for host CPUs that other VMs hold"},
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
 	{"qmp", 0, "PATH", set_qmp, "a control socket there, besides the one in the VM's folder"},
+	{"freeze-at", 0, "DURATION", set_freeze_at,
+	 "stop the guest for a moment then, without its noticing; in the report's freezes"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -354,6 +373,7 @@ static const struct cli_option options[] = {
 	{"quiet", 'q', NULL, set_quiet, "only errors on standard error"},
 	{"help", 'h', NULL, set_help, "this"},
 	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
+	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
@@ -363,7 +383,6 @@ static const struct cli_option options[] = {
 	{"on-hit", 0, "ACTION", not_yet, NULL},
 	{"dump", 0, "FILE", not_yet, NULL},
 	{"vmcore", 0, "FILE", not_yet, NULL},
-	{"freeze-at", 0, "DURATION", not_yet, NULL},
 };
 
 static int print_help(void)

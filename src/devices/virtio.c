@@ -173,6 +173,10 @@ void virtio_quiesced(struct virtio_device *dev)
 	if (done) {
 		dev->on_quiesced = NULL;
 		done(dev, dev->on_quiesced_arg);
+	} else if (dev->resuming) {
+		dev->resuming = false;
+		dev->stopped = false;
+		run(dev);
 	}
 }
 
@@ -181,6 +185,7 @@ void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device
 {
 	assert(!dev->on_quiesced);
 	dev->stopped = true;
+	dev->resuming = false;
 	dev->on_quiesced = done;
 	dev->on_quiesced_arg = arg;
 	start_quiesce(dev);
@@ -188,7 +193,12 @@ void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device
 
 void virtio_resume(struct virtio_device *dev)
 {
-	assert(!dev->on_quiesced);
+	/* Its operations in flight count on being the last before it is quiet. */
+	if (dev->stopped && dev->quiescing) {
+		dev->on_quiesced = NULL;
+		dev->resuming = true;
+		return;
+	}
 	dev->stopped = false;
 	run(dev);
 }

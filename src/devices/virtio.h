@@ -67,6 +67,7 @@ struct virtio_device {
 	bool resetting; /* a reset waits for quiesce */
 	bool quiescing; /* ops->quiesce was called, virtio_quiesced was not */
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
+	bool resuming;	/* virtio_resume came before the device was quiet */
 	bool activated; /* ops->activate was called since the last reset */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
@@ -90,7 +91,8 @@ void virtio_quiesced(struct virtio_device *dev);
  * on until virtio_resume. One at a time. */
 void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *),
 		    void *arg);
-/* After a freeze: notifies every ready queue, so that the device picks up what it left. */
+/* After a freeze: notifies every ready queue, so that the device picks up what it left. Where it is
+ * not quiet yet, that comes when it is, and done() of virtio_quiesce comes no more. */
 void virtio_resume(struct virtio_device *dev);
 
 /* ---- for the transport ----------------------------------------------------------------- */

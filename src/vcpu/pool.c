@@ -114,11 +114,13 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 	size_t pins = config->pin ? config->count * sizeof(*config->pin) : 0;
 	struct vcpu_pool *pool = aligned_alloc(CACHE_LINE, sizeof(*pool));
 	struct vcpu *vcpu = aligned_alloc(CACHE_LINE, config->count * sizeof(*vcpu));
+	void *states = calloc(config->count, arch_vcpu_state_size);
 	int *pin = pins ? malloc(pins) : NULL;
 
-	if (!pool || !vcpu || (pins && !pin)) {
+	if (!pool || !vcpu || !states || (pins && !pin)) {
 		free(pool);
 		free(vcpu);
+		free(states);
 		free(pin);
 		return NULL;
 	}
@@ -127,6 +129,7 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 	if (pins)
 		memcpy(pin, config->pin, pins);
 	pool->vcpu = vcpu;
+	pool->states = states;
 	pool->count = config->count;
 	pool->config = *config;
 	pool->config.pin = pin;
@@ -134,6 +137,7 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 		vcpu[i].index = i;
 		vcpu[i].fd = -1;
 		vcpu[i].pool = pool;
+		vcpu[i].state = (void *)((char *)states + i * arch_vcpu_state_size);
 		vcpu_exits_init(&vcpu[i].exits, &pool->hub);
 	}
 	return pool;
@@ -267,6 +271,8 @@ void vcpu_pool_stop(struct vcpu_pool *pool)
 		vcpu_exits_release(&vcpu->exits);
 	}
 	gate_open(pool);
+	/* After the requests: who is let go sees them. */
+	vcpu_pool_unpark(pool);
 	for (unsigned i = 0; i < pool->count; i++) {
 		if (pool->vcpu[i].started)
 			pthread_join(pool->vcpu[i].thread, NULL);
@@ -287,6 +293,7 @@ void vcpu_pool_free(struct vcpu_pool *pool)
 			munmap(vcpu->run, pool->run_size);
 		fd_close(&vcpu->fd);
 	}
+	free(pool->states);
 	free((int *)pool->config.pin);
 	free(pool->vcpu);
 	free(pool);

@@ -24,11 +24,21 @@ struct vcpu_pool {
 	 * none), and enum vcpu_gate (they wait until it opens). */
 	CACHE_ALIGNED _Atomic uint32_t unready;
 	CACHE_ALIGNED _Atomic uint32_t gate;
+
+	void *states; /* count of arch_vcpu_state_size bytes each; owned */
+	const struct loop_event *parked;
+	struct arch_clock *clock;
+	/* The rendezvous: see park.c. */
+	CACHE_ALIGNED _Atomic uint64_t tally; /* turn << 32 | how many have not parked */
+	CACHE_ALIGNED _Atomic uint32_t turn;  /* futex word: odd while parked */
 };
 
 /* The thread's body: start routine of pthread_create, arg is its struct vcpu. Begins with every
  * signal blocked but those of faults. */
 void *vcpu_thread(void *arg);
+/* vCPU thread, which saw VCPU_REQ_PARK. Nothing is left for KVM to complete. Returns when it may go
+ * on, or has to look at its requests again. */
+void vcpu_park(struct vcpu *vcpu);
 /* Gives the kick signal its empty handler. Process-wide. */
 int vcpu_kick_install(void) MUST_CHECK;
 static inline int vcpu_pin_of(const struct vcpu *vcpu)

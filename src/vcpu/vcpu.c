@@ -37,7 +37,7 @@ void vcpu_kick(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
-	/* Sequentially consistent, after the request: pairs with the clear in may_enter. KVM looks
+	/* Sequentially consistent, after the request: pairs with the clear in look. KVM looks
 	 * at it in KVM_RUN, so a kick that the vCPU thread's look at its requests has missed is
 	 * not lost before entry; the signal ends a KVM_RUN that is past it. */
 	if (vcpu->pool->immediate_exit)
@@ -82,8 +82,8 @@ static void inject_nmi(struct vcpu *vcpu)
 		log_warn("injecting an NMI into vCPU %u: %s", vcpu->index, strerror(errno));
 }
 
-/* Forgets kicks so far, then looks for what they were about. */
-static bool may_enter(struct vcpu *vcpu)
+/* Forgets kicks so far, then looks for what they were about: enum vcpu_request. */
+static uint32_t look(struct vcpu *vcpu)
 {
 	uint32_t requests;
 
@@ -106,7 +106,7 @@ static bool may_enter(struct vcpu *vcpu)
 	if (requests & VCPU_REQ_LOOK)
 		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
 					  memory_order_acq_rel);
-	return !(requests & VCPU_REQ_STOP);
+	return requests;
 }
 
 /* ---- the run loop ---------------------------------------------------------------------- */
@@ -149,21 +149,55 @@ static void post_failure(struct vcpu *vcpu)
 	vcpu_exits_post(&vcpu->exits, &exit);
 }
 
+/* What one KVM_RUN came to. */
+enum ran { RAN_EXITED, RAN_INTERRUPTED, RAN_FAILED };
+
+static enum ran run_once(struct vcpu *vcpu)
+{
+	if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+		hand_off(vcpu);
+		return RAN_EXITED;
+	}
+	if (errno == EINTR) {
+		count(&vcpu->stats.kicked);
+		return RAN_INTERRUPTED;
+	}
+	if (errno == EAGAIN)
+		return RAN_INTERRUPTED; /* it was woken while it waited for its start-up IPI */
+	error_set_shortage(&vcpu->error, -errno, "running vCPU %u (KVM's exit reason %u)",
+			   vcpu->index, vcpu->run->exit_reason);
+	post_failure(vcpu);
+	return RAN_FAILED;
+}
+
+/* KVM completes an exit's PIO or MMIO on the next entry: enters without running the guest, until
+ * nothing is left (an access that crosses pages is several exits). */
+static enum ran complete(struct vcpu *vcpu)
+{
+	enum ran ran;
+
+	do {
+		if (vcpu->pool->immediate_exit)
+			__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		else
+			pthread_kill(vcpu->thread, VCPU_KICK_SIGNAL);
+		ran = run_once(vcpu);
+	} while (ran == RAN_EXITED);
+	return ran;
+}
+
 static void run(struct vcpu *vcpu)
 {
-	while (may_enter(vcpu)) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
-			hand_off(vcpu);
-		} else if (errno == EINTR) {
-			count(&vcpu->stats.kicked);
-		} else if (errno != EAGAIN) {
-			/* EAGAIN: it was woken while it waited for its start-up IPI. */
-			error_set_shortage(&vcpu->error, -errno,
-					   "running vCPU %u (KVM's exit reason %u)", vcpu->index,
-					   vcpu->run->exit_reason);
-			post_failure(vcpu);
-			return;
-		}
+	enum ran ran = RAN_INTERRUPTED;
+	uint32_t requests;
+
+	while (ran != RAN_FAILED && !((requests = look(vcpu)) & VCPU_REQ_STOP)) {
+		if (!(requests & VCPU_REQ_PARK))
+			ran = run_once(vcpu);
+		else if (ran == RAN_EXITED)
+			ran = complete(vcpu);
+		else
+			vcpu_park(vcpu);
 	}
 }
 

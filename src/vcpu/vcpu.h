@@ -19,6 +19,7 @@ enum vcpu_request {
 	VCPU_REQ_STOP = 1u << 0, /* end the thread */
 	VCPU_REQ_LOOK = 1u << 1, /* cleared by the vCPU thread once it is out of KVM_RUN */
 	VCPU_REQ_NMI = 1u << 2,	 /* KVM_NMI, then cleared: two at once are one, as the line's are */
+	VCPU_REQ_PARK = 1u << 3, /* between vcpu_pool_park and vcpu_pool_unpark */
 };
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */
@@ -43,6 +44,11 @@ struct vcpu {
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
 	struct vcpu_stats stats;
+	/* Registers at the last park: the vCPU thread's, and the control thread's to read while
+	 * it is parked. capture_error: why they are none, a negative errno. */
+	struct arch_vcpu_state *state;
+	int capture_error;
+	_Atomic uint32_t parked_turn; /* of the pool's, in which it parked last */
 	struct error error; /* vCPU thread's until failed() is called; why it failed to run */
 };
 
@@ -82,6 +88,24 @@ void vcpu_pool_stop(struct vcpu_pool *pool);
 /* Stops, unmaps, closes the vCPU descriptors, leaves the loop. Accepts NULL. Not from serve or
  * failed. */
 void vcpu_pool_free(struct vcpu_pool *pool);
+
+/* ---- the rendezvous: park.c -------------------------------------------------------------- */
+
+/* Whom the last vCPU to park tells, and the clocks that vCPUs go on with. Both outlive the pool's
+ * threads. Once, before vcpu_pool_start. */
+void vcpu_pool_set_rendezvous(struct vcpu_pool *pool, const struct loop_event *parked,
+			      struct arch_clock *clock);
+/* Asks every vCPU to park, and kicks them all. Each completes what KVM still has to do, waiting
+ * for replies if need be, and captures its registers first. The last one signals parked, once.
+ * Never blocks. The pool runs, and is not parked. */
+void vcpu_pool_park(struct vcpu_pool *pool);
+/* How many have not parked yet. 0 from the signal until vcpu_pool_unpark. */
+unsigned vcpu_pool_unparked(const struct vcpu_pool *pool);
+/* Whether this one has parked since vcpu_pool_park. */
+bool vcpu_has_parked(const struct vcpu *vcpu);
+/* Lets go who has parked; who has not, never will. One wake-up for all. After it a signal of
+ * parked may still be on its way. */
+void vcpu_pool_unpark(struct vcpu_pool *pool);
 
 unsigned vcpu_pool_count(const struct vcpu_pool *pool);
 struct vcpu *vcpu_pool_get(struct vcpu_pool *pool, unsigned index);

@@ -1,6 +1,7 @@
 /* Puts the devices of a machine together. Control thread. */
 #include "vm/board.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -254,20 +255,54 @@ int board_wire(struct board *b, struct kvm *kvm, struct error *err)
 static void on_quiesced(struct virtio_device *dev UNUSED, void *arg)
 {
 	struct board *b = arg;
+	void (*held)(void *) = b->held;
 
-	b->quiescing--;
+	if (--b->quiescing > 0 || !held)
+		return;
+	b->held = NULL;
+	held(b->held_arg);
+}
+
+/* Those that are not stopped already. The board counts as one more device until all have been
+ * asked, so that the last answer can't come before. */
+static void quiesce_all(struct board *b)
+{
+	b->quiescing++;
+	for (unsigned i = 0; i < b->virtio_count; i++) {
+		const struct virtio_device *dev = b->virtio[i].dev;
+
+		if (!b->virtio[i].bound || (dev->stopped && !dev->resuming))
+			continue;
+		b->quiescing++;
+		virtio_quiesce(b->virtio[i].dev, on_quiesced, b);
+	}
+	on_quiesced(NULL, b);
+}
+
+void board_hold(struct board *b, void (*held)(void *arg), void *arg)
+{
+	assert(!b->held && b->quiescing == 0);
+	b->held = held;
+	b->held_arg = arg;
+	quiesce_all(b);
+}
+
+void board_release(struct board *b)
+{
+	b->held = NULL;
+	/* Who has not answered yet won't. */
+	b->quiescing = 0;
+	for (unsigned i = 0; i < b->virtio_count; i++)
+		if (b->virtio[i].bound && b->virtio[i].dev->stopped)
+			virtio_resume(b->virtio[i].dev);
 }
 
 bool board_quiesce(struct board *b, uint64_t limit_ns)
 {
 	uint64_t end_ns = now_ns() + limit_ns;
 
-	for (unsigned i = 0; i < b->virtio_count; i++) {
-		if (!b->virtio[i].bound)
-			continue;
-		b->quiescing++;
-		virtio_quiesce(b->virtio[i].dev, on_quiesced, b);
-	}
+	b->held = NULL;
+	quiesce_all(b);
 	while (b->quiescing > 0 && now_ns() < end_ns)
 		if (loop_turn(b->loop, end_ns - now_ns()) < 0)
 			break;

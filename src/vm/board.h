@@ -40,7 +40,9 @@ struct board {
 	unsigned virtio_count;
 	struct arch_slot slot[BOARD_MAX_SLOTS]; /* for the firmware tables */
 	size_t slot_count;
-	unsigned quiescing; /* devices that have not answered yet */
+	unsigned quiescing;	 /* devices that have not answered yet */
+	void (*held)(void *arg); /* board_hold waits for them */
+	void *held_arg;
 };
 
 struct board_config {
@@ -61,8 +63,13 @@ int board_init(struct board *board, struct loop *loop, struct kvm *kvm, struct g
 /* Binds the devices' interrupts to KVM's controller, which on aarch64 stands only once the vCPUs do
  * (arch_vm_vcpus_created). Before any vCPU runs. */
 int board_wire(struct board *board, struct kvm *kvm, struct error *err) MUST_CHECK;
-/* Takes every device off guest memory, turning the loop for at most limit_ns. False: one of them
- * still has operations in flight, and the memory must stay. */
+/* Keeps every virtio device off guest memory: held(arg) runs once, at once or later, when nothing
+ * is in flight. Notifications from here on are served after board_release, which may come before
+ * held(arg), and then instead of it. */
+void board_hold(struct board *board, void (*held)(void *arg), void *arg);
+void board_release(struct board *board);
+/* Takes every device off guest memory for good, held or not, turning the loop for at most limit_ns.
+ * False: one of them still has operations in flight, and the memory must stay. */
 bool board_quiesce(struct board *board, uint64_t limit_ns);
 /* Quiesced, and no vCPU runs. Accepts a zeroed or half-built one. */
 void board_done(struct board *board);

@@ -43,11 +43,13 @@ struct vm_config {
 	int *pin;		  /* host CPU of each vCPU, or NULL */
 	struct perf_request perf;
 	uint16_t window_cols,
-		window_rows; /* of the terminal, where it is not ours to ask; else 0 */
-	uint64_t timeout_ns; /* 0: none */
-	char *report;	     /* path, or NULL */
-	char *qmp;	     /* path of another control socket, or NULL */
-	int verbosity;	     /* -1 quiet, 0, 1, 2 */
+		window_rows;	/* of the terminal, where it is not ours to ask; else 0 */
+	uint64_t timeout_ns;	/* 0: none */
+	uint64_t freeze_at_ns;	/* once, after the guest's start; 0: never */
+	uint64_t freeze_for_ns; /* … and for how long; 0: no longer than it takes */
+	char *report;		/* path, or NULL */
+	char *qmp;		/* path of another control socket, or NULL */
+	int verbosity;		/* -1 quiet, 0, 1, 2 */
 };
 
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */

@@ -2,6 +2,7 @@
  * Control thread. */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@ static enum qmp_state state_of(void *arg)
 		return QMP_SHUTDOWN;
 	if (m->panic_told)
 		return QMP_PANICKED;
+	if (m->freeze.state == FREEZE_FREEZING || m->freeze.state == FREEZE_FROZEN)
+		return QMP_PAUSED;
 	return m->started_ns ? QMP_RUNNING : QMP_PRELAUNCH;
 }
 
@@ -92,6 +95,51 @@ static int nmi(void *arg, struct error *err)
 	return 0;
 }
 
+/* The freeze's waiter on behalf of a client's. */
+struct control_wait {
+	struct freeze_wait freeze;
+	struct qmp_wait *client;
+};
+
+static void on_frozen(struct freeze_wait *wait, const struct error *err)
+{
+	struct control_wait *w = container_of(wait, struct control_wait, freeze);
+	struct qmp_wait *client = w->client;
+
+	free(w);
+	client->done(client, err);
+}
+
+static int stop(void *arg, struct qmp_wait *wait, struct error *err)
+{
+	struct control_wait *w = malloc(sizeof(*w));
+	int r;
+
+	if (!w)
+		return error_set(err, -ENOMEM, "freezing the machine");
+	*w = (struct control_wait){.freeze = {.done = on_frozen}, .client = wait};
+	r = machine_freeze(arg, "control socket", &w->freeze, err);
+	if (r < 0)
+		free(w);
+	return r;
+}
+
+static int cont(void *arg, struct error *err)
+{
+	struct machine *m = arg;
+
+	/* As QEMU has it: a machine that runs is told so in vain, and without harm. */
+	return machine_freeze_state(m) == FREEZE_RUNNING ? 0 : machine_thaw(m, err);
+}
+
+void machine_tell_freeze(struct machine *m, bool frozen)
+{
+	if (m->control)
+		qmp_server_event(m->control, frozen ? "STOP" : "RESUME", NULL);
+	/* A note for people: a machine whose folder is full goes on all the same. */
+	(void)!machine_publish(m, frozen ? "frozen" : "running");
+}
+
 static int end(struct machine *m, const char *command, const char *reason)
 {
 	if (m->ended)
@@ -118,6 +166,8 @@ static const struct qmp_ops ops = {
 	.cpu_count = cpu_count,
 	.cpu = cpu,
 	.status = status,
+	.freeze = stop,
+	.thaw = cont,
 	.nmi = nmi,
 	.quit = quit,
 	.reset = reset,

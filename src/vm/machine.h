@@ -3,6 +3,7 @@
 #ifndef STASIS_VM_MACHINE_H
 #define STASIS_VM_MACHINE_H
 
+#include "freeze/freeze.h"
 #include "loop/loop.h"
 #include "vcpu/vcpu.h"
 #include "vm/board.h"
@@ -57,9 +58,14 @@ struct machine {
 	uint64_t command_ns;	 /* COMMAND started; 0 before */
 	unsigned unflushed;	 /* output streams that still hold bytes at the end */
 	char lost_output[128];	 /* why bytes of COMMAND's could not be written; empty: none */
-	bool panicked;		 /* pvpanic said so */
-	bool was_reset;		 /* the guest reset itself */
-	bool ended;		 /* the outcome is decided */
+	struct freeze freeze;
+	struct loop_timer freeze_at;	   /* --freeze-at */
+	struct loop_timer freeze_for;	   /* … its end */
+	struct freeze_wait freeze_at_wait; /* … once it is due */
+	bool freeze_stays;		   /* somebody else froze it, too: it is theirs to thaw */
+	bool panicked;			   /* pvpanic said so */
+	bool was_reset;			   /* the guest reset itself */
+	bool ended;			   /* the outcome is decided */
 
 	struct qmp_server *control;
 	struct qmp_socket control_socket[QMP_LISTENERS]; /* in the VM's folder; --qmp's */
@@ -79,6 +85,8 @@ json_t *machine_exits(struct machine *m);
 int machine_control_start(struct machine *m, struct error *err) MUST_CHECK;
 /* Says in info.json what it is and how it is: "booting", "running". */
 int machine_publish(struct machine *m, const char *state) MUST_CHECK;
+/* Tells clients, and info.json. */
+void machine_tell_freeze(struct machine *m, bool frozen);
 /* Tells clients, once. */
 void machine_tell_panic(struct machine *m);
 /* Tells clients how it ended, and lets them go. Not from inside a callback. Accepts one that never
@@ -103,5 +111,24 @@ void machine_serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exi
 void machine_vcpu_failed(struct vcpu *vcpu, void *arg);
 extern const struct legacy_ops machine_legacy_ops;
 void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
+
+/* ---- freeze_point.c: what freezes the machine, and what is kept of it -------------------------
+ */
+
+/* After the vCPUs were made, before they start. */
+int machine_freeze_init(struct machine *m, struct error *err) MUST_CHECK;
+/* When the vCPUs go. */
+int machine_freeze_running(struct machine *m, struct error *err) MUST_CHECK;
+/* Before vcpu_pool_stop: what waits for a freeze is told, and none begins any more. Accepts a
+ * machine that was not built. */
+void machine_freeze_kill(struct machine *m);
+/* After it; before the pool and the loop are freed. */
+void machine_freeze_done(struct machine *m);
+/* Freezes until machine_thaw; as freeze_start (freeze/freeze.h). While frozen already it joins. */
+int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wait,
+		   struct error *err) MUST_CHECK;
+/* -EALREADY where it is not frozen and not on the way there. */
+int machine_thaw(struct machine *m, struct error *err) MUST_CHECK;
+enum freeze_state machine_freeze_state(const struct machine *m);
 
 #endif

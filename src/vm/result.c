@@ -85,7 +85,10 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 		json_object_set(json, "perf", r->perf);
 	if (r->evidence)
 		json_object_set(json, "evidence", r->evidence);
-	json_object_set_new(json, "freezes", json_array());
+	if (r->freezes)
+		json_object_set(json, "freezes", r->freezes);
+	else
+		json_object_set_new(json, "freezes", json_array());
 	if (r->degraded)
 		json_object_set(json, "degraded", r->degraded);
 	else
@@ -144,12 +147,25 @@ int vm_report_write(json_t *report, const char *path, struct error *err)
 	return r < 0 ? error_set(err, r, "writing the report %s", path) : 0;
 }
 
+void vm_result_degraded(struct vm_result *r, const char *text)
+{
+	size_t i;
+	json_t *line;
+
+	if (!r->degraded)
+		r->degraded = json_array();
+	json_array_foreach(r->degraded, i,
+			   line) if (!strcmp(json_string_value(line) ?: "", text)) return;
+	json_array_append_new(r->degraded, json_string(text));
+}
+
 void vm_result_done(struct vm_result *r)
 {
 	json_decref(r->exits);
 	json_decref(r->disks);
 	json_decref(r->evidence);
 	json_decref(r->perf);
+	json_decref(r->freezes);
 	json_decref(r->degraded);
 	*r = (struct vm_result){0};
 }

@@ -31,6 +31,7 @@ struct vm_result {
 	json_t *disks;	  /* array of objects, or NULL */
 	json_t *evidence; /* what the host did to the vCPU threads, or NULL */
 	json_t *perf;	  /* where performance mode put the threads, or NULL */
+	json_t *freezes;  /* array of objects, or NULL */
 	json_t *degraded; /* array of strings, or NULL */
 };
 
@@ -44,6 +45,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 /* Writes a report: a file whole or not at all; anything else (a pipe, a device) as it is. Takes
  * the reference; NULL is out of memory. */
 int vm_report_write(json_t *report, const char *path, struct error *err) MUST_CHECK;
+/* Adds a line to degraded, unless it is there. */
+void vm_result_degraded(struct vm_result *r, const char *text);
 void vm_result_done(struct vm_result *r);
 
 #endif

@@ -171,6 +171,8 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = board_wire(&m->board, &m->kvm, err);
 	if (r == 0)
+		r = machine_freeze_init(m, err);
+	if (r == 0)
 		r = machine_events_start(m, err);
 	return r;
 }
@@ -255,6 +257,7 @@ static bool take_down(struct machine *m)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
 	m->result->disks = disks_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
+	machine_freeze_done(m);
 	vcpu_pool_free(m->pool);
 	if (quiet)
 		board_done(&m->board);
@@ -298,6 +301,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	result->setup_ns = now_ns() - begin_ns;
 	if (r == 0)
 		r = machine_events_running(m, err);
+	if (r == 0)
+		r = machine_freeze_running(m, err);
 	if (r == 0) {
 		(void)!machine_publish(m, "running");
 		r = loop_run(m->loop);
@@ -309,6 +314,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
 	machine_perf_command_ended(m);
+	machine_freeze_kill(m);
 	/* Whoever reads standard error slowly must not keep the guest running. */
 	if (m->pool)
 		vcpu_pool_stop(m->pool);

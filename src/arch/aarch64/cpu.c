@@ -1,5 +1,6 @@
 /* A vCPU before its first KVM_RUN: features, MPIDR, caches, PMU, stolen time, and the boot
- * registers of the first. vCPU thread; the struct arch_vm is read only. */
+ * registers of the first. vCPU thread; the struct arch_vm is read only, but for the
+ * counter's offset, which is vCPU 0's to note. */
 #include <errno.h>
 
 #include "arch/aarch64/machine.h"
@@ -123,7 +124,10 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 						  index);
 	}
 	/* The others were powered off above, and wait for PSCI's CPU_ON. */
-	if (index == 0)
+	if (index == 0) {
 		r = set_entry(vm, vcpu_fd);
+		if (r == 0)
+			r = freeze_note_offset(vm, vcpu_fd);
+	}
 	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
 }

@@ -69,9 +69,20 @@ struct arch_vm {
 	struct ram_plan plan;
 	uint64_t initrd_gpa, initrd_len;
 	uint64_t entry_gpa;	 /* of vCPU 0; x0 is plan.fdt_gpa */
+	uint64_t counter_offset; /* the host's counter less the guest's, as KVM chose it */
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };
+
+/* ---- freeze.c ----------------------------------------------------------------------------------
+ */
+
+struct arch_vcpu_state {
+	uint64_t x[31], pc, pstate, sp_el1, ttbr0, ttbr1, tcr;
+	struct kvm_mp_state mp;
+};
+/* vCPU 0's thread, in its set-up: notes the counter's offset, for freezes. */
+int freeze_note_offset(struct arch_vm *vm, int vcpu_fd) MUST_CHECK;
 
 /* ---- layout.c ----------------------------------------------------------------------------------
  */

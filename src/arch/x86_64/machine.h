@@ -68,7 +68,9 @@ struct arch_vm {
 	enum cpu_vendor vendor;
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
-	uint64_t unknown_events; /* system events that mean nothing here; control thread */
+	struct kvm_pit_state2 pit; /* at the freeze; control thread */
+	bool pit_ticks;		   /* … when it was counting over and over */
+	uint64_t unknown_events;   /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };
 
@@ -101,6 +103,20 @@ enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported);
 unsigned cpuid_phys_bits(const struct kvm_cpuid2 *supported);
 /* A leaf's first entry (index 0), or NULL. */
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid, uint32_t function);
+
+/* ---- freeze.c ------------------------------------------------------------------------------ */
+
+struct arch_vcpu_state {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_debugregs debugregs;
+	struct kvm_mp_state mp;
+	struct kvm_vcpu_events events;
+	uint64_t skipped;	      /* of arch_clock.skipped, how much its TSC has been told */
+	uint64_t deadline;	      /* IA32_TSC_DEADLINE; 0: not armed, or another mode */
+	bool counts;		      /* the LAPIC's timer counts, in another mode */
+	struct kvm_lapic_state lapic; /* only where counts */
+};
 
 /* ---- boot.c, tables.c ----------------------------------------------------------------------- */
 

@@ -336,6 +336,43 @@ static void quiesce_and_resume(void **state)
 	assert_int_equal(c.notified[1], 2);
 }
 
+static void a_resume_before_it_is_quiet(void **state)
+{
+	(void)state;
+	up();
+	c.slow = true;
+	virtio_quiesce(&c.dev, done, &drv);
+	virtio_resume(&c.dev);
+	/* What is in flight stays the last of its kind. */
+	virtio_notify(&c.dev, 0);
+	assert_int_equal(c.notified[0], 1);
+	virtio_quiesced(&c.dev);
+	assert_int_equal(c.done, 0);
+	assert_int_equal(c.notified[0], 2);
+	assert_int_equal(c.notified[1], 2);
+
+	/* And another freeze meanwhile. */
+	virtio_quiesce(&c.dev, done, &drv);
+	virtio_resume(&c.dev);
+	virtio_quiesce(&c.dev, done, &drv);
+	assert_int_equal(c.quiesced, 3); /* with bring-up's: one serves both */
+	virtio_quiesced(&c.dev);
+	assert_int_equal(c.done, 1);
+	assert_int_equal(c.notified[0], 2);
+	virtio_resume(&c.dev);
+	assert_int_equal(c.notified[0], 3);
+
+	/* And a reset. */
+	virtio_quiesce(&c.dev, done, &drv);
+	virtio_set_status(&c.dev, 0, 0);
+	virtio_resume(&c.dev);
+	virtio_quiesced(&c.dev);
+	assert_int_equal(c.dev.status, 0);
+	c.slow = false;
+	assert_int_equal(vdriver_bring_up(&drv, &c.dev, VDRIVER_FEATURES), ACK | DRV | FOK | OK);
+	assert_int_equal(c.notified[0], 4);
+}
+
 static void reset_and_freeze_meet(void **state)
 {
 	(void)state;
@@ -445,6 +482,7 @@ int main(void)
 		cmocka_unit_test(bad_rings_are_a_fault),
 		cmocka_unit_test(reset_at_every_step),
 		cmocka_unit_test(quiesce_and_resume),
+		cmocka_unit_test(a_resume_before_it_is_quiet),
 		cmocka_unit_test(reset_and_freeze_meet),
 		cmocka_unit_test(interrupts),
 		cmocka_unit_test(a_late_acknowledgement_loses_nothing),

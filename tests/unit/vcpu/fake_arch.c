@@ -111,6 +111,49 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 	memcpy(out->data, (const uint8_t *)run + run->io.data_offset, out->len);
 }
 
+/* ---- a frozen machine ------------------------------------------------------------------ */
+
+const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
+int fake_capture_result;
+
+int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state)
+{
+	int r = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &state->regs);
+
+	if (r == 0)
+		r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &state->mp);
+	state->captures++;
+	return r < 0 ? r : fake_capture_result;
+}
+
+void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
+{
+	(void)vm;
+	clock->stopped = true;
+}
+
+void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	(void)vm;
+	clock->skipped++;
+	clock->stopped = false;
+}
+
+void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
+			   struct arch_clock *clock)
+{
+	(void)vcpu_fd;
+	(void)state;
+	(void)clock;
+}
+
+/* resumes is the number of thaws that this vCPU has gone through. */
+void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
+{
+	(void)vcpu_fd;
+	state->resumes = clock->skipped;
+}
+
 static void must(const char *what, int r)
 {
 	if (r < 0) {

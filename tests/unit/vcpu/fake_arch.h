@@ -26,6 +26,16 @@ struct arch_vm {
 	enum fake_program program[FAKE_VCPUS_MAX];
 };
 
+/* A parked vCPU's registers. */
+struct arch_vcpu_state {
+	struct kvm_regs regs;
+	struct kvm_mp_state mp;
+	uint64_t captures; /* by its thread */
+	uint64_t resumes;
+};
+/* What captures return. */
+extern int fake_capture_result;
+
 /* 0: ids are the indexes; else every id. */
 extern uint32_t fake_vcpu_id;
 

@@ -1,0 +1,115 @@
+/* A vCPU's registers at a freeze, and a counter that stands still meanwhile. KVM puts away and
+ * takes up a vCPU's timer by its compare value, in the guest's count: with the counter's offset
+ * moved, nothing else has to be. Each function's thread is in arch.h. */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "arch/aarch64/machine.h"
+#include "arch/aarch64/regs.h"
+#include "base/util.h"
+
+/* KVM API, 4.143; kernel headers before 6.4 lack it. */
+struct counter_offset {
+	uint64_t offset, reserved;
+};
+#define SET_COUNTER_OFFSET _IOW(KVMIO, 0xb5, struct counter_offset)
+
+enum lack { LACK_OFFSET };
+
+const char *const arch_clock_lacks[] = {
+	[LACK_OFFSET] = "freeze: no KVM_ARM_SET_COUNTER_OFFSET, so the guest sees frozen time pass",
+	NULL,
+};
+
+const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
+
+static int get_reg(int fd, uint64_t id, uint64_t *ret_value)
+{
+	struct kvm_one_reg reg = {.id = id, .addr = (uintptr_t)ret_value};
+
+	return kvm_ioctl(fd, KVM_GET_ONE_REG, &reg);
+}
+
+int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
+{
+	const struct {
+		uint64_t id;
+		uint64_t *to;
+	} parts[] = {
+		{REG_PC, &s->pc},	    {REG_PSTATE, &s->pstate},	{REG_SP_EL1, &s->sp_el1},
+		{REG_TTBR0_EL1, &s->ttbr0}, {REG_TTBR1_EL1, &s->ttbr1}, {REG_TCR_EL1, &s->tcr},
+	};
+	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
+		r = get_reg(vcpu_fd, parts[i].id, parts[i].to);
+	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(s->x); i++)
+		r = get_reg(vcpu_fd, REG_X(i), &s->x[i]);
+	return r;
+}
+
+uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
+{
+	return state->pc;
+}
+
+uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
+{
+	return state->sp_el1;
+}
+
+/* ---- the counter ------------------------------------------------------------------------------
+ */
+
+/* A host's own virtual counter is the one that KVM takes a guest's offset from. */
+static uint64_t host_counter(void)
+{
+	uint64_t count;
+
+	__asm__ volatile("isb; mrs %0, cntvct_el0" : "=r"(count)::"memory");
+	return count;
+}
+
+int freeze_note_offset(struct arch_vm *vm, int vcpu_fd)
+{
+	/* Before: what passes until KVM's answer makes the guest's time a little longer, not less.
+	 */
+	uint64_t host = host_counter(), guest;
+	int r = get_reg(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &guest);
+
+	if (r == 0)
+		vm->counter_offset = host - guest;
+	return r;
+}
+
+void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
+{
+	clock->host = host_counter();
+	clock->stopped = true;
+}
+
+void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	struct counter_offset offset = {0};
+
+	if (!clock->stopped)
+		return;
+	clock->stopped = false;
+	clock->skipped += host_counter() - clock->host;
+	offset.offset = vm->counter_offset + clock->skipped;
+	/* EBUSY if a vCPU runs: all are parked. Relaxed: a note, read at leisure. */
+	if (kvm_ioctl(vm->kvm->vm_fd, SET_COUNTER_OFFSET, &offset) < 0)
+		atomic_fetch_or_explicit(&clock->lacks, 1u << LACK_OFFSET, memory_order_relaxed);
+}
+
+void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *state UNUSED,
+			   struct arch_clock *clock UNUSED)
+{
+	/* The timer compares with the counter. */
+}
+
+void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state UNUSED,
+		     struct arch_clock *clock UNUSED)
+{
+	/* The counter's offset is the VM's. */
+}

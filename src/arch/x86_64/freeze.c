@@ -1,0 +1,229 @@
+/* A vCPU's registers at a freeze, and time that stands still meanwhile: kvmclock, TSC, PIT, and the
+ * local APIC's timer. Each function's thread is in arch.h. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <x86intrin.h>
+
+#include "arch/x86_64/machine.h"
+#include "base/util.h"
+
+#define MSR_TSC		 0x10
+#define MSR_TSC_DEADLINE 0x6E0
+
+/* Local APIC registers (SDM vol. 3, 11.5.4). */
+#define APIC_LVT_TIMER	   0x320
+#define APIC_TIMER_CURRENT 0x390
+#define TIMER_MODE_SHIFT   17
+#define TIMER_MODE_MASK	   3
+#define TIMER_TSC_DEADLINE 2
+
+/* PIT modes that go on and on (82C54, rate generator and square wave). */
+#define PIT_RATE   2
+#define PIT_SQUARE 3
+
+enum lack { LACK_CLOCK, LACK_TSC_OFFSET, LACK_TSC, LACK_TIMER, LACK_PIT };
+
+const char *const arch_clock_lacks[] = {
+	[LACK_CLOCK] = "freeze: kvmclock can't be set, so the guest sees frozen time pass",
+	[LACK_TSC_OFFSET] = "freeze: no KVM_VCPU_TSC_OFFSET, so TSCs are set back by value, and "
+			    "may differ by microseconds",
+	[LACK_TSC] = "freeze: the TSC can't be set back, so the guest sees frozen time pass",
+	[LACK_TIMER] = "freeze: the local APIC's timer can't be set back, and may fire early",
+	[LACK_PIT] = "freeze: the PIT can't be set back, and makes up for ticks",
+	NULL,
+};
+
+static void lack(struct arch_clock *clock, enum lack what)
+{
+	/* Relaxed: a note, read at leisure. */
+	atomic_fetch_or_explicit(&clock->lacks, 1u << what, memory_order_relaxed);
+}
+
+/* ---- registers -------------------------------------------------------------------------- */
+
+const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
+
+/* 0, or -ENODEV where KVM does not know the register. */
+static int msr(int fd, unsigned long request, uint32_t index, uint64_t *value)
+{
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
+	struct kvm_msr_entry entry = {.index = index, .data = *value};
+	int r;
+
+	msrs->nmsrs = 1;
+	memcpy(msrs->entries, &entry, sizeof(entry));
+	r = kvm_ioctl(fd, request, msrs);
+	if (r != 1)
+		return r < 0 ? r : -ENODEV;
+	memcpy(&entry, msrs->entries, sizeof(entry));
+	*value = entry.data;
+	return 0;
+}
+
+static uint32_t lapic_register(const struct kvm_lapic_state *lapic, size_t at)
+{
+	uint32_t value;
+
+	memcpy(&value, lapic->regs + at, sizeof(value));
+	return value;
+}
+
+/* An armed deadline says which mode it is; otherwise the LAPIC has to be asked. */
+static int capture_timer(int fd, struct arch_vcpu_state *s)
+{
+	int r;
+
+	s->deadline = 0;
+	s->counts = false;
+	if (msr(fd, KVM_GET_MSRS, MSR_TSC_DEADLINE, &s->deadline) == 0 && s->deadline)
+		return 0;
+	r = kvm_ioctl(fd, KVM_GET_LAPIC, &s->lapic);
+	if (r < 0)
+		return r;
+	s->counts = (lapic_register(&s->lapic, APIC_LVT_TIMER) >> TIMER_MODE_SHIFT &
+		     TIMER_MODE_MASK) != TIMER_TSC_DEADLINE &&
+		    lapic_register(&s->lapic, APIC_TIMER_CURRENT) > 0;
+	return 0;
+}
+
+int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
+{
+	const struct {
+		unsigned long request;
+		void *to;
+	} parts[] = {
+		/* First: it takes in INIT and start-up, which change the others. */
+		{KVM_GET_MP_STATE, &s->mp},	   {KVM_GET_REGS, &s->regs},
+		{KVM_GET_SREGS, &s->sregs},	   {KVM_GET_DEBUGREGS, &s->debugregs},
+		{KVM_GET_VCPU_EVENTS, &s->events},
+	};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
+		r = kvm_ioctl(vcpu_fd, parts[i].request, parts[i].to);
+	return r < 0 ? r : capture_timer(vcpu_fd, s);
+}
+
+uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
+{
+	return state->regs.rip;
+}
+
+uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
+{
+	return state->regs.rsp;
+}
+
+/* ---- the VM's clocks -------------------------------------------------------------------- */
+
+static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
+{
+	vm->pit_ticks = false;
+	if (vm->split_irqchip)
+		return; /* there is none */
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &vm->pit) < 0)
+		lack(clock, LACK_PIT);
+	else
+		vm->pit_ticks = (vm->pit.channels[0].mode & 3) == PIT_RATE ||
+				(vm->pit.channels[0].mode & 3) == PIT_SQUARE;
+	/* 0xff: never programmed. */
+	if (vm->pit.channels[0].mode > 7)
+		vm->pit_ticks = false;
+}
+
+void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
+{
+	struct kvm_clock_data data = {0};
+
+	/* Both at one instant where KVM says so. */
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_CLOCK, &data) < 0)
+		lack(clock, LACK_CLOCK);
+	clock->host = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc : __rdtsc();
+	clock->guest_ns = data.clock;
+	pit_stop(vm, clock);
+	clock->stopped = true;
+}
+
+void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	/* No flags: KVM_CLOCK_REALTIME would add the time that has gone by (KVM API, 4.30). */
+	struct kvm_clock_data data = {.clock = clock->guest_ns};
+
+	if (!clock->stopped)
+		return;
+	/* Starts the period anew and drops the ticks that are owed. */
+	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
+		lack(clock, LACK_PIT);
+	if (data.clock == 0 || kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) < 0)
+		lack(clock, LACK_CLOCK);
+	clock->skipped += __rdtsc() - clock->host;
+	clock->stopped = false;
+}
+
+/* ---- a vCPU's clocks --------------------------------------------------------------------- */
+
+void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
+			   struct arch_clock *clock)
+{
+	struct kvm_lapic_state lapic;
+
+	if (!state->counts)
+		return;
+	/* Interrupts that came during the freeze are in there; only the timer is the old one's. */
+	if (kvm_ioctl(vcpu_fd, KVM_GET_LAPIC, &lapic) == 0) {
+		memcpy(lapic.regs + APIC_TIMER_CURRENT, state->lapic.regs + APIC_TIMER_CURRENT,
+		       sizeof(uint32_t));
+		if (kvm_ioctl(vcpu_fd, KVM_SET_LAPIC, &lapic) == 0)
+			return;
+	}
+	lack(clock, LACK_TIMER);
+}
+
+/* The same for all vCPUs, so that TSCs which agreed still do. */
+static int tsc_offset_back(int fd, uint64_t ticks)
+{
+	uint64_t offset;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+	int r = kvm_ioctl(fd, KVM_GET_DEVICE_ATTR, &attr);
+
+	if (r < 0)
+		return r;
+	offset -= ticks;
+	return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+}
+
+static int tsc_value_back(int fd, uint64_t ticks)
+{
+	uint64_t value = 0;
+	int r = msr(fd, KVM_GET_MSRS, MSR_TSC, &value);
+
+	value -= ticks;
+	return r < 0 ? r : msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
+}
+
+void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
+{
+	uint64_t ticks = clock->skipped - state->skipped;
+
+	if (!ticks)
+		return; /* it was let go before the clocks stopped */
+	state->skipped = clock->skipped;
+	if (tsc_offset_back(vcpu_fd, ticks) < 0) {
+		lack(clock, LACK_TSC_OFFSET);
+		if (tsc_value_back(vcpu_fd, ticks) < 0)
+			lack(clock, LACK_TSC);
+	}
+	/* After the TSC: KVM then works out the host's time of it anew. What fired meanwhile is
+	 * taken back by this, and what had fired before is past, and fires at once. */
+	if (state->deadline && msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &state->deadline) < 0)
+		lack(clock, LACK_TIMER);
+	/* Tells the guest's watchdogs. -EINVAL: it has no kvmclock, or not yet. */
+	(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
+}

@@ -1,0 +1,144 @@
+/* The rendezvous: every vCPU thread parks, and all are let go at once. vcpu_park is the vCPU
+ * threads', everything else the control thread's. tests/model/rendezvous.pml is this protocol. */
+#include <assert.h>
+#include <limits.h>
+
+#include "vcpu/futex.h"
+#include "vcpu/pool.h"
+
+/* Turns count parks and let-goes: odd while parked. They tell one rendezvous from the next, since
+ * a thread may still be on its way into one, or out of it, when the control thread goes on.
+ *
+ *   control thread                            vCPU thread
+ *   --------------                            -----------
+ *   tally <- odd turn, all                    immediate_exit <- 0
+ *   each: requests |= PARK                    look at requests; PARK:
+ *         immediate_exit <- 1, signal           turn <- tally's; even: look again
+ *   ...                                         (completed by now,) capture registers
+ *                                               tally: one less, if it is still that turn's
+ *   parked event  <---------------------------  the one that makes it none
+ *   ...                                         sleep while turn is that turn
+ *   each: requests &= ~PARK
+ *   tally <- even turn, turn <- it, wake all -> clocks go on; look at requests
+ *
+ * A kick is not lost: see vcpu_kick. A sleep is not missed: the futex compares turn. Since the
+ * tally's turn and count change together, a thread that is late counts for no other rendezvous. */
+
+static uint32_t turn_of(uint64_t tally)
+{
+	return (uint32_t)(tally >> 32);
+}
+
+static uint32_t left_of(uint64_t tally)
+{
+	return (uint32_t)tally;
+}
+
+static uint64_t make_tally(uint32_t turn, uint32_t left)
+{
+	return (uint64_t)turn << 32 | left;
+}
+
+/* ---- vCPU thread ----------------------------------------------------------------------- */
+
+/* False if the rendezvous is over. */
+static bool count_in(struct vcpu_pool *pool, uint64_t tally)
+{
+	uint32_t turn = turn_of(tally);
+
+	do {
+		if (turn_of(tally) != turn)
+			return false;
+		/* Release: who sees none left sees every vCPU's registers; the others' exchanges
+		 * go on with our release. */
+	} while (!atomic_compare_exchange_weak_explicit(&pool->tally, &tally, tally - 1,
+							memory_order_acq_rel,
+							memory_order_relaxed));
+	if (left_of(tally) == 1)
+		loop_event_signal(pool->parked);
+	return true;
+}
+
+void vcpu_park(struct vcpu *vcpu)
+{
+	struct vcpu_pool *pool = vcpu->pool;
+	/* Acquire: pairs with the store in vcpu_pool_park. */
+	uint64_t tally = atomic_load_explicit(&pool->tally, memory_order_acquire);
+	uint32_t turn = turn_of(tally);
+
+	if (turn % 2 == 0)
+		return; /* let go before it came here */
+	vcpu->capture_error = arch_vcpu_capture(vcpu->fd, vcpu->state);
+	/* Relaxed: the count publishes it; who reads it before wants a hint only. */
+	atomic_store_explicit(&vcpu->parked_turn, turn, memory_order_relaxed);
+	if (!count_in(pool, tally))
+		return;
+	/* Acquire: pairs with the release in vcpu_pool_unpark; the clocks are ours to read. */
+	while (atomic_load_explicit(&pool->turn, memory_order_acquire) == turn)
+		futex_wait(&pool->turn, turn);
+	arch_vcpu_go_on(vcpu->fd, vcpu->state, pool->clock);
+}
+
+/* ---- control thread -------------------------------------------------------------------- */
+
+void vcpu_pool_set_rendezvous(struct vcpu_pool *pool, const struct loop_event *parked,
+			      struct arch_clock *clock)
+{
+	assert(!pool->vcpu[0].started);
+	pool->parked = parked;
+	pool->clock = clock;
+}
+
+void vcpu_pool_park(struct vcpu_pool *pool)
+{
+	/* Relaxed: the control thread's own. */
+	uint32_t turn = atomic_load_explicit(&pool->turn, memory_order_relaxed) + 1;
+
+	assert(turn % 2 == 1 && pool->parked && !pool->stopped && pool->vcpu[0].started);
+	/* Before the tally: who counts in to this turn must not find the last one's word, or it
+	 * would not sleep. Relaxed: the tally publishes it. */
+	atomic_store_explicit(&pool->turn, turn, memory_order_relaxed);
+	/* Release: pairs with the acquire in vcpu_park. */
+	atomic_store_explicit(&pool->tally, make_tally(turn, pool->count), memory_order_release);
+	/* All kicks go out before anything is waited for: the vCPUs park side by side. */
+	for (unsigned i = 0; i < pool->count; i++) {
+		struct vcpu *vcpu = &pool->vcpu[i];
+
+		/* Sequentially consistent, before the kick: pairs with look. */
+		atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_PARK, memory_order_seq_cst);
+		vcpu_kick(vcpu);
+	}
+}
+
+unsigned vcpu_pool_unparked(const struct vcpu_pool *pool)
+{
+	/* Acquire: pairs with count_in. */
+	return left_of(atomic_load_explicit(&pool->tally, memory_order_acquire));
+}
+
+bool vcpu_has_parked(const struct vcpu *vcpu)
+{
+	/* Relaxed: as in vcpu_park; turn is the control thread's own. */
+	return atomic_load_explicit(&vcpu->parked_turn, memory_order_relaxed) ==
+	       atomic_load_explicit(&vcpu->pool->turn, memory_order_relaxed);
+}
+
+void vcpu_pool_unpark(struct vcpu_pool *pool)
+{
+	uint32_t turn = atomic_load_explicit(&pool->turn, memory_order_relaxed);
+
+	if (turn % 2 == 0)
+		return;
+	turn++;
+	/* First, so that who is let go runs the guest. Relaxed: turn publishes it to those; others
+	 * find an even turn, and look again. */
+	for (unsigned i = 0; i < pool->count; i++)
+		atomic_fetch_and_explicit(&pool->vcpu[i].requests, ~(uint32_t)VCPU_REQ_PARK,
+					  memory_order_relaxed);
+	/* Acquire and release: from here on nobody counts in; who did has published its registers.
+	 */
+	atomic_exchange_explicit(&pool->tally, make_tally(turn, 0), memory_order_acq_rel);
+	/* Release: pairs with the acquire in vcpu_park. */
+	atomic_store_explicit(&pool->turn, turn, memory_order_release);
+	futex_wake(&pool->turn, INT_MAX);
+}

@@ -1,0 +1,177 @@
+/* What freezes a machine, and what the result keeps of it. Control thread. */
+#include <errno.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "vm/machine.h"
+
+/* A control socket can freeze as often as it likes; the result keeps so many. */
+#define FREEZES_KEPT 1000
+
+static struct machine *machine_of(struct freeze *f)
+{
+	return container_of(f, struct machine, freeze);
+}
+
+/* ---- what the freeze asks ------------------------------------------------------------------ */
+
+static void on_held(void *arg)
+{
+	freeze_held(arg);
+}
+
+static void hold(struct freeze *f)
+{
+	board_hold(&machine_of(f)->board, on_held, f);
+}
+
+static void release(struct freeze *f)
+{
+	board_release(&machine_of(f)->board);
+}
+
+static void note_lacks(struct machine *m)
+{
+	/* Relaxed: notes. Those of vCPUs that go on only now come with the next freeze, or with
+	 * the end. */
+	uint32_t lacks = atomic_load_explicit(&m->freeze.clock.lacks, memory_order_relaxed);
+
+	for (unsigned i = 0; arch_clock_lacks[i]; i++)
+		if (lacks & 1u << i)
+			vm_result_degraded(m->result, arch_clock_lacks[i]);
+}
+
+static void frozen(struct freeze *f)
+{
+	machine_tell_freeze(machine_of(f), true);
+}
+
+static void over(struct freeze *f, const struct freeze_report *report)
+{
+	struct machine *m = machine_of(f);
+	json_t *json;
+
+	if (report->reached && f->state != FREEZE_KILLED)
+		machine_tell_freeze(m, false);
+
+	m->freeze_stays = false;
+	note_lacks(m);
+	if (!report->reached && f->state != FREEZE_KILLED)
+		log_warn("%s", report->why);
+	if (!m->result->freezes)
+		m->result->freezes = json_array();
+	if (json_array_size(m->result->freezes) == FREEZES_KEPT)
+		return;
+	json = json_pack("{s:s, s:I, s:I}", "cause", report->cause, "rendezvous_ns",
+			 (json_int_t)report->rendezvous_ns, "frozen_ns",
+			 (json_int_t)report->frozen_ns);
+	if (!report->reached)
+		json_object_set_new(json, "failed", json_string(report->why));
+	json_array_append_new(m->result->freezes, json);
+}
+
+/* ---- --freeze-at ---------------------------------------------------------------------------- */
+
+/* Nothing is made of what was captured yet: the guest goes on, unless somebody holds it. */
+static void on_frozen(struct freeze_wait *wait, const struct error *err)
+{
+	struct machine *m = container_of(wait, struct machine, freeze_at_wait);
+
+	if (err || m->freeze_stays)
+		return;
+	if (!m->config->freeze_for_ns ||
+	    loop_timer_set(m->loop, &m->freeze_for, now_ns() + m->config->freeze_for_ns) < 0)
+		(void)!freeze_thaw(&m->freeze);
+}
+
+static void on_time_over(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, freeze_for);
+
+	/* Nothing to do where somebody else has thawed it. */
+	if (!m->freeze_stays)
+		(void)!freeze_thaw(&m->freeze);
+}
+
+static void on_time(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, freeze_at);
+	struct error err = {0};
+
+	if (!m->ended && freeze_start(&m->freeze, "freeze-at", &m->freeze_at_wait, &err) < 0)
+		log_failure(&err);
+}
+
+/* ---- what others ask ------------------------------------------------------------------------- */
+
+int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wait,
+		   struct error *err)
+{
+	int r;
+
+	if (!m->started_ns || m->ended)
+		return error_set(err, -ESHUTDOWN, "freezing a machine that does not run");
+	r = freeze_start(&m->freeze, cause, wait, err);
+	if (r == 0)
+		m->freeze_stays = true;
+	return r;
+}
+
+int machine_thaw(struct machine *m, struct error *err)
+{
+	int r = freeze_thaw(&m->freeze);
+
+	return r < 0 ? error_set(err, r, "thawing a machine that is %s",
+				 freeze_state_name(m->freeze.state))
+		     : 0;
+}
+
+enum freeze_state machine_freeze_state(const struct machine *m)
+{
+	return m->freeze.state;
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+int machine_freeze_init(struct machine *m, struct error *err)
+{
+	const struct freeze_config config = {
+		.loop = m->loop,
+		.pool = m->pool,
+		.vm = m->arch,
+		.hold = hold,
+		.release = release,
+		.frozen = frozen,
+		.over = over,
+	};
+
+	m->freeze_at.fire = on_time;
+	m->freeze_for.fire = on_time_over;
+	m->freeze_at_wait.done = on_frozen;
+	return freeze_init(&m->freeze, &config, err);
+}
+
+int machine_freeze_running(struct machine *m, struct error *err)
+{
+	int r = 0;
+
+	if (m->config->freeze_at_ns)
+		r = loop_timer_set(m->loop, &m->freeze_at, m->started_ns + m->config->freeze_at_ns);
+	return r < 0 ? error_set(err, r, "setting a timer") : 0;
+}
+
+void machine_freeze_kill(struct machine *m)
+{
+	if (m->loop) {
+		loop_timer_clear(m->loop, &m->freeze_at);
+		loop_timer_clear(m->loop, &m->freeze_for);
+	}
+	freeze_kill(&m->freeze);
+}
+
+void machine_freeze_done(struct machine *m)
+{
+	note_lacks(m);
+	freeze_done(&m->freeze);
+}

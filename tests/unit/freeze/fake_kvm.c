@@ -1,0 +1,234 @@
+/* See fake_kvm.h. The vCPU threads run arch_vcpu_* and KVM_RUN, the control thread the rest. */
+#include "fake_kvm.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "vcpu/pool.h"
+
+#define FAKE_VM_FD 999 /* no descriptor */
+
+static struct fake_vcpu {
+	int fd;
+	struct kvm_run *run;
+	enum fake_work work;
+	bool ran;
+	bool incomplete; /* an exit was returned, and KVM_RUN not entered since */
+} fake[FAKE_VCPUS];
+static unsigned fake_count;
+static struct arch_vm *fake_vm;
+static _Atomic bool unstuck;
+
+_Atomic uint64_t fake_steps;
+_Atomic unsigned fake_runs;
+_Atomic int fake_capture_result;
+unsigned fake_stops, fake_goes_on;
+
+static struct fake_vcpu *find(int fd)
+{
+	for (unsigned i = 0; i < fake_count; i++)
+		if (fake[i].fd == fd)
+			return &fake[i];
+	abort();
+}
+
+/* ---- KVM ------------------------------------------------------------------------------- */
+
+static bool told_to_leave(struct fake_vcpu *v)
+{
+	return __atomic_load_n(&v->run->immediate_exit, __ATOMIC_SEQ_CST);
+}
+
+/* Sleeps, and looks for signals before it does, as one step. */
+static bool interrupted(struct fake_vcpu *v, long ns)
+{
+	const struct timespec limit = {.tv_nsec = ns};
+	sigset_t blocked, old;
+	bool r;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, VCPU_KICK_SIGNAL);
+	pthread_sigmask(SIG_BLOCK, &blocked, &old);
+	r = told_to_leave(v) || ppoll(NULL, 0, &limit, &old) < 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
+static int fail(int code)
+{
+	errno = code;
+	return -1;
+}
+
+static int leave_with(struct fake_vcpu *v, uint32_t reason)
+{
+	v->run->exit_reason = reason;
+	v->incomplete = true;
+	return 0;
+}
+
+static int run_vcpu(struct fake_vcpu *v)
+{
+	if (!v->ran)
+		atomic_fetch_add(&fake_runs, 1);
+	v->ran = true;
+	v->incomplete = false; /* entering completes, however soon it leaves */
+	if (v->work == WORK_FAILS)
+		return fail(EFAULT);
+	while (v->work == WORK_STUCK && !atomic_load(&unstuck))
+		usleep(100);
+	if (told_to_leave(v))
+		return fail(EINTR);
+	switch (v->work) {
+	case WORK_READS:
+		atomic_fetch_add(&fake_steps, 1);
+		return leave_with(v, KVM_EXIT_MMIO);
+	case WORK_WRITES:
+		atomic_fetch_add(&fake_steps, 1);
+		return leave_with(v, KVM_EXIT_IO);
+	case WORK_START:
+		return interrupted(v, 200000) ? fail(EINTR) : fail(EAGAIN);
+	case WORK_HALT:
+		while (!interrupted(v, 900000000))
+			;
+		return fail(EINTR);
+	default:
+		while (!interrupted(v, 1000))
+			atomic_fetch_add(&fake_steps, 1);
+		return fail(EINTR);
+	}
+}
+
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	if (request == KVM_RUN)
+		return run_vcpu(find(fd));
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return __real_ioctl(fd, request, arg);
+}
+
+static int create(unsigned id)
+{
+	struct fake_vcpu *v = &fake[fake_count];
+
+	v->fd = memfd_create("vcpu", MFD_CLOEXEC);
+	if (v->fd < 0 || ftruncate(v->fd, sizeof(struct kvm_run)) < 0)
+		return -errno;
+	v->run = mmap(NULL, sizeof(struct kvm_run), PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (v->run == MAP_FAILED)
+		return -errno;
+	v->work = fake_vm->work[id];
+	v->incomplete = v->ran = false;
+	fake_count++;
+	return v->fd;
+}
+
+int kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (fd == FAKE_VM_FD && request == KVM_CREATE_VCPU)
+		return create((unsigned)(uintptr_t)arg);
+	return -ENOTTY;
+}
+
+/* ---- the architecture ------------------------------------------------------------------ */
+
+uint32_t arch_vcpu_id(const struct topology *t UNUSED, unsigned index)
+{
+	return index;
+}
+
+int arch_vcpu_setup(struct arch_vm *vm UNUSED, unsigned index UNUSED, int vcpu_fd UNUSED,
+		    struct error *err UNUSED)
+{
+	return 0;
+}
+
+void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
+{
+	*out = (struct arch_exit){
+		.reason = run->exit_reason,
+		.wants_reply = run->exit_reason == KVM_EXIT_MMIO,
+	};
+}
+
+const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
+
+int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state)
+{
+	state->captures++;
+	state->incomplete += find(vcpu_fd)->incomplete;
+	return atomic_load(&fake_capture_result);
+}
+
+void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
+{
+	clock->stopped = true;
+	fake_stops++;
+}
+
+void arch_clock_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock)
+{
+	clock->stopped = false;
+	clock->skipped++;
+	fake_goes_on++;
+}
+
+void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *state UNUSED,
+			   struct arch_clock *clock UNUSED)
+{
+}
+
+void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state, struct arch_clock *clock)
+{
+	state->skipped = clock->skipped;
+}
+
+/* ---- for the tests --------------------------------------------------------------------- */
+
+void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm)
+{
+	*kvm = (struct kvm){
+		.fd = -1,
+		.vm_fd = FAKE_VM_FD,
+		.run_size = sizeof(struct kvm_run),
+		.immediate_exit = true,
+		.max_vcpus = FAKE_VCPUS,
+		.max_vcpu_id = FAKE_VCPUS,
+	};
+	*vm = (struct arch_vm){0};
+	fake_vm = vm;
+	fake_stops = fake_goes_on = 0;
+	atomic_store(&fake_steps, 0);
+	atomic_store(&fake_runs, 0);
+	atomic_store(&fake_capture_result, 0);
+	atomic_store(&unstuck, false);
+}
+
+/* The descriptors are the pool's. */
+void fake_kvm_close(struct kvm *kvm)
+{
+	for (unsigned i = 0; i < fake_count; i++)
+		munmap(fake[i].run, sizeof(struct kvm_run));
+	fake_count = 0;
+	kvm->vm_fd = -1;
+}
+
+void fake_unstick(void)
+{
+	atomic_store(&unstuck, true);
+}

@@ -1,0 +1,45 @@
+/* Plays KVM and the architecture for tests of the rendezvous: vCPUs are memory files, KVM_RUN is
+ * a few lines that leave, as KVM's does, for a signal or immediate_exit and nothing else. */
+#ifndef STASIS_TEST_FAKE_KVM_H
+#define STASIS_TEST_FAKE_KVM_H
+
+#include "vcpu/vcpu.h"
+
+#define FAKE_VCPUS 64
+
+/* What a vCPU does in KVM_RUN. */
+enum fake_work {
+	WORK_SPIN,   /* stays in, awake */
+	WORK_HALT,   /* stays in, asleep */
+	WORK_START,  /* waits for its start-up IPI: EAGAIN now and then */
+	WORK_READS,  /* exits, and waits for replies */
+	WORK_WRITES, /* exits as fast as it can, and waits for nothing */
+	WORK_STUCK,  /* takes no notice of kicks until fake_unstick */
+	WORK_FAILS,  /* KVM_RUN fails */
+};
+
+struct arch_vm {
+	enum fake_work work[FAKE_VCPUS];
+};
+
+struct arch_vcpu_state {
+	uint64_t captures;   /* by its thread */
+	uint64_t incomplete; /* of those, how many while an exit was to be completed */
+	uint64_t skipped;
+};
+
+/* Steps of the guests so far; stands still while all are parked. */
+extern _Atomic uint64_t fake_steps;
+/* vCPUs that have entered KVM_RUN. */
+extern _Atomic unsigned fake_runs;
+/* Result of every capture. */
+extern _Atomic int fake_capture_result;
+extern unsigned fake_stops, fake_goes_on; /* of the VM's clock; control thread */
+
+/* A VM without a /dev/kvm. */
+void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm);
+void fake_kvm_close(struct kvm *kvm);
+/* Stuck ones go on, until the next fake_kvm_open. */
+void fake_unstick(void);
+
+#endif
