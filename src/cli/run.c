@@ -578,6 +578,15 @@ static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 	return 0;
 }
 
+static int run_in_lab(struct run_request *q)
+{
+	const struct perf_request *perf = &q->config.perf;
+
+	if (perf->mode != PERF_OFF || perf->cpus_budget || perf->wait)
+		log_warn("--perf, --cpus-budget and --wait have no effect in the lab");
+	return lab_run_config(&q->config);
+}
+
 static void request_done(struct run_request *q)
 {
 	vm_config_done(&q->config);
@@ -604,7 +613,7 @@ int command_run(int argc, char **argv)
 	else if (q.dry_run)
 		status = print_config(&q.config);
 	else if (lab)
-		status = lab_run_config(&q.config);
+		status = run_in_lab(&q);
 	else
 		status = run_here(&q);
 	request_done(&q);

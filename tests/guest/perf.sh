@@ -72,6 +72,16 @@ fi
 run poweroff --perf=never
 ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
 
+if taskset -p $$ >/dev/null 2>&1 && [ "$cpus" -gt 1 ]; then
+	first=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+	taskset -c "$first" timeout 20 "$STASIS" run --no-lab --perf=relaxed --wait --pin $((first + 1)) \
+		-m 64M -k "$payload-poweroff.elf" -i "$work/empty" </dev/null >"$work/out" 2>"$work/err"
+	status=$?
+	ok "a pin outside of our CPUs is refused, and not waited for" [ $status = 77 ]
+else
+	skip "a pin outside of our CPUs" "one CPU, or no taskset"
+fi
+
 run poweroff --cpus-budget 1 -c 2
 ok "--cpus-budget 1 runs" [ $status = 0 ]
 

@@ -38,13 +38,16 @@ static char *choose_dir(void)
 
 static int open_dir(const char *path, struct error *err)
 {
+	mode_t mask = umask(0); /* open to all from the first moment on */
 	bool made = mkdir(path, OPEN_TO_ALL) == 0;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), r = -errno;
 	struct stat st;
 
+	umask(mask);
+
 	if (fd < 0)
 		return error_set(err, r, "opening the directory of locks %s", path);
-	/* The umask has narrowed what mkdir asked for. */
+	/* An access list above it may have narrowed what mkdir asked for. */
 	if (made && fchmod(fd, OPEN_TO_ALL) < 0)
 		r = -errno;
 	else
@@ -63,6 +66,15 @@ static int open_dir(const char *path, struct error *err)
 		return r;
 	}
 	return fd;
+}
+
+static int make_file(int dir_fd, const char *name, int flags)
+{
+	mode_t mask = umask(0);
+	int fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL, 0666), r = -errno;
+
+	umask(mask);
+	return fd < 0 ? r : fd;
 }
 
 /* Opens a file of the directory, making it where it lacks. Without O_CREAT where it exists: in a
@@ -84,13 +96,9 @@ static int open_file(int dir_fd, const char *name)
 		}
 		if (errno != ENOENT)
 			return -errno;
-		fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL, 0666);
-		if (fd >= 0) {
-			(void)fchmod(fd, 0666); /* past the umask; else only we can use it */
+		fd = make_file(dir_fd, name, flags);
+		if (fd != -EEXIST)
 			return fd;
-		}
-		if (errno != EEXIST)
-			return -errno;
 	}
 	return -EAGAIN;
 }

@@ -44,7 +44,8 @@ struct perf_held {
 	bool all; /* an ordinary VM may run anywhere: nothing can be had exclusively */
 };
 
-/* Finds or makes DIR. Contention where another user made it so that we can't use it. */
+/* Finds or makes DIR. The process has one thread yet, here and below, since files are made with
+ * another umask than its own. Contention where another user made it so that we can't use it. */
 int perf_locks_open(struct perf_locks *locks, struct error *err) MUST_CHECK;
 /* Takes the mutex; it is held for milliseconds, so past PERF_LOCKS_PATIENCE_NS it is contention. */
 #define PERF_LOCKS_PATIENCE_NS 10000000000u

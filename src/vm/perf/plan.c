@@ -585,14 +585,15 @@ static void check(struct planner *p, struct perf_missing *m)
 static int take_pins(struct planner *p, struct error *err)
 {
 	for (unsigned v = 0; v < p->plan->vcpus; v++) {
+		int pin = p->wish->pin[v];
 		const struct host_cpu *cpu =
-			p->wish->pin[v] < 0 ? NULL
-					    : host_cpus_find(p->host, (unsigned)p->wish->pin[v]);
+			pin < 0 ? NULL : host_cpus_find(p->host, (unsigned)pin);
 
-		if (!cpu)
-			return error_contention(
-				err, "host CPU %d, asked for by --pin, is not among ours",
-				p->wish->pin[v]);
+		if (!cpu) {
+			error_contention(err, "host CPU %d, asked for by --pin, is not among ours",
+					 pin);
+			return -ENODEV;
+		}
 		assign(p, v, (unsigned)(cpu - p->host->cpu));
 	}
 	return 0;

@@ -34,7 +34,8 @@ struct perf_plan {
  * - the control thread outside of the used caches where there is a CPU, else away from the cores of
  *   vCPUs; near to vCPU 0; then the smallest number, since host CPU 0 has the host's chores anyway.
  * What of this can't be is added to missing, and the plan is then the best that was found. Returns
- * 0, or -ENOMEM, or contention for a pin that is not among host's CPUs. */
+ * 0, or -ENOMEM, or -ENODEV (contention that no wait ends) for a pin that is not among
+ * host's CPUs. */
 int perf_plan_make(const struct host_cpus *host, const struct topology *t,
 		   const struct perf_wish *wish, struct perf_plan *ret_plan,
 		   struct perf_missing *missing, struct error *err) MUST_CHECK;

@@ -13,6 +13,7 @@
 
 struct target {
 	const char *memory;
+	const char *colour;
 	int verbose;
 };
 
@@ -21,6 +22,12 @@ static int set_memory(void *target, const char *value, struct error *err)
 	if (!strcmp(value, "bad"))
 		return error_usage(err, "%s: a size is accepted", value);
 	((struct target *)target)->memory = value;
+	return 0;
+}
+
+static int set_colour(void *target, const char *value, struct error *err UNUSED)
+{
+	((struct target *)target)->colour = value ?: "on";
 	return 0;
 }
 
@@ -34,6 +41,7 @@ static int set_verbose(void *target, const char *value, struct error *err UNUSED
 static const struct cli_option options[] = {
 	{"memory", 'm', "SIZE", set_memory, "size"},
 	{"verbose", 'v', NULL, set_verbose, "more"},
+	{"colour", 'c', "[=WHEN]", set_colour, "a value that may lack"},
 	{"internal", 0, "X", set_memory, NULL},
 };
 
@@ -94,6 +102,24 @@ static void expect_error(const char *part, const char *a, const char *b)
 		fail_msg("\"%s\" is not in \"%s\"", part, err.what);
 }
 
+/* A value that may lack is never the next word. */
+static void test_optional_value(void **state UNUSED)
+{
+	struct target t;
+	struct error err;
+	bool dashes;
+	int rest;
+
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "--colour", "never", NULL), 0);
+	assert_string_equal(t.colour, "on");
+	assert_int_equal(rest, 2);
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "--colour=never", NULL), 0);
+	assert_string_equal(t.colour, "never");
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "-cv", NULL), 0);
+	assert_string_equal(t.colour, "on");
+	assert_int_equal(t.verbose, 1);
+}
+
 static void test_errors(void **state UNUSED)
 {
 	expect_error("did you mean --memory", "--memroy", "1G");
@@ -112,6 +138,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_optional_value),
 		cmocka_unit_test(test_errors),
 	};
 

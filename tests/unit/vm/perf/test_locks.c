@@ -242,8 +242,7 @@ static void test_false_records(void **state UNUSED)
 		"[]",
 		"{",
 		"{\"name\":7,\"pid\":\"x\"}",
-		"{\"name\":\"a\\nb\\u001b[2J\\u00e9\",\"pid\":1,\"mode\":\"\\u0007\",\"cpus\":"
-		"\"0-99999999\"}",
+		"{\"name\":\"a\\nb\\u001b[2J\\u00e9\",\"pid\":1,\"cpus\":\"0-99999999\"}",
 	};
 	struct perf_locks a;
 	struct error err;
