@@ -100,7 +100,7 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 
 	if (ram == MAP_FAILED)
 		return error_set_shortage(err, -errno, "mapping a probe guest's memory");
-	memcpy(ram, probe_code, (size_t)(probe_code_end - probe_code));
+	memcpy(ram, probe_code, (uintptr_t)probe_code_end - (uintptr_t)probe_code);
 	__builtin___clear_cache((char *)ram, (char *)ram + PROBE_RAM);
 	slot.userspace_addr = (uintptr_t)ram;
 	own.vm_fd = -1;

@@ -370,6 +370,26 @@ static void broken_files_end_in_a_result(void **state)
 	close(fd);
 }
 
+/* This host's programs are not the other's: scripts do without, commands are refused. */
+static void another_machine(void **state)
+{
+	uint16_t other = elf_image_own_machine() == EM_X86_64 ? EM_AARCH64 : EM_X86_64;
+	struct found f = {0};
+	struct error err = {0};
+
+	(void)state;
+	write_script("f1", "#!/bin/sh\n");
+	write_script("f2", "#!/usr/bin/env sh\n");
+	assert_int_equal(elf_closure_for(other, scratch_path("f1"), collect, &f, &err), 0);
+	assert_int_equal(elf_closure_for(other, scratch_path("f2"), collect, &f, &err), 0);
+	assert_int_equal(f.count, 0);
+	assert_int_equal(elf_closure_for(other, "/bin/sh", collect, &f, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "another machine"));
+	assert_int_equal(elf_image_machine_of("/bin/sh"), elf_image_own_machine());
+	assert_int_equal(elf_image_machine_of(scratch_path("f1")), 0);
+	assert_int_equal(elf_image_machine_of(scratch_path("none")), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -379,6 +399,7 @@ int main(void)
 						scratch_remove),
 		cmocka_unit_test_setup_teardown(scripts_bring_their_interpreters, scratch_make,
 						scratch_remove),
+		cmocka_unit_test_setup_teardown(another_machine, scratch_make, scratch_remove),
 		cmocka_unit_test(a_refusal_ends_it),
 		cmocka_unit_test_setup_teardown(which, scratch_make, scratch_remove),
 		cmocka_unit_test_setup_teardown(broken_files_end_in_a_result, scratch_make,
