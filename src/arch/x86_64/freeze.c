@@ -185,7 +185,7 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 /* The same for all vCPUs, so that TSCs which agreed still do. */
 static int tsc_offset_back(int fd, uint64_t ticks)
 {
-	uint64_t offset;
+	uint64_t offset, wanted;
 	struct kvm_device_attr attr = {
 		.group = KVM_VCPU_TSC_CTRL,
 		.attr = KVM_VCPU_TSC_OFFSET,
@@ -195,17 +195,26 @@ static int tsc_offset_back(int fd, uint64_t ticks)
 
 	if (r < 0)
 		return r;
-	offset -= ticks;
-	return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+	wanted = offset -= ticks;
+	r = kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+	if (r == 0)
+		r = kvm_ioctl(fd, KVM_GET_DEVICE_ATTR, &attr);
+	/* A software back end takes it, and does nothing. */
+	return r < 0 ? r : offset == wanted ? 0 : -ENODEV;
 }
 
 static int tsc_value_back(int fd, uint64_t ticks)
 {
-	uint64_t value = 0;
+	uint64_t value = 0, before;
 	int r = msr(fd, KVM_GET_MSRS, MSR_TSC, &value);
 
+	before = value;
 	value -= ticks;
-	return r < 0 ? r : msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
+	if (r == 0)
+		r = msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
+	if (r == 0)
+		r = msr(fd, KVM_GET_MSRS, MSR_TSC, &value);
+	return r < 0 ? r : value < before ? 0 : -ENODEV;
 }
 
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
@@ -216,9 +225,7 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 		return; /* it was let go before the clocks stopped */
 	state->skipped = clock->skipped;
 	if (tsc_offset_back(vcpu_fd, ticks) < 0) {
-		lack(clock, LACK_TSC_OFFSET);
-		if (tsc_value_back(vcpu_fd, ticks) < 0)
-			lack(clock, LACK_TSC);
+		lack(clock, tsc_value_back(vcpu_fd, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
 	}
 	/* After the TSC: KVM then works out the host's time of it anew. What fired meanwhile is
 	 * taken back by this, and what had fired before is past, and fires at once. */

@@ -11,8 +11,6 @@
 
 #include "base/util.h"
 
-#define PROGRAM_GPA(program) (0x1000u + 0x100u * (unsigned)(program))
-
 struct program {
 	unsigned len;
 	uint8_t code[32];
@@ -32,6 +30,13 @@ static const struct program programs[] = {
 				 0x75, 0xfa,		 /* jne 2b */
 				 0xeb, 0xf1,		 /* jmp 1b */
 			 }},
+	[FAKE_CLOCK] = {13,
+			{
+				0x0f, 0x31,		      /* 1: rdtsc */
+				0x66, 0xa3, 0x10, 0x80,	      /* mov [0x8010],eax */
+				0x66, 0x89, 0x16, 0x14, 0x80, /* mov [0x8014],edx */
+				0xeb, 0xf3,		      /* jmp 1b */
+			}},
 	[FAKE_FOLLOWER] = {16,
 			   {
 				   0xa0, 0x00, 0x80, /* 1: mov al,[0x8000] */
@@ -76,7 +81,7 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 {
 	enum fake_program program = vm->program[index];
 	struct kvm_mp_state runs = {.mp_state = KVM_MP_STATE_RUNNABLE};
-	struct kvm_regs regs = {.rflags = 2, .rip = PROGRAM_GPA(program)};
+	struct kvm_regs regs = {.rflags = 2, .rip = FAKE_PROGRAM_GPA(program)};
 	struct kvm_sregs sregs;
 	int r = 0;
 
@@ -113,6 +118,7 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 
 /* ---- a frozen machine ------------------------------------------------------------------ */
 
+#ifndef FAKE_ARCH_REAL_FREEZE
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 int fake_capture_result;
 
@@ -153,6 +159,7 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	(void)vcpu_fd;
 	state->resumes = clock->skipped;
 }
+#endif
 
 static void must(const char *what, int r)
 {
@@ -186,9 +193,9 @@ void fake_vm_open(struct kvm *kvm, struct arch_vm *vm)
 		       -1, 0);
 	must("RAM", vm->ram == MAP_FAILED ? -errno : 0);
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)
-		memcpy(vm->ram + PROGRAM_GPA(i), programs[i].code, programs[i].len);
+		memcpy(vm->ram + FAKE_PROGRAM_GPA(i), programs[i].code, programs[i].len);
 	/* The real-mode vector of an NMI: offset, segment (SDM volume 3, 21.1.4). */
-	memcpy(vm->ram + 4 * 2, (const uint16_t[]){PROGRAM_GPA(FAKE_NMI) + 3, 0}, 4);
+	memcpy(vm->ram + 4 * 2, (const uint16_t[]){FAKE_PROGRAM_GPA(FAKE_NMI) + 3, 0}, 4);
 	region.userspace_addr = (uintptr_t)vm->ram;
 	must("KVM_SET_USER_MEMORY_REGION",
 	     kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region));

@@ -6,6 +6,10 @@
 
 #define FAKE_RAM_BYTES 0x10000u
 #define FAKE_VCPUS_MAX 1024
+#define FAKE_CLOCK_GPA 0x8010u
+/* Where a program is, and how long it can be. */
+#define FAKE_PROGRAM_GPA(program) (0x1000u + 0x100u * (unsigned)(program))
+#define FAKE_PROGRAM_BYTES	  32u
 
 /* What a vCPU does. */
 enum fake_program {
@@ -16,6 +20,7 @@ enum fake_program {
 	FAKE_LEADER,   /* writes n to port 0x10, tells the follower by memory, waits for it */
 	FAKE_FOLLOWER, /* … which then writes n to port 0x11 */
 	FAKE_NMI,      /* halts; each NMI writes 'N' to port 0x20 */
+	FAKE_CLOCK,    /* keeps its TSC at FAKE_CLOCK_GPA */
 	FAKE_WAITS,    /* not a program: waits for its start-up IPI */
 	FAKE_BROKEN,   /* set-up replaces the descriptor, so that KVM_RUN fails */
 	FAKE_REFUSED,  /* set-up fails */
@@ -26,7 +31,8 @@ struct arch_vm {
 	enum fake_program program[FAKE_VCPUS_MAX];
 };
 
-/* A parked vCPU's registers. */
+#ifndef FAKE_ARCH_REAL_FREEZE
+/* A parked vCPU's registers. With the macro, src/arch's own are linked. */
 struct arch_vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_mp_state mp;
@@ -35,6 +41,7 @@ struct arch_vcpu_state {
 };
 /* What captures return. */
 extern int fake_capture_result;
+#endif
 
 /* 0: ids are the indexes; else every id. */
 extern uint32_t fake_vcpu_id;

@@ -1,0 +1,275 @@
+/* Clocks that stand still, on a VM of real KVM whose vCPU never runs: what a freeze takes down and
+ * a thaw puts back, without a guest in the way. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include <cmocka.h>
+
+#include "arch/x86_64/machine.h"
+#include "base/util.h"
+
+#define FROZEN_US	   100000
+#define FROZEN_NS	   100000000ull
+#define MSR_TSC_DEADLINE   0x6E0
+#define APIC_SPIV	   0xF0
+#define APIC_LVT_TIMER	   0x320
+#define APIC_TIMER_INITIAL 0x380
+#define APIC_TIMER_CURRENT 0x390
+#define APIC_TIMER_DIVIDE  0x3E0
+#define DIVIDE_BY_1	   0xB
+#define SPIV_ENABLED	   0x1FF
+#define LVT_MASKED	   (1u << 16)
+#define LVT_PERIODIC	   (1u << 17)
+#define LVT_TSC_DEADLINE   (2u << 17)
+
+static struct rig {
+	struct kvm kvm;
+	struct arch_vm vm;
+	int vcpu_fd;
+	struct arch_clock clock;
+	struct arch_vcpu_state state;
+} rig;
+
+static int open_rig(void **state UNUSED)
+{
+	struct error err = {0};
+
+	memset(&rig, 0, sizeof(rig));
+	rig.vm.kvm = &rig.kvm;
+	if (kvm_open(&rig.kvm, "/dev/kvm", &err) < 0 || kvm_create_vm(&rig.kvm, 0, &err) < 0 ||
+	    kvm_ioctl(rig.kvm.vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)TSS_GPA) < 0 ||
+	    kvm_ioctl(rig.kvm.vm_fd, KVM_CREATE_IRQCHIP, NULL) < 0)
+		return -1;
+	rig.vcpu_fd = kvm_ioctl(rig.kvm.vm_fd, KVM_CREATE_VCPU, NULL);
+	return rig.vcpu_fd < 0 ? -1 : 0;
+}
+
+static int close_rig(void **state UNUSED)
+{
+	fd_close(&rig.vcpu_fd);
+	kvm_close(&rig.kvm);
+	return 0;
+}
+
+/* ---- KVM's state ------------------------------------------------------------------------- */
+
+static uint64_t clock_now(void)
+{
+	struct kvm_clock_data data = {0};
+
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &data), 0);
+	return data.clock;
+}
+
+static uint32_t lapic_get(size_t at)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t v;
+
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(&v, lapic.regs + at, sizeof(v));
+	return v;
+}
+
+/* KVM takes the timer's count from its current count where a timer was counting, so both are set.
+ * Before 5.10 it took the initial count. */
+static void lapic_arm(uint32_t lvt, uint32_t initial, uint32_t current)
+{
+	const struct {
+		size_t at;
+		uint32_t v;
+	} set[] = {
+		{APIC_SPIV, SPIV_ENABLED},	  {APIC_LVT_TIMER, lvt},
+		{APIC_TIMER_DIVIDE, DIVIDE_BY_1}, {APIC_TIMER_INITIAL, initial},
+		{APIC_TIMER_CURRENT, current},
+	};
+	struct kvm_lapic_state lapic;
+
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_LAPIC, &lapic), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(set); i++)
+		memcpy(lapic.regs + set[i].at, &set[i].v, sizeof(set[i].v));
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_LAPIC, &lapic), 0);
+}
+
+static uint64_t deadline_msr(unsigned long request, uint64_t value, int *ret_done)
+{
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
+
+	msrs->nmsrs = 1;
+	msrs->entries[0] = (struct kvm_msr_entry){.index = MSR_TSC_DEADLINE, .data = value};
+	*ret_done = kvm_ioctl(rig.vcpu_fd, request, msrs);
+	return msrs->entries[0].data;
+}
+
+/* CPUID 1, ECX bit 24: without it the timer's mode is none of these. */
+static void allow_deadlines(void)
+{
+	_Alignas(struct kvm_cpuid2)
+		uint8_t room[sizeof(struct kvm_cpuid2) + sizeof(struct kvm_cpuid_entry2)] = {0};
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
+
+	cpuid->nent = 1;
+	cpuid->entries[0] =
+		(struct kvm_cpuid_entry2){.function = 1, .ecx = 1u << 24, .edx = 1u << 9};
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_CPUID2, cpuid), 0);
+}
+
+static void freeze(unsigned us)
+{
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	arch_clock_stop(&rig.vm, &rig.clock);
+	usleep(us);
+}
+
+static void thaw(void)
+{
+	arch_clock_go_on(&rig.vm, &rig.clock);
+	arch_vcpu_timer_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
+	arch_vcpu_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
+}
+
+/* ---- tests --------------------------------------------------------------------------------- */
+
+static void registers_are_captured(void **state UNUSED)
+{
+	struct kvm_regs regs = {.rflags = 2, .rip = 0x1234, .rsp = 0x5678, .r15 = 15};
+
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_int_equal(arch_vcpu_pc(&rig.state), 0x1234);
+	assert_int_equal(arch_vcpu_sp(&rig.state), 0x5678);
+	assert_int_equal(rig.state.regs.r15, 15);
+	assert_int_equal(rig.state.sregs.cs.selector, 0xf000);
+	assert_int_equal(rig.state.mp.mp_state, KVM_MP_STATE_RUNNABLE);
+	assert_true(arch_vcpu_state_size >= sizeof(struct arch_vcpu_state));
+	assert_int_equal(arch_vcpu_state_size % 16, 0);
+	assert_true(arch_vcpu_capture(-1, &rig.state) < 0);
+}
+
+static void kvmclock_goes_on_from_the_stop(void **state UNUSED)
+{
+	usleep(20000); /* so that it has something on its clock */
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t before, after;
+
+		freeze(FROZEN_US);
+		before = rig.clock.guest_ns;
+		assert_true(before > 10000000);
+		thaw();
+		after = clock_now();
+		assert_true(after >= before);
+		assert_true(after - before < FROZEN_NS / 2);
+	}
+}
+
+static void the_skipped_ticks_add_up(void **state UNUSED)
+{
+	uint64_t first, host = __rdtsc();
+
+	freeze(FROZEN_US);
+	thaw();
+	first = rig.clock.skipped;
+	assert_true(first > 0);
+	/* A thaw without a stop, for a rendezvous that was given up, tells vCPUs nothing. */
+	thaw();
+	assert_int_equal(rig.clock.skipped, first);
+	freeze(FROZEN_US);
+	thaw();
+	assert_true(rig.clock.skipped > first);
+	assert_true(rig.clock.skipped <= __rdtsc() - host);
+	assert_int_equal(rig.state.skipped, rig.clock.skipped);
+}
+
+static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
+{
+	static const uint32_t modes[] = {0, LVT_PERIODIC};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+		const uint32_t count = 2000000000; /* ns, at KVM's 1 GHz: 2 s */
+		uint32_t before, after;
+
+		lapic_arm(LVT_MASKED | modes[i] | 0x40, count, count);
+		freeze(FROZEN_US);
+		assert_true(rig.state.counts);
+		memcpy(&before, rig.state.lapic.regs + APIC_TIMER_CURRENT, sizeof(before));
+		thaw();
+		after = lapic_get(APIC_TIMER_CURRENT);
+		print_message("count %u, %u ns later %u\n", before, FROZEN_US * 1000, after);
+		assert_true(after <= before);
+		assert_true(before - after < FROZEN_NS / 2);
+		assert_int_equal(lapic_get(APIC_TIMER_INITIAL), count);
+	}
+}
+
+static void a_stopped_timer_is_left_alone(void **state UNUSED)
+{
+	lapic_arm(LVT_MASKED | 0x40, 0, 0);
+	freeze(0);
+	assert_false(rig.state.counts);
+	thaw();
+	assert_int_equal(lapic_get(APIC_TIMER_CURRENT), 0);
+}
+
+static void a_deadline_is_kept(void **state UNUSED)
+{
+	uint64_t far = __rdtsc() + (1ull << 40), seen;
+	int done;
+
+	allow_deadlines();
+	lapic_arm(LVT_MASKED | LVT_TSC_DEADLINE | 0x40, 0, 0);
+	deadline_msr(KVM_SET_MSRS, far, &done);
+	seen = deadline_msr(KVM_GET_MSRS, 0, &done);
+	if (done != 1 || seen != far) {
+		print_message("skipped: this KVM has no TSC deadline\n");
+		skip();
+	}
+	freeze(FROZEN_US);
+	assert_int_equal(rig.state.deadline, far);
+	assert_false(rig.state.counts);
+	/* As if it had fired meanwhile. */
+	deadline_msr(KVM_SET_MSRS, 0, &done);
+	thaw();
+	assert_int_equal(deadline_msr(KVM_GET_MSRS, 0, &done), far);
+}
+
+static void every_lack_has_words(void **state UNUSED)
+{
+	unsigned n = 0;
+
+	while (arch_clock_lacks[n])
+		assert_non_null(strstr(arch_clock_lacks[n++], "freeze: "));
+	assert_true(n > 0 && n < 32);
+	/* A VM that can't be asked is said to be so, and time goes on. */
+	fd_close(&rig.kvm.vm_fd);
+	arch_clock_stop(&rig.vm, &rig.clock);
+	arch_clock_go_on(&rig.vm, &rig.clock);
+	assert_true(atomic_load(&rig.clock.lacks) != 0);
+	assert_false(rig.clock.stopped);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, open_rig, close_rig)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(registers_are_captured),	     TEST(kvmclock_goes_on_from_the_stop),
+		TEST(the_skipped_ticks_add_up),	     TEST(a_counting_timer_goes_on_from_its_count),
+		TEST(a_stopped_timer_is_left_alone), TEST(a_deadline_is_kept),
+		TEST(every_lack_has_words),
+	};
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		printf("skipped: /dev/kvm: %s\n", strerror(errno));
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
