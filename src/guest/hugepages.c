@@ -1,5 +1,5 @@
-/* 2 MiB pages for guest RAM. They are reserved when they are mapped, so that the guest can't run
- * into a SIGBUS for want of one later. Control thread. */
+/* 2 MiB pages for guest RAM: reserved when they are mapped and brought in before anything is put
+ * there, so that nobody runs into a SIGBUS for want of one later. Control thread. */
 #include "guest/hugepages.h"
 
 #include <errno.h>
@@ -11,6 +11,10 @@
 
 #include "base/text.h"
 #include "base/util.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 #define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
@@ -101,4 +105,24 @@ int hugepages_use(struct guest_memory *mem, struct error *err)
 	error_hint(err, "echo %" PRIu64 " >" POOL "/nr_hugepages",
 		   pool_number(POOL, "nr_hugepages") + minus(need, have));
 	return -ENOMEM;
+}
+
+int hugepages_populate(struct guest_memory *mem, struct error *err)
+{
+	for (unsigned i = 0; mem->hugepages && i < mem->count; i++) {
+		uint8_t *host;
+		uint64_t len = whole_pages(&mem->region[i], &host);
+
+		if (len == 0 || madvise(host, (size_t)len, MADV_POPULATE_WRITE) == 0 ||
+		    errno == EINVAL)
+			continue;
+		error_contention(err,
+				 "--hugepages: node %u's %" PRIu64
+				 " pages of 2 MiB are not to be had "
+				 "from the host's nodes that may be used (%s)",
+				 mem->region[i].range.node, len / HUGEPAGE_SIZE, strerror(errno));
+		error_hint(err, "/sys/devices/system/node/node*/hugepages tells where they are");
+		return -ENOMEM;
+	}
+	return 0;
 }

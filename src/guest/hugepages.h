@@ -18,4 +18,9 @@ uint64_t hugepages_free(const char *dir);
  * was. */
 int hugepages_use(struct guest_memory *mem, struct error *err) MUST_CHECK;
 
+/* Brings every one of them in, so that one that the host promised and can't give where this process
+ * may have it (a cpuset, a binding to nodes) is contention here, and no SIGBUS later. After such a
+ * binding. Does nothing where mem is not on them, or the kernel can't (before 5.14). */
+int hugepages_populate(struct guest_memory *mem, struct error *err) MUST_CHECK;
+
 #endif

@@ -1,10 +1,15 @@
 /* Gives KVM the routes that the user-space IOAPIC asks for. Control thread. */
 #include "vm/irqchip.h"
 
+#include <string.h>
+
+#include "base/log.h"
 #include "base/util.h"
 
 /* Linux writes the halves of an entry microseconds apart. */
 #define SETTLE_NS 5000000u
+/* A table that KVM refused is tried again after that, and then after twice as long each time. */
+#define RETRY_MAX_NS 1000000000u
 
 static struct kvm_route to_kvm(const struct ioapic_route *route)
 {
@@ -16,13 +21,27 @@ static struct kvm_route to_kvm(const struct ioapic_route *route)
 	};
 }
 
+static void settle_in(struct irqchip *chip, uint64_t ns)
+{
+	/* Without memory for a timer, the low half that follows settles it. */
+	if (loop_timer_set(chip->loop, &chip->settle, now_ns() + ns) < 0)
+		return;
+}
+
 static void settle_soon(void *ctx)
 {
-	struct irqchip *chip = ctx;
+	settle_in(ctx, SETTLE_NS);
+}
 
-	/* Without memory for a timer, the low half that follows settles it. */
-	if (loop_timer_set(chip->loop, &chip->settle, now_ns() + SETTLE_NS) < 0)
-		return;
+/* Told once for each time that it begins. The host may have what it lacks by the next try. */
+static void refused(struct irqchip *chip, int error)
+{
+	if (!chip->retry_ns)
+		log_warn("KVM refuses the guest's interrupt routes (%s): its devices go unheard "
+			 "until it takes them",
+			 strerror(-error));
+	chip->retry_ns = MIN(MAX(2 * chip->retry_ns, (uint64_t)SETTLE_NS), (uint64_t)RETRY_MAX_NS);
+	settle_in(chip, chip->retry_ns);
 }
 
 static int install(void *ctx, const struct ioapic_route *routes, unsigned count)
@@ -38,9 +57,12 @@ static int install(void *ctx, const struct ioapic_route *routes, unsigned count)
 	}
 	r = kvm_set_msi_routes(chip->kvm, table, count);
 	if (r < 0) {
-		settle_soon(chip); /* the host may have memory again by then */
+		refused(chip, r);
 		return r;
 	}
+	if (chip->retry_ns)
+		log_warn("KVM takes the guest's interrupt routes again");
+	chip->retry_ns = 0;
 	fresh = routed & ~chip->routed;
 	chip->routed = routed;
 	if (fresh)

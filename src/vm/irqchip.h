@@ -12,8 +12,9 @@ struct irqchip {
 	struct kvm *kvm;
 	struct loop *loop;
 	struct loop_timer settle;
-	uint32_t routed; /* bit n: pin n has a route in KVM */
-	bool present;	 /* false: all interrupt controllers are KVM's */
+	uint32_t routed;   /* bit n: pin n has a route in KVM */
+	uint64_t retry_ns; /* until the next try; 0: the last table was taken */
+	bool present;	   /* false: all interrupt controllers are KVM's */
 	/* Pins got a route that they did not have: edges before it are lost, so whatever device of
 	 * theirs still has something to say raises its line again. */
 	void (*unmasked)(struct irqchip *chip, uint32_t pins);

@@ -58,8 +58,8 @@ void machine_perf_vm(struct machine *m)
 		return;
 	if (machine_perf_own_cpus(m))
 		perf_apply_exits(&m->kvm, &m->claim.missing);
-	perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan, false,
-			     &m->claim.missing);
+	perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan,
+			     m->config->hugepages, &m->claim.missing);
 }
 
 static void show(uint64_t done, void *arg)

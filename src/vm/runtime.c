@@ -227,10 +227,21 @@ int runtime_publish(const struct runtime_vm *vm, json_t *info)
 
 void runtime_release(struct runtime_vm *vm)
 {
-	if (vm->path) {
+	char *slash = vm->path ? strrchr(vm->path, '/') : NULL;
+
+	if (slash) {
+		int dir_fd;
+
+		*slash = '\0';
+		/* Without the lock, one who claims the name now may have to try again. */
+		dir_fd = open_locked(vm->path);
+		*slash = '/';
 		remove_folder(AT_FDCWD, vm->path);
-		free(vm->path);
+		fd_close(&vm->lock_fd);
+		if (dir_fd >= 0)
+			close(dir_fd);
 	}
+	free(vm->path);
 	fd_close(&vm->lock_fd);
 	vm->path = NULL;
 }

@@ -57,6 +57,9 @@ static int build_vm(struct machine *m, struct error *err)
 	if (r < 0)
 		return r;
 	machine_perf_vm(m);
+	r = hugepages_populate(&m->mem, err);
+	if (r < 0)
+		return r;
 	/* Where a vCPU has its host CPU, its guest polls or halts by itself. Else, halt polling
 	 * pays only where a host CPU is there to poll on. */
 	config.realtime_hint = machine_perf_own_cpus(m);
@@ -320,6 +323,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		vcpu_pool_stop(m->pool);
 	if (m->started_ns)
 		print_tail(m);
+	m->ended = true; /* whatever comes meanwhile decides nothing */
 	if (take_down(m))
 		free(m);
 	result->teardown_ns = now_ns() - end_ns;

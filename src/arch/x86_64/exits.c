@@ -31,8 +31,8 @@ static uint32_t io_len(const struct kvm_run *run)
 		       : 0;
 }
 
-/* The guest may count on a route from the instruction that follows its write: a kick of a queue,
- * which takes another way to the control thread, must not overtake it. */
+/* Nothing can overtake a posted write (vcpu/exits.h), but a new route takes KVM milliseconds: who
+ * moves an interrupt goes on when it has moved, as on hardware. */
 static bool is_ioapic(uint64_t gpa)
 {
 	return gpa - IOAPIC_GPA < IOAPIC_SIZE;

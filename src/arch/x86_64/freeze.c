@@ -26,8 +26,8 @@ enum lack { LACK_CLOCK, LACK_TSC_OFFSET, LACK_TSC, LACK_TIMER, LACK_PIT };
 
 const char *const arch_clock_lacks[] = {
 	[LACK_CLOCK] = "freeze: kvmclock can't be set, so the guest sees frozen time pass",
-	[LACK_TSC_OFFSET] = "freeze: no KVM_VCPU_TSC_OFFSET, so TSCs are set back by value, and "
-			    "may differ by microseconds",
+	[LACK_TSC_OFFSET] = ("freeze: no KVM_VCPU_TSC_OFFSET, so TSCs are set back by value, and "
+			     "may differ by microseconds"),
 	[LACK_TSC] = "freeze: the TSC can't be set back, so the guest sees frozen time pass",
 	[LACK_TIMER] = "freeze: the local APIC's timer can't be set back, and may fire early",
 	[LACK_PIT] = "freeze: the PIT can't be set back, and makes up for ticks",

@@ -11,7 +11,9 @@
 #include "base/util.h"
 #include "vm/qmp/dialogue.h"
 
-#define CHUNK 4096
+/* For operations to end after they were cancelled. */
+#define CANCEL_NS 2000000000u
+#define CHUNK	  4096
 /* Descriptors ran out: soon, somebody may have closed one. */
 #define ACCEPT_AGAIN_NS 100000000u
 
@@ -130,9 +132,13 @@ static void put(struct client *c, const char *text, size_t len)
 
 	if (c->gone)
 		return;
+	if (b->len + len > QMP_UNSENT_MAX) {
+		c->gone = true;
+		return;
+	}
 	if (b->len + len > b->cap) {
 		size_t cap = MAX(2 * b->cap, b->len + len);
-		char *data = b->len + len <= QMP_UNSENT_MAX ? realloc(b->data, cap) : NULL;
+		char *data = realloc(b->data, cap);
 
 		if (!data) { /* whoever is behind this looks at gone */
 			c->gone = true;
@@ -430,8 +436,11 @@ void qmp_server_free(struct qmp_server *s, uint64_t limit_ns)
 	LIST_FOREACH (c, &s->list, link)
 		client_drop(c);
 	reap(s);
-	while (s->clients > 0 || accepting(s))
-		if (loop_turn(s->loop, UINT64_MAX) < 0)
-			return; /* the ring is broken: what it may still write to stays */
+	for (end_ns = now_ns() + CANCEL_NS; s->clients > 0 || accepting(s);) {
+		now = now_ns();
+		/* The ring is broken, or keeps an operation: what it may still write to stays. */
+		if (now >= end_ns || loop_turn(s->loop, end_ns - now) < 0)
+			return;
+	}
 	free(s);
 }

@@ -276,30 +276,33 @@ static void random_shape(unsigned *seed, struct topology *ret_topology)
 /* The x2APIC id that a vCPU's own CPUID says. */
 static uint32_t id_in_cpuid(const struct topology *t, unsigned index, enum cpu_vendor vendor)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[4];
-	} supported = {.head.nent = 4,
-		       .entry = {{.function = 0, .eax = 0x1F},
-				 {.function = 1, .ecx = 1u << 21},
-				 {.function = 0x80000000, .eax = 0x80000026},
-				 {.function = 0x80000008, .eax = 0x3030}}};
-	const struct cpuid_request q = {.supported = &supported.head,
+	static const struct kvm_cpuid_entry2 host[] = {
+		{.function = 0, .eax = 0x1F},
+		{.function = 1, .ecx = 1u << 21},
+		{.function = 0x80000000, .eax = 0x80000026},
+		{.function = 0x80000008, .eax = 0x3030},
+	};
+	struct kvm_cpuid2 *supported = calloc(1, sizeof(*supported) + sizeof(host));
+	const struct cpuid_request q = {.supported = supported,
 					.topology = t,
 					.index = index,
 					.vendor = vendor,
 					.override_vendor = true};
-	struct kvm_cpuid2 *c =
-		calloc(1, sizeof(*c) + cpuid_room(&supported.head) * sizeof(c->entries[0]));
 	const struct kvm_cpuid_entry2 *leaf;
+	struct kvm_cpuid2 *c;
 	uint32_t id;
 
+	assert_non_null(supported);
+	supported->nent = ARRAY_SIZE(host);
+	memcpy(supported->entries, host, sizeof(host));
+	c = calloc(1, sizeof(*c) + cpuid_room(supported) * sizeof(c->entries[0]));
 	assert_non_null(c);
 	cpuid_build(&q, c);
 	leaf = cpuid_find(c, 0xB);
 	assert_non_null(leaf);
 	id = leaf->edx;
 	free(c);
+	free(supported);
 	return id;
 }
 
