@@ -81,8 +81,9 @@ static void settle_soon(struct freeze *f)
 	int r;
 
 	f->deadline.fire = on_settled;
+	/* It is armed, so this can't fail. */
 	r = loop_timer_set(f->config.loop, &f->deadline, 0);
-	assert(r == 0); /* an armed timer is never refused */
+	assert(r == 0);
 	(void)r;
 }
 

@@ -95,6 +95,36 @@ wait $pid
 status=$?
 ok "--timeout ends 124 (saw $status)" is "$status" 124
 
+# Frozen, by itself and when it ends.
+freezes() { # freezes CONDITION: of the report's list f
+	python3 -c "import json, sys; f = json.load(open(sys.argv[1]))['freezes']; sys.exit(not ($1))" \
+		"$work/freeze.json"
+}
+for payload in halt spin; do
+	run frozen $payload -c 8 --freeze-at 200ms --freeze-for 100ms --timeout 700ms \
+		--report "$work/freeze.json"
+	wait $pid
+	status=$?
+	ok "a freeze of 8 vCPUs, $payload: goes on to the end (saw $status)" is "$status" 124
+	ok "... and is in the report" freezes \
+		"len(f) == 1 and f[0]['cause'] == 'freeze-at' and 'failed' not in f[0] and
+		 10**8 <= f[0]['frozen_ns'] < 5 * 10**8 and 0 < f[0]['rendezvous_ns'] < 5 * 10**9"
+	run frozen $payload -c 8 --freeze-at 200ms --freeze-for 60s --timeout 700ms \
+		--report "$work/freeze.json"
+	start=$(date +%s%N)
+	wait $pid
+	status=$?
+	took=$((($(date +%s%N) - start) / 1000000))
+	ok "--timeout ends one that is frozen (saw $status, $took ms)" [ "$status" = 124 -a "$took" -lt 5000 ]
+	ok "... whose freeze is in the report as well" freezes "len(f) == 1 and f[0]['frozen_ns'] > 10**8"
+	run frozen $payload -c 8 --freeze-at 1ms --freeze-for 60s
+	wait_up frozen || sleep 0.2
+	kill $pid
+	wait $pid
+	status=$?
+	ok "SIGTERM ends one that is frozen (saw $status)" is "$status" 143
+done
+
 # kill -9, and the next start.
 run killed halt
 wait_up killed
