@@ -28,6 +28,9 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 	return r < 0 ? -errno : r;
 }
 
+/* KVM takes less than 2^31 pages in one slot (KVM_MEM_MAX_NR_PAGES of its kvm_main.c). */
+#define SLOT_MAX GIB(4096)
+
 static int open_failed(const char *path, int code, struct error *err)
 {
 	error_set_shortage(err, code, "opening %s", path);
@@ -124,29 +127,38 @@ int kvm_create_vm(struct kvm *kvm, unsigned long type, struct error *err)
 	return 0;
 }
 
+static int set_slot(struct kvm *kvm, const struct guest_memory *mem, uint32_t slot, uint64_t gpa,
+		    uint64_t len, struct error *err)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = gpa,
+		.memory_size = len,
+		.userspace_addr = (uintptr_t)guest_ptr(mem, gpa, len),
+	};
+	int r = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+	return r < 0 ? error_set_shortage(err, r, "giving the guest its memory at %#llx",
+					  (unsigned long long)gpa)
+		     : 0;
+}
+
 int kvm_set_memory(struct kvm *kvm, const struct guest_memory *mem, struct error *err)
 {
-	struct kvm_userspace_memory_region slot = {0};
+	uint32_t slots = 0;
 	unsigned i = 0;
+	int r = 0;
 
-	while (i < mem->count) {
-		const struct guest_region *first = &mem->region[i];
-		int r;
+	while (i < mem->count && r == 0) {
+		uint64_t at = mem->region[i].range.gpa, end = at;
 
-		slot.guest_phys_addr = first->range.gpa;
-		slot.userspace_addr = (uintptr_t)first->host;
-		slot.memory_size = 0;
 		/* One reservation: what touches in the guest touches here. */
-		while (i < mem->count &&
-		       mem->region[i].range.gpa == slot.guest_phys_addr + slot.memory_size)
-			slot.memory_size += mem->region[i++].range.size;
-		r = kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
-		if (r < 0)
-			return error_set_shortage(err, r, "giving the guest its memory at %#llx",
-						  (unsigned long long)slot.guest_phys_addr);
-		slot.slot++;
+		while (i < mem->count && mem->region[i].range.gpa == end)
+			end += mem->region[i++].range.size;
+		for (; at < end && r == 0; at += MIN(end - at, SLOT_MAX))
+			r = set_slot(kvm, mem, slots++, at, MIN(end - at, SLOT_MAX), err);
 	}
-	return 0;
+	return r;
 }
 
 int kvm_irqfd(struct kvm *kvm, int fd, uint32_t gsi, struct error *err)

@@ -212,6 +212,14 @@ static int resolve_nodes(const struct topology_request *q, struct topology *t, s
 		return error_usage(err, "--memory and --numa-node exclude each other: mem= gives a "
 					"node's memory");
 	for (unsigned i = 0; i < q->node_count; i++) {
+		/* Linux numbers the nodes of the SRAT's CPUs first (drivers/acpi/numa/srat.c), so
+		 * another order would not be the one that its guest shows. */
+		if (i > 0 && q->node[i].llcs > 0 && q->node[i - 1].llcs == 0)
+			return error_usage(
+				err,
+				"--numa-node: node %u has no CPUs and node %u has: those "
+				"without come last, because Linux numbers them last",
+				i - 1, i);
 		llcs += q->node[i].llcs;
 		overflow |= __builtin_add_overflow(memory, q->node[i].memory_bytes, &memory);
 	}

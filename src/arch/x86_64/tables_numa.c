@@ -91,6 +91,12 @@ static void write_domain(struct aml *out, const struct topology *t, unsigned nod
 	zeros(out, 4 + 8 + 8);
 }
 
+/* The nearest that 16 bits can say; 0 would mean that nobody said. */
+static uint16_t entry(uint64_t figure, uint64_t scale)
+{
+	return (uint16_t)(figure ? MAX((figure + scale / 2) / scale, UINT64_C(1)) : 0);
+}
+
 /* 5.2.28.4: one figure for every pair of a node with CPUs and a node with memory. */
 static void write_matrix(struct aml *out, const struct topology *t, enum figure figure)
 {
@@ -128,7 +134,7 @@ static void write_matrix(struct aml *out, const struct topology *t, enum figure 
 	for (unsigned from = 0; from < t->nodes; from++)
 		for (unsigned n = 0; t->node[from].llcs > 0 && n < t->nodes; n++)
 			if (t->node[n].memory_bytes > 0)
-				put16(out, (uint16_t)(figure_from(t, figure, from, n) / scale));
+				put16(out, entry(figure_from(t, figure, from, n), scale));
 }
 
 /* 5.2.28.5: direct-mapped, write-back, lines of 64 bytes, the only level. */

@@ -247,13 +247,14 @@ static void random_shape(unsigned *seed, struct topology *ret_topology)
 {
 	unsigned cores = 1 + (unsigned)rand_r(seed) % 9, threads = 1 + (unsigned)rand_r(seed) % 2;
 	unsigned nodes = 1 + (unsigned)rand_r(seed) % 8;
+	unsigned with_cpus = 1 + (unsigned)rand_r(seed) % nodes;
 	struct topology_request q = {0};
 	char spec[32], text[64];
 
 	snprintf(spec, sizeof(spec), "%uc%ut", cores, threads);
 	q.spec = spec;
 	for (unsigned i = 0; i < nodes; i++) {
-		unsigned llcs = i == 0 ? 1 : (unsigned)rand_r(seed) % 6;
+		unsigned llcs = i < with_cpus ? 1 + (unsigned)rand_r(seed) % 5 : 0;
 		bool figures = rand_r(seed) % 4 == 0;
 		unsigned mib = i == 0 || llcs == 0 || rand_r(seed) % 3
 				       ? 2 + (unsigned)rand_r(seed) % 1500
@@ -364,6 +365,24 @@ static void memory_agrees(const struct topology *t, const struct guest_layout *l
 	assert_int_equal(ranges, srat ? layout->count : 0);
 }
 
+/* Linux gives numbers to the nodes of CPUs, then to those of memory, as the SRAT first names each:
+ * the ones that were typed. */
+static void numbers_agree(const uint8_t *srat, size_t srat_len)
+{
+	uint32_t next = 0;
+
+	for (unsigned type = 2; srat && type >= 1; type--) {
+		for (size_t at = 48; at < srat_len; at += srat[at + 1]) {
+			uint32_t domain = get32(srat + at + (type == 2 ? 4 : 2));
+
+			if (srat[at] != type)
+				continue;
+			assert_true(domain <= next);
+			next += domain == next;
+		}
+	}
+}
+
 static void random_shapes_agree(void **state)
 {
 	unsigned seed = 31;
@@ -391,6 +410,7 @@ static void random_shapes_agree(void **state)
 		}
 		cpus_agree(&t, madt, madt_len, srat, srat_len);
 		memory_agrees(&t, &layout, srat, srat_len);
+		numbers_agree(srat, srat_len);
 		acpi_done(&tables);
 	}
 }

@@ -29,21 +29,21 @@ static void nodes_are_as_typed(void **state)
 	(void)state;
 	node(&q, "llcs=2,mem=1G");
 	node(&q, "llcs=1,mem=2G");
-	node(&q, "mem=4G,llcs=0,latency=250,bandwidth=20000,cache=1M");
 	node(&q, "llcs=1");
+	node(&q, "mem=4G,llcs=0,latency=250,bandwidth=20000,cache=1M");
 	assert_int_equal(topology_request_distance(&q, "0,2=40", NULL), 0);
 	assert_int_equal(topology_request_distance(&q, "2,0=40", NULL), 0);
 	q.spec = "3c2t";
 	assert_int_equal(topology_resolve(&q, GIB(1), &t, NULL), 0);
 	assert_true(t.nodes == 4 && t.llcs == 4 && t.cores_per_llc == 3 && t.threads_per_core == 2);
-	assert_true(t.node[1].first_llc == 2 && t.node[2].llcs == 0 && t.node[3].first_llc == 3);
-	assert_true(t.node[2].latency_ns == 250 && t.node[2].bandwidth_mbs == 20000 &&
-		    t.node[2].cache_bytes == MIB(1) && t.node[3].memory_bytes == 0);
+	assert_true(t.node[1].first_llc == 2 && t.node[3].llcs == 0 && t.node[2].first_llc == 3);
+	assert_true(t.node[3].latency_ns == 250 && t.node[3].bandwidth_mbs == 20000 &&
+		    t.node[3].cache_bytes == MIB(1) && t.node[2].memory_bytes == 0);
 	assert_true(t.distance[0][2] == 40 && t.distance[2][0] == 40 && t.distance[1][2] == 20 &&
 		    t.distance[3][3] == 10);
 	assert_true(topology_memory(&t) == GIB(7) && topology_has_memory_figures(&t));
-	assert_int_equal(topology_locate(&t, 23).node, 3);
-	assert_string_equal(topology_node_format(&t.node[2], text, sizeof(text)),
+	assert_int_equal(topology_locate(&t, 23).node, 2);
+	assert_string_equal(topology_node_format(&t.node[3], text, sizeof(text)),
 			    "llcs=0,mem=4294967296,latency=250,bandwidth=20000,cache=1048576");
 	q.spec = "4n4l3c2t";
 	assert_int_equal(topology_resolve(&q, GIB(1), &t, NULL), 0);
@@ -128,6 +128,7 @@ static void wrong_wholes_say_why(void **state)
 		{"0c1t", 0, 0, "llcs=1,mem=1G", NULL, "from 1"},
 		{NULL, 0, 0, "llcs=0,mem=1G", NULL, "no node has CPUs"},
 		{NULL, 0, 0, "llcs=1", NULL, "no node has memory"},
+		{NULL, 0, 0, "llcs=1,mem=1G llcs=0,mem=1G llcs=1", NULL, "come last"},
 		{"1024c1t", 0, 0, "llcs=2,mem=1G", NULL, "2048 vCPUs"},
 		{NULL, 0, 0, "llcs=1,mem=1G", "0,1=20", "nodes 0 to 0"},
 		{"3n4l1c1t", 0, 0, NULL, NULL, "--topology"},
@@ -142,8 +143,13 @@ static void wrong_wholes_say_why(void **state)
 		struct topology t, before;
 		struct error err = {0};
 
-		if (cases[i].node)
-			node(&q, cases[i].node);
+		if (cases[i].node) {
+			char nodes[64], *rest = nodes, *one;
+
+			snprintf(nodes, sizeof(nodes), "%s", cases[i].node);
+			while ((one = strsep(&rest, " ")))
+				node(&q, one);
+		}
 		if (cases[i].distance)
 			assert_int_equal(topology_request_distance(&q, cases[i].distance, NULL), 0);
 		memset(&t, 0x5a, sizeof(t));
@@ -166,11 +172,12 @@ static void shapes_survive_the_way_into_the_lab(void **state)
 		struct topology_request q = {0}, again = {0};
 		struct topology t, u;
 		unsigned nodes = 1 + (unsigned)rand() % 8;
+		unsigned with_cpus = (unsigned)rand() % (nodes + 1);
 		char text[128], spec[32], whole[64];
 
 		for (unsigned n = 0; n < nodes; n++) {
-			snprintf(text, sizeof(text), "llcs=%d,mem=%dM", rand() % 4,
-				 2 + rand() % 100);
+			snprintf(text, sizeof(text), "llcs=%d,mem=%dM",
+				 n < with_cpus ? 1 + rand() % 3 : 0, 2 + rand() % 100);
 			node(&q, text);
 		}
 		for (unsigned k = 0; k < nodes; k++) {
