@@ -4,21 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/arch.h"
+#include "arch/exit_table.h"
 #include "arch/x86_64/machine.h"
 
 #define INSN_MAX 15 /* SDM 2, 2.3.11: the longest instruction */
 /* KVM_RUN's mapping has the data of port I/O in its second page (KVM_PIO_PAGE_OFFSET). */
 #define IO_DATA_END 0x2000u
-
-struct exit_context {
-	struct arch_vm *vm;
-	struct bus *bus;
-	unsigned vcpu;
-	struct kvm_run *run;
-	char *text;
-	size_t len;
-};
 
 /* Bytes of port I/O data in the run page; 0 where they would lie outside it. */
 static uint32_t io_len(const struct kvm_run *run)
@@ -48,13 +39,8 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 		out->addr = run->io.port;
 		out->len = run->io.size;
 		memcpy(out->data, (const uint8_t *)run + run->io.data_offset, run->io.size);
-	} else if (run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
-		   run->mmio.len <= ARCH_EXIT_DATA && !is_ioapic(run->mmio.phys_addr)) {
-		out->wants_reply = false;
-		out->space = BUS_MMIO;
-		out->addr = run->mmio.phys_addr;
-		out->len = (uint8_t)run->mmio.len;
-		memcpy(out->data, run->mmio.data, run->mmio.len);
+	} else if (run->exit_reason == KVM_EXIT_MMIO && !is_ioapic(run->mmio.phys_addr)) {
+		exit_post_mmio_write(run, out);
 	}
 }
 
@@ -75,18 +61,6 @@ static enum arch_verdict serve_io(const struct exit_context *c)
 	return ARCH_CONTINUE;
 }
 
-static enum arch_verdict serve_mmio(const struct exit_context *c)
-{
-	struct kvm_run *run = c->run;
-	unsigned len = MIN(run->mmio.len, (uint32_t)sizeof(run->mmio.data));
-
-	if (run->mmio.is_write)
-		bus_write(c->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, len);
-	else
-		bus_read(c->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, len);
-	return ARCH_CONTINUE;
-}
-
 static enum arch_verdict serve_shutdown(const struct exit_context *c)
 {
 	snprintf(c->text, c->len, "vCPU %u: triple fault", c->vcpu);
@@ -98,13 +72,6 @@ static enum arch_verdict serve_unknown(const struct exit_context *c)
 {
 	snprintf(c->text, c->len, "vCPU %u: KVM knows nothing of hardware exit reason %#llx",
 		 c->vcpu, (unsigned long long)c->run->hw.hardware_exit_reason);
-	return ARCH_DIED;
-}
-
-static enum arch_verdict serve_fail_entry(const struct exit_context *c)
-{
-	snprintf(c->text, c->len, "vCPU %u: KVM could not enter the guest, hardware reason %#llx",
-		 c->vcpu, (unsigned long long)c->run->fail_entry.hardware_entry_failure_reason);
 	return ARCH_DIED;
 }
 
@@ -157,27 +124,6 @@ static enum arch_verdict serve_internal_error(const struct exit_context *c)
 	return ARCH_DIED;
 }
 
-static enum arch_verdict serve_system_event(const struct exit_context *c)
-{
-	switch (c->run->system_event.type) {
-	case KVM_SYSTEM_EVENT_SHUTDOWN:
-		snprintf(c->text, c->len, "the guest powered off");
-		return ARCH_SHUTDOWN;
-	case KVM_SYSTEM_EVENT_RESET:
-		snprintf(c->text, c->len, "the guest reset itself");
-		return ARCH_RESET;
-	case KVM_SYSTEM_EVENT_CRASH:
-		snprintf(c->text, c->len, "the guest said that it crashed");
-		return ARCH_CRASHED;
-	default:
-		/* Not a shutdown: a new kind must not end machines. */
-		c->vm->unknown_events++;
-		log_guest(&c->vm->event_log, "system event %u means nothing here",
-			  c->run->system_event.type);
-		return ARCH_CONTINUE;
-	}
-}
-
 /* KVM API, KVM_EXIT_IOAPIC_EOI: a CPU has finished with a level-triggered vector. The IOAPIC's own
  * EOI register (Intel I/O controller hubs, "EOIR") takes the same news. */
 static enum arch_verdict serve_ioapic_eoi(const struct exit_context *c)
@@ -188,23 +134,17 @@ static enum arch_verdict serve_ioapic_eoi(const struct exit_context *c)
 	return ARCH_CONTINUE;
 }
 
-/* Nothing to do: the in-kernel interrupt controller handles it, or it is only news. */
-static enum arch_verdict serve_nothing(const struct exit_context *c UNUSED)
-{
-	return ARCH_CONTINUE;
-}
-
-static enum arch_verdict (*const handlers[])(const struct exit_context *c) = {
+static const exit_handler handlers[] = {
 	[KVM_EXIT_UNKNOWN] = serve_unknown,
 	[KVM_EXIT_IO] = serve_io,
-	[KVM_EXIT_HLT] = serve_nothing,
-	[KVM_EXIT_MMIO] = serve_mmio,
-	[KVM_EXIT_IRQ_WINDOW_OPEN] = serve_nothing,
+	[KVM_EXIT_HLT] = exit_serve_nothing,
+	[KVM_EXIT_MMIO] = exit_serve_mmio,
+	[KVM_EXIT_IRQ_WINDOW_OPEN] = exit_serve_nothing,
 	[KVM_EXIT_SHUTDOWN] = serve_shutdown,
-	[KVM_EXIT_FAIL_ENTRY] = serve_fail_entry,
-	[KVM_EXIT_INTR] = serve_nothing,
+	[KVM_EXIT_FAIL_ENTRY] = exit_serve_fail_entry,
+	[KVM_EXIT_INTR] = exit_serve_nothing,
 	[KVM_EXIT_INTERNAL_ERROR] = serve_internal_error,
-	[KVM_EXIT_SYSTEM_EVENT] = serve_system_event,
+	[KVM_EXIT_SYSTEM_EVENT] = exit_serve_system_event,
 	[KVM_EXIT_IOAPIC_EOI] = serve_ioapic_eoi,
 };
 
@@ -212,16 +152,15 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 				  struct kvm_run *run, const struct arch_exit *exit, char *text,
 				  size_t len)
 {
-	struct exit_context c =
-		{.vm = vm, .bus = bus, .vcpu = vcpu_index, .run = run, .text = text, .len = len};
+	const struct exit_context c = {
+		.bus = bus,
+		.vcpu = vcpu_index,
+		.run = run,
+		.text = text,
+		.len = len,
+		.unknown_events = &vm->unknown_events,
+		.event_log = &vm->event_log,
+	};
 
-	if (!exit->wants_reply) {
-		bus_write(bus, exit->space, exit->addr, exit->data, exit->len);
-		return ARCH_CONTINUE;
-	}
-	if (exit->reason < ARRAY_SIZE(handlers) && handlers[exit->reason])
-		return handlers[exit->reason](&c);
-	snprintf(text, len, "vCPU %u: KVM left the guest for reason %u, which has no handler here",
-		 vcpu_index, exit->reason);
-	return ARCH_DIED;
+	return exit_serve(handlers, ARRAY_SIZE(handlers), &c, exit);
 }
