@@ -1,33 +1,7 @@
 #!/bin/bash
 # Machines that run side by side, and machines that end: by themselves, by a signal, by kill -9.
 # usage: lifecycle.sh STASIS PAYLOAD-DIR; TAP on standard output.
-set -u
-STASIS=$1
-payloads=$2
-work=$(mktemp -d)
-export XDG_RUNTIME_DIR=$work/run
-mkdir "$XDG_RUNTIME_DIR"
-trap 'rm -rf "$work"' EXIT
-count=0 failed=0
-
-[ -w /dev/kvm ] || {
-	echo "1..0 # SKIP no /dev/kvm here"
-	exit 0
-}
-: >"$work/empty"
-
-ok() { # ok DESCRIPTION CONDITION...
-	local what=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $what"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $what"
-		tail -n 5 "$work"/*.err 2>/dev/null | sed 's/^/# /'
-	fi
-}
+. "$(dirname "$0")/lib.sh"
 
 run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
 	local name=$1 payload=$2
@@ -48,7 +22,6 @@ wait_up() {
 left_over() { ls "$XDG_RUNTIME_DIR/stasis" 2>/dev/null; }
 nothing_left() { [ -z "$(left_over)" ]; }
 listed() { "$STASIS" list --json | grep -c '"name"'; }
-is() { [ "$1" = "$2" ]; }
 
 # Ends of the guest's own.
 for end in poweroff:0 reset:0 triple:126; do
@@ -162,5 +135,4 @@ kill $pids
 wait
 ok "and all of them leave nothing" nothing_left
 
-echo "1..$count"
-exit $((failed > 0))
+end

@@ -2,32 +2,8 @@
 # Machines of hundreds of vCPUs on this host's KVM: each vCPU takes its start-up IPI, says its x2APIC id,
 # takes an interrupt that the user-space IOAPIC routes to it, and halts.
 # usage: many.sh STASIS PAYLOAD-DIR; TAP on standard output.
-set -u
-STASIS=$1
-payload=$2/payload-smp.elf
-work=$(mktemp -d)
-export XDG_RUNTIME_DIR=$work/run
-mkdir "$XDG_RUNTIME_DIR"
-trap 'rm -rf "$work"' EXIT
-: >"$work/empty"
-
-[ -w /dev/kvm ] || {
-	echo "1..0 # SKIP no /dev/kvm here"
-	exit 0
-}
-count=0 failed=0
-ok() { # ok DESCRIPTION CONDITION...
-	local what=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $what"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $what"
-		tail -n 5 "$work/out" "$work/err" | sed 's/^/# /'
-	fi
-}
+. "$(dirname "$0")/lib.sh"
+payload=$payloads/payload-smp.elf
 
 # Shape, and how many CPUs besides the first. 254 is the last id that needs no split controller.
 for shape in 1n1l4c2t:7 1n1l255c1t:254 1n1l256c1t:255 1n1l257c1t:256 1n14l9c2t:251 3n15l10c2t:299 \
@@ -36,8 +12,7 @@ for shape in 1n1l4c2t:7 1n1l255c1t:254 1n1l256c1t:255 1n1l257c1t:256 1n14l9c2t:2
 	"$STASIS" run --no-lab -m 256M -k "$payload" -i "$work/empty" -t "$spec" --timeout 100s \
 		--report "$work/report" </dev/null >"$work/out" 2>"$work/err"
 	if [ $? = 77 ]; then
-		count=$((count + 1))
-		echo "ok $count - $spec # SKIP $(tail -n 1 "$work/err")"
+		skip "$spec" "$(tail -n 1 "$work/err")"
 		continue
 	fi
 	ok "$spec: all start and take their interrupt" \
@@ -50,5 +25,4 @@ for shape in 1n1l4c2t:7 1n1l255c1t:254 1n1l256c1t:255 1n1l257c1t:256 1n14l9c2t:2
 	esac
 	ok "$spec: no route failed" grep -q '"route_install_failures": 0' "$work/report"
 done
-echo "1..$count"
-exit $((failed > 0))
+end

@@ -1,37 +1,11 @@
 #!/bin/bash
 # Performance mode on this host's KVM: runs isolated or says exactly what lacks; locks between runs.
 # usage: perf.sh STASIS PAYLOAD-DIR; TAP on standard output.
-set -u
-STASIS=$1
-payload=$2/payload
-work=$(mktemp -d)
-export XDG_RUNTIME_DIR=$work/run STASIS_LOCK_DIR=$work/locks
-mkdir "$XDG_RUNTIME_DIR"
+. "$(dirname "$0")/lib.sh"
+payload=$payloads/payload
+export STASIS_LOCK_DIR=$work/locks
 pids=()
 trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
-: >"$work/empty"
-
-[ -w /dev/kvm ] || {
-	echo "1..0 # SKIP no /dev/kvm here"
-	exit 0
-}
-count=0 failed=0
-ok() { # ok DESCRIPTION CONDITION...
-	local what=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $what"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $what"
-		tail -n 5 "$work/out" "$work/err" | sed 's/^/# /'
-	fi
-}
-skip() { # skip DESCRIPTION WHY
-	count=$((count + 1))
-	echo "ok $count - $1 # SKIP $2"
-}
 run() { # run PAYLOAD OPTIONS...; the status is in $status
 	local what=$1
 	shift
@@ -146,5 +120,4 @@ if [ -z "$lacks" ]; then
 else
 	skip "two performance runs" "$lacks"
 fi
-echo "1..$count"
-exit $((failed > 0))
+end

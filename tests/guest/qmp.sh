@@ -2,37 +2,12 @@
 # The control socket of machines on the host's own KVM: by stasis's commands, by hand, and by
 # go-qemu, a client that the project did not write.
 # usage: qmp.sh STASIS PAYLOAD-DIR; TAP on standard output.
-set -u
-STASIS=$1
-payloads=$2
+. "$(dirname "$0")/lib.sh"
 here=$(dirname "$0")
-work=$(mktemp -d)
 # Longer than a socket's name can be.
 deep=$(printf '%090d' 1)/$(printf '%090d' 2)
 export XDG_RUNTIME_DIR=$work/$deep
 mkdir -p "$XDG_RUNTIME_DIR"
-trap 'rm -rf "$work"' EXIT
-count=0 failed=0
-
-[ -w /dev/kvm ] || {
-	echo "1..0 # SKIP no /dev/kvm here"
-	exit 0
-}
-: >"$work/empty"
-
-ok() { # ok DESCRIPTION CONDITION...
-	local what=$1
-	shift
-	count=$((count + 1))
-	if "$@"; then
-		echo "ok $count - $what"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $what"
-		tail -n 5 "$work"/*.err 2>/dev/null | sed 's/^/# /'
-	fi
-}
-is() { [ "$1" = "$2" ]; }
 
 run() { # run NAME OPTIONS...: in the background; its pid is in $pid
 	local name=$1
@@ -102,8 +77,7 @@ if command -v go >/dev/null && [ -d $go_path/src/github.com/digitalocean/go-qemu
 	done <"$work/client.tap"
 	ok "it came to its end" [ "$(wc -l <"$work/client.tap")" -gt 10 ]
 else
-	count=$((count + 1))
-	echo "ok $count # SKIP go-qemu: golang-go or golang-github-digitalocean-go-qemu-dev is not installed"
+	skip "go-qemu" "golang-go or golang-github-digitalocean-go-qemu-dev is not installed"
 	python3 "$here/qmp_client.py" "$(socket other)" quit >/dev/null 2>&1 || kill $pid
 fi
 wait $pid
@@ -138,5 +112,4 @@ ok "... which the next start replaces" grep -q '^state *running$' <("$STASIS" st
 kill $pid
 wait $pid
 
-echo "1..$count"
-exit $((failed > 0))
+end
