@@ -222,6 +222,14 @@ int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0)
 	return kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &enable);
 }
 
+int kvm_set_halt_poll(struct kvm *kvm, uint32_t ns, struct error *err)
+{
+	int r = kvm_cap(kvm, KVM_CAP_HALT_POLL) > 0 ? kvm_enable_cap(kvm, KVM_CAP_HALT_POLL, ns)
+						    : 0;
+
+	return r < 0 ? error_set(err, r, "setting halt polling to %u ns", ns) : 0;
+}
+
 void kvm_close_vm(struct kvm *kvm)
 {
 	fd_close(&kvm->vm_fd);

@@ -51,6 +51,9 @@ int kvm_signal_msi(struct kvm *kvm, const struct kvm_route *route) MUST_CHECK;
 int kvm_ioeventfd_mmio(struct kvm *kvm, int fd, uint64_t addr, uint32_t value,
 		       struct error *err) MUST_CHECK;
 int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0) MUST_CHECK;
+/* How long the host polls for a halted vCPU before it sleeps. Without the capability the module's
+ * own halt polling stands. */
+int kvm_set_halt_poll(struct kvm *kvm, uint32_t ns, struct error *err) MUST_CHECK;
 /* ioctl that repeats on EINTR and returns a negative errno. */
 int kvm_ioctl(int fd, unsigned long request, void *arg) MUST_CHECK;
 /* Closes the VM descriptor only; after the vCPUs', before guest memory goes. */

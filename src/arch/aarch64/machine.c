@@ -86,13 +86,9 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 			goto fail;
 		}
 	}
-	if (kvm_cap(kvm, KVM_CAP_HALT_POLL) > 0) {
-		r = kvm_enable_cap(kvm, KVM_CAP_HALT_POLL, config->halt_poll_ns);
-		if (r < 0) {
-			error_set(err, r, "setting halt polling to %u ns", config->halt_poll_ns);
-			goto fail;
-		}
-	}
+	r = kvm_set_halt_poll(kvm, config->halt_poll_ns, err);
+	if (r < 0)
+		goto fail;
 	*ret_vm = vm;
 	return 0;
 fail:
