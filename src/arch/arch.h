@@ -162,6 +162,17 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
 /* Where it was: the next instruction and the stack pointer, in the guest's address space. */
 uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state);
 uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state);
+/* What a frame-pointer chain begins with (x86: RBP; aarch64: x29). */
+uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state);
+/* Whether it ran at the kernel's privilege. */
+bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
+/* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;
+ * aarch64: TTBR1_EL1). */
+uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
+/* Calls each for every register that a dump shows, by the names that dumps use: the ones above
+ * first (instruction_pointer, stack_pointer, page_table_root, …), then the general ones. */
+void arch_vcpu_registers(const struct arch_vcpu_state *state,
+			 void (*each)(const char *name, uint64_t value, void *arg), void *arg);
 
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */

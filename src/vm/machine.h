@@ -3,7 +3,7 @@
 #ifndef STASIS_VM_MACHINE_H
 #define STASIS_VM_MACHINE_H
 
-#include "freeze/freeze.h"
+#include "freeze/dump.h"
 #include "loop/loop.h"
 #include "vcpu/vcpu.h"
 #include "vm/board.h"
@@ -63,6 +63,7 @@ struct machine {
 	struct loop_timer freeze_for;	   /* … its end */
 	struct freeze_wait freeze_at_wait; /* … once it is due */
 	bool freeze_stays;		   /* somebody else froze it, too: it is theirs to thaw */
+	struct inspect *inspect;	   /* inspection.c's; NULL: not found yet */
 	bool panicked;			   /* pvpanic said so */
 	bool was_reset;			   /* the guest reset itself */
 	bool ended;			   /* the outcome is decided */
@@ -111,6 +112,13 @@ void machine_serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exi
 void machine_vcpu_failed(struct vcpu *vcpu, void *arg);
 extern const struct legacy_ops machine_legacy_ops;
 void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
+
+/* ---- inspection.c ---------------------------------------------------------------------------- */
+
+/* The guest's kernel, found when it is first asked for: up to a second of work, and errors as
+ * inspect_new (inspect/inspect.h). Asks anew after a failure. Valid until machine_inspect_done. */
+int machine_inspect(struct machine *m, const struct inspect **ret_in, struct error *err) MUST_CHECK;
+void machine_inspect_done(struct machine *m);
 
 /* ---- freeze_point.c: what freezes the machine, and what is kept of it -------------------------
  */

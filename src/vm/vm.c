@@ -261,6 +261,7 @@ static bool take_down(struct machine *m)
 	m->result->disks = disks_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_freeze_done(m);
+	machine_inspect_done(m);
 	vcpu_pool_free(m->pool);
 	if (quiet)
 		board_done(&m->board);

@@ -3,6 +3,7 @@
  * moved, nothing else has to be. Each function's thread is in arch.h. */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
@@ -56,6 +57,38 @@ uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
 uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
 {
 	return state->sp_el1;
+}
+
+uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state)
+{
+	return state->x[29];
+}
+
+bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
+{
+	return (state->pstate >> 2 & 3) != 0; /* PSTATE's exception level (ARM ARM C5.2.2) */
+}
+
+uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
+{
+	return state->ttbr1;
+}
+
+void arch_vcpu_registers(const struct arch_vcpu_state *s,
+			 void (*each)(const char *name, uint64_t value, void *arg), void *arg)
+{
+	char name[8];
+
+	each("instruction_pointer", s->pc, arg);
+	each("stack_pointer", s->sp_el1, arg);
+	each("page_table_root", s->ttbr1, arg);
+	each("user_page_table_root", s->ttbr0, arg);
+	each("tcr_el1", s->tcr, arg);
+	for (unsigned i = 0; i < ARRAY_SIZE(s->x); i++) {
+		snprintf(name, sizeof(name), "x%u", i);
+		each(name, s->x[i], arg);
+	}
+	each("pstate", s->pstate, arg);
 }
 
 /* ---- the counter ------------------------------------------------------------------------------

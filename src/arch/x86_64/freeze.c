@@ -117,6 +117,63 @@ uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
 	return state->regs.rsp;
 }
 
+uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state)
+{
+	return state->regs.rbp;
+}
+
+bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
+{
+	return state->sregs.cs.dpl == 0;
+}
+
+uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
+{
+	return state->sregs.cr3;
+}
+
+void arch_vcpu_registers(const struct arch_vcpu_state *s,
+			 void (*each)(const char *name, uint64_t value, void *arg), void *arg)
+{
+	const struct kvm_regs *r = &s->regs;
+	const struct kvm_sregs *sr = &s->sregs;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} all[] = {
+		{"instruction_pointer", r->rip},
+		{"stack_pointer", r->rsp},
+		{"page_table_root", sr->cr3},
+		{"rax", r->rax},
+		{"rbx", r->rbx},
+		{"rcx", r->rcx},
+		{"rdx", r->rdx},
+		{"rsi", r->rsi},
+		{"rdi", r->rdi},
+		{"rbp", r->rbp},
+		{"r8", r->r8},
+		{"r9", r->r9},
+		{"r10", r->r10},
+		{"r11", r->r11},
+		{"r12", r->r12},
+		{"r13", r->r13},
+		{"r14", r->r14},
+		{"r15", r->r15},
+		{"rflags", r->rflags},
+		{"cs", sr->cs.selector},
+		{"ss", sr->ss.selector},
+		{"fs_base", sr->fs.base},
+		{"gs_base", sr->gs.base},
+		{"cr0", sr->cr0},
+		{"cr2", sr->cr2},
+		{"cr4", sr->cr4},
+		{"efer", sr->efer},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		each(all[i].name, all[i].value, arg);
+}
+
 /* ---- the VM's clocks -------------------------------------------------------------------- */
 
 static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
