@@ -197,6 +197,45 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 /* vCPU thread, let go and before its next KVM_RUN: its own counter and timers. */
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock);
 
+/* ---- data watchpoints ------------------------------------------------------------------------ */
+
+#define ARCH_WATCHES 4
+
+struct arch_watch {
+	uint64_t gva;	/* aligned to bytes */
+	uint32_t bytes; /* 1, 2, 4 or 8; 0: no watch */
+};
+
+/* Whether gva lies in the half of addresses that is the kernel's. Pure. */
+bool arch_kernel_address(uint64_t gva);
+
+enum arch_watch_how {
+	ARCH_WATCH_RUN,
+	ARCH_WATCH_STEP,    /* … and stop after one instruction */
+	ARCH_WATCH_PASS_ON, /* … and let the guest have the debug exception that was its own */
+};
+/* vCPU thread, out of KVM_RUN: stores to these end KVM_RUN with KVM_EXIT_DEBUG from now on. All
+ * none: as before the first call. While any is armed, the guest's own watchpoints don't work. run
+ * is what ARCH_WATCH_PASS_ON is about. Negative errno. */
+int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
+		    enum arch_watch_how how, const struct kvm_run *run) MUST_CHECK;
+
+/* What a KVM_EXIT_DEBUG was. */
+enum arch_debug {
+	ARCH_DEBUG_STORED,  /* a store to the slots has been done */
+	ARCH_DEBUG_STORING, /* the next instruction does it: step it, with those slots not armed */
+	ARCH_DEBUG_STEPPED, /* it has been stepped */
+	ARCH_DEBUG_GUEST,   /* the guest debugs itself: arm with ARCH_WATCH_PASS_ON */
+};
+/* vCPU thread, after KVM_RUN. watch: what is armed. *ret_slots: bit n for slot n, several at once
+ * for one store. */
+enum arch_debug arch_exit_debug(const struct kvm_run *run,
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots);
+
+/* Whether this KVM ends KVM_RUN at a watched store: a software back end may take the request and
+ * do nothing. Runs a small guest; as arch_probe. */
+int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err) MUST_CHECK;
+
 /* ---- looking into a guest's kernel ---------------------------------------------------------- */
 
 /* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a

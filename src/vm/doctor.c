@@ -164,6 +164,24 @@ static int check_linux(char *found, size_t len, struct error *err)
 	return 0;
 }
 
+static int check_watch(char *found, size_t len, struct error *err)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	bool fires = false;
+	int r = kvm_open(&kvm, "/dev/kvm", err);
+
+	if (r == 0)
+		r = arch_probe_watch(&kvm, &fires, err);
+	kvm_close(&kvm);
+	if (r < 0)
+		return r;
+	if (!fires)
+		return error_usage(err, "a watched store of a probe guest was not told of: watches "
+					"look at the value now and then, and may miss a store");
+	snprintf(found, len, "a watched store stopped a probe guest");
+	return 0;
+}
+
 static int check_io_uring(char *found, size_t len, struct error *err)
 {
 	struct loop *loop = NULL;
@@ -267,6 +285,7 @@ static int check_lab(char *found, size_t len, struct error *err)
 static const struct check checks[] = {
 	{"kvm", check_kvm, "modprobe kvm; and be in the group of /dev/kvm"},
 	{"stock kernels", check_linux, NULL},
+	{"watchpoints", check_watch, NULL},
 	{"io_uring", check_io_uring, "sysctl kernel.io_uring_disabled=0"},
 	{"kernel", check_kernel, "stasis kernel get"},
 	{"busybox", check_busybox, "apt-get install busybox-static"},

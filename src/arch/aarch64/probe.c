@@ -3,11 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
-#include "arch/probe_limit.h"
+#include "arch/probe_guest.h"
 #include "base/util.h"
 
 /* Guest memory: 64 KiB from RAM_GPA: code, and its vectors 2 KiB after it. A byte stored at
@@ -50,18 +49,6 @@ static const char *const step_names[] = {
 };
 #define FIRST_STEP (ARRAY_SIZE(step_names) - 1)
 
-/* The step that the guest is at, in arg; 0 when it is through all, or ends in any other way. */
-static int on_probe_exit(const struct kvm_run *run, void *arg)
-{
-	unsigned *step = arg;
-
-	if (run->exit_reason != KVM_EXIT_MMIO || !run->mmio.is_write ||
-	    run->mmio.phys_addr != UART_GPA)
-		return 0;
-	*step = MIN((unsigned)run->mmio.data[0], (unsigned)FIRST_STEP);
-	return *step == 0 ? 0 : -1;
-}
-
 static int set_up(const struct kvm *vm, int vcpu)
 {
 	struct kvm_vcpu_init init = {0};
@@ -87,51 +74,110 @@ static unsigned long probe_type(const struct kvm *kvm)
 	return arch_vm_type(&own, &layout);
 }
 
-int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
+static void fill(uint8_t *ram)
 {
-	struct kvm_userspace_memory_region slot = {.guest_phys_addr = RAM_GPA,
-						   .memory_size = PROBE_RAM};
-	unsigned step = FIRST_STEP;
-	struct kvm_run *run = MAP_FAILED;
-	struct kvm own = *kvm;
-	int vcpu = -1, r;
-	uint8_t *ram =
-		mmap(NULL, PROBE_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (ram == MAP_FAILED)
-		return error_set_shortage(err, -errno, "mapping a probe guest's memory");
 	memcpy(ram, probe_code, (uintptr_t)probe_code_end - (uintptr_t)probe_code);
 	__builtin___clear_cache((char *)ram, (char *)ram + PROBE_RAM);
-	slot.userspace_addr = (uintptr_t)ram;
-	own.vm_fd = -1;
-	r = kvm_create_vm(&own, probe_type(kvm), err);
+}
+
+static struct probe_guest guest_of(const struct kvm *kvm)
+{
+	return (struct probe_guest){
+		.type = probe_type(kvm),
+		.ram_gpa = RAM_GPA,
+		.ram_size = PROBE_RAM,
+		.fill = fill,
+		.set_up = set_up,
+	};
+}
+
+/* ---- what a stock kernel needs ----------------------------------------------------------------
+ */
+
+/* The step that the guest is at, in arg; it ends when it is through all, or in any other way. */
+static bool on_probe_exit(const struct kvm_run *run, void *arg)
+{
+	unsigned *step = arg;
+
+	if (run->exit_reason != KVM_EXIT_MMIO || !run->mmio.is_write ||
+	    run->mmio.phys_addr != UART_GPA)
+		return false;
+	*step = MIN((unsigned)run->mmio.data[0], (unsigned)FIRST_STEP);
+	return *step != 0;
+}
+
+int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
+{
+	unsigned step = FIRST_STEP;
+	struct probe_guest guest = guest_of(kvm);
+	int r;
+
+	guest.step = on_probe_exit;
+	guest.arg = &step;
+	r = probe_guest_run(kvm, &guest, err);
 	if (r < 0)
-		goto unmap;
-	r = kvm_ioctl(own.vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
+		return r;
+	ret_probe->runs_stock_kernel = step == 0;
+	snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s", step ? step_names[step] : "");
+	return 0;
+}
+
+/* ---- watchpoints --------------------------------------------------------------------------------
+ */
+
+#define STORE_GPA (RAM_GPA + KIB(32))
+
+/* One store; then it says that it is through. */
+__asm__(".pushsection .rodata\n"
+	".balign 8\n"
+	".globl probe_store, probe_store_end\n"
+	"probe_store:\n"
+	"	mov	x10, #0x40000000\n	add	x10, x10, #0x8000\n"
+	"	mov	w0, #1\n	str	w0, [x10]\n"
+	"	mov	x10, #0x0D000000\n	strb	wzr, [x10]\n"
+	"1:	wfi\n	b	1b\n"
+	"probe_store_end:\n"
+	".popsection\n");
+extern const uint8_t probe_store[], probe_store_end[];
+
+static const struct arch_watch probe_watch[ARCH_WATCHES] = {{.gva = STORE_GPA, .bytes = 4}};
+
+static void fill_store(uint8_t *ram)
+{
+	memcpy(ram, probe_store, (uintptr_t)probe_store_end - (uintptr_t)probe_store);
+	__builtin___clear_cache((char *)ram, (char *)ram + PROBE_RAM);
+}
+
+static int set_up_watch(const struct kvm *vm, int vcpu)
+{
+	int r = set_up(vm, vcpu);
+
+	return r < 0 ? r : arch_vcpu_watch(vcpu, probe_watch, ARCH_WATCH_RUN, NULL);
+}
+
+static bool on_watch_exit(const struct kvm_run *run, void *arg)
+{
+	bool *fires = arg;
+	uint32_t slots = 0;
+
+	if (run->exit_reason == KVM_EXIT_DEBUG)
+		*fires = arch_exit_debug(run, probe_watch, &slots) == ARCH_DEBUG_STORING &&
+			 slots == 1;
+	return false;
+}
+
+int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err)
+{
+	bool fires = false;
+	struct probe_guest guest = guest_of(kvm);
+	int r;
+
+	guest.fill = fill_store;
+	guest.set_up = set_up_watch;
+	guest.step = on_watch_exit;
+	guest.arg = &fires;
+	r = probe_guest_run(kvm, &guest, err);
 	if (r == 0)
-		r = vcpu = kvm_ioctl(own.vm_fd, KVM_CREATE_VCPU, NULL);
-	if (r >= 0)
-		r = set_up(&own, vcpu);
-	if (r == 0) {
-		run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-		if (run == MAP_FAILED)
-			r = -errno;
-		else
-			(void)!probe_run(vcpu, run, on_probe_exit,
-					 &step); /* step says where it hung */
-	}
-	if (r < 0) {
-		error_set_shortage(err, r, "running a probe guest");
-	} else {
-		ret_probe->runs_stock_kernel = step == 0;
-		snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s",
-			 step ? step_names[step] : "");
-	}
-	if (run != MAP_FAILED)
-		munmap(run, kvm->run_size);
-	fd_close(&vcpu);
-	kvm_close_vm(&own);
-unmap:
-	munmap(ram, PROBE_RAM);
-	return r < 0 ? r : 0;
+		*ret_fires = fires;
+	return r;
 }

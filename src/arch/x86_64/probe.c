@@ -2,14 +2,11 @@
  * software back ends that emulate CPL 0 stop at the first instruction that they lack.
  * Any thread without vCPUs of its own. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "arch/arch.h"
-#include "arch/probe_limit.h"
+#include "arch/probe_guest.h"
 #include "base/util.h"
 
 /* Guest memory: 64 KiB from 0.
@@ -22,6 +19,7 @@ enum {
 	PD_GPA = 0x3000,
 	GDT_GPA = 0x4000,
 	IDT_GPA = 0x5000,
+	SAVE_GPA = 0x7000,
 	STACK_GPA = 0x8000,
 	CODE_GPA = 0x9000,
 	PROBE_PORT = 0x99,
@@ -148,61 +146,98 @@ static int copy_cpuid(const struct kvm *kvm, int vcpu)
 	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_CPUID2, cpuid);
 }
 
-/* The step that the guest is at, in arg; 0 when it is through all, or ends in any other way. */
-static int on_probe_exit(const struct kvm_run *run, void *arg)
+static int set_up(const struct kvm *vm, int vcpu)
+{
+	int r = copy_cpuid(vm, vcpu);
+
+	return r < 0 ? r : set_registers(vcpu);
+}
+
+/* ---- what a stock kernel needs ----------------------------------------------------------------
+ */
+
+/* The step that the guest is at, in arg; it ends when it is through all, or in any other way. */
+static bool on_probe_exit(const struct kvm_run *run, void *arg)
 {
 	unsigned *step = arg;
 
 	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
-		return 0;
+		return false;
 	*step = MIN(*((const uint8_t *)run + run->io.data_offset), FIRST_STEP);
-	return *step == 0 ? 0 : -1;
+	return *step != 0;
 }
 
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
 {
-	struct kvm_userspace_memory_region slot = {.memory_size = PROBE_RAM};
-	struct kvm own = *kvm;
-	struct kvm_run *run = MAP_FAILED;
-	uint8_t *ram;
 	unsigned step = FIRST_STEP;
-	int vcpu = -1, r;
+	const struct probe_guest guest = {
+		.ram_size = PROBE_RAM,
+		.fill = fill_ram,
+		.set_up = set_up,
+		.step = on_probe_exit,
+		.arg = &step,
+	};
+	int r = probe_guest_run(kvm, &guest, err);
 
-	ram = mmap(NULL, PROBE_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (ram == MAP_FAILED)
-		return error_set_shortage(err, -errno, "mapping a probe guest's memory");
-	fill_ram(ram);
-	slot.userspace_addr = (uintptr_t)ram;
-	r = kvm_create_vm(&own, 0, err);
 	if (r < 0)
-		goto unmap;
-	r = kvm_ioctl(own.vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
-	if (r == 0) {
-		vcpu = kvm_ioctl(own.vm_fd, KVM_CREATE_VCPU, NULL);
-		r = vcpu < 0 ? vcpu : copy_cpuid(kvm, vcpu);
-	}
+		return r;
+	ret_probe->runs_stock_kernel = step == 0;
+	snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s", step ? step_names[step] : "");
+	return 0;
+}
+
+/* ---- watchpoints --------------------------------------------------------------------------------
+ */
+
+/* One store; then it says that it is through. */
+__asm__(".pushsection .rodata\n"
+	".globl probe_store, probe_store_end\n"
+	"probe_store:\n"
+	"	movl $1, 0x7000\n"
+	"	mov $0, %al\n	out %al, $0x99\n"
+	"1:	hlt\n	jmp 1b\n"
+	"probe_store_end:\n"
+	".popsection\n");
+extern const uint8_t probe_store[], probe_store_end[];
+
+static void fill_store(uint8_t *ram)
+{
+	fill_ram(ram);
+	memcpy(ram + CODE_GPA, probe_store, (uintptr_t)probe_store_end - (uintptr_t)probe_store);
+}
+
+static int set_up_watch(const struct kvm *vm, int vcpu)
+{
+	const struct arch_watch watch[ARCH_WATCHES] = {{.gva = SAVE_GPA, .bytes = 4}};
+	int r = set_up(vm, vcpu);
+
+	return r < 0 ? r : arch_vcpu_watch(vcpu, watch, ARCH_WATCH_RUN, NULL);
+}
+
+static bool on_watch_exit(const struct kvm_run *run, void *arg)
+{
+	const struct arch_watch watch[ARCH_WATCHES] = {{.gva = SAVE_GPA, .bytes = 4}};
+	bool *fires = arg;
+	uint32_t slots = 0;
+
+	if (run->exit_reason == KVM_EXIT_DEBUG)
+		*fires = arch_exit_debug(run, watch, &slots) == ARCH_DEBUG_STORED && slots == 1;
+	return false;
+}
+
+int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err)
+{
+	bool fires = false;
+	const struct probe_guest guest = {
+		.ram_size = PROBE_RAM,
+		.fill = fill_store,
+		.set_up = set_up_watch,
+		.step = on_watch_exit,
+		.arg = &fires,
+	};
+	int r = probe_guest_run(kvm, &guest, err);
+
 	if (r == 0)
-		r = set_registers(vcpu);
-	if (r == 0) {
-		run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-		if (run == MAP_FAILED)
-			r = -errno;
-		else
-			(void)!probe_run(vcpu, run, on_probe_exit,
-					 &step); /* hung or not: step says where */
-	}
-	if (r < 0) {
-		error_set_shortage(err, r, "running a probe guest");
-	} else {
-		ret_probe->runs_stock_kernel = step == 0;
-		snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s",
-			 step ? step_names[step] : "");
-	}
-	if (run != MAP_FAILED)
-		munmap(run, kvm->run_size);
-	fd_close(&vcpu);
-	kvm_close_vm(&own);
-unmap:
-	munmap(ram, PROBE_RAM);
+		*ret_fires = fires;
 	return r;
 }
