@@ -54,7 +54,8 @@ struct inspect_place {
  * "init_task.comm". cpu: for per-CPU symbols. The symbol's type is its variable's in BTF, else that
  * of a few that Linux always has, else the only struct that has the first field.
  * Usage error: it is written wrong, or names what isn't there (the hint has the nearest name).
- * -EFAULT: a pointer on the way leads nowhere now (NULL, unmapped): not yet, ask again. */
+ * -EFAULT: a pointer on the way leads nowhere now (NULL, unmapped): not yet, ask again;
+ * ret_place->pointers then has those that were read, up to that one. */
 int inspect_place(const struct inspect *in, const char *expr, unsigned cpu,
 		  struct inspect_place *ret_place, struct error *err) MUST_CHECK;
 /* "task_struct.comm", "rq.cfs.h_nr_running": a member's place in its struct. No pointers. */

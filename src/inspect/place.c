@@ -258,10 +258,10 @@ static int follow(const struct inspect *in, const char *expr, struct inspect_pla
 				   INSPECT_MAX_POINTERS);
 	if (space_read_uint(&in->space, place->gva, 8, &to))
 		return error_set(err, -EFAULT, "reading a pointer of %s", expr);
-	if (!to)
-		return error_set(err, -EFAULT, "following a null pointer of %s", expr);
 	place->pointer_gva[place->pointers] = place->gva;
 	place->pointer[place->pointers++] = to;
+	if (!to)
+		return error_set(err, -EFAULT, "following a null pointer of %s", expr);
 	place->gva = to;
 	return 0;
 }
@@ -329,10 +329,15 @@ int inspect_place(const struct inspect *in, const char *expr, unsigned cpu,
 		place.value.offset = 0;
 	}
 	rc = walk_steps(in, expr, &p, pointed, &place, err);
+	if (rc == 0 && space_translate(&in->space, place.gva, &gpa))
+		rc = error_set(err, -EFAULT, "finding %s", expr);
+	if (rc == -EFAULT) {
+		memcpy(ret_place->pointer_gva, place.pointer_gva, sizeof(place.pointer_gva));
+		memcpy(ret_place->pointer, place.pointer, sizeof(place.pointer));
+		ret_place->pointers = place.pointers;
+	}
 	if (rc < 0)
 		return rc;
-	if (space_translate(&in->space, place.gva, &gpa))
-		return error_set(err, -EFAULT, "finding %s", expr);
 	if (pointed && p.count == 1) /* the pointer itself */
 		place.value = (struct types_value){.size = 8, .is_pointer = true};
 	*ret_place = place;

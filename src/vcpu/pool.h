@@ -25,6 +25,9 @@ struct vcpu_pool {
 	CACHE_ALIGNED _Atomic uint32_t unready;
 	CACHE_ALIGNED _Atomic uint32_t gate;
 
+	struct vcpu_watch_slot watch[ARCH_WATCHES];
+	_Atomic int watch_error; /* the first of any vCPU that could not arm; relaxed */
+
 	void *states; /* count of arch_vcpu_state_size bytes each; owned */
 	const struct loop_event *parked;
 	struct arch_clock *clock;

@@ -102,6 +102,8 @@ static uint32_t look(struct vcpu *vcpu)
 	requests = atomic_load_explicit(&vcpu->requests, memory_order_seq_cst);
 	if (unlikely(requests & VCPU_REQ_NMI))
 		inject_nmi(vcpu);
+	if (unlikely(requests & VCPU_REQ_WATCH))
+		vcpu_watch_arm(vcpu);
 	/* Release: who sees it cleared sees what this thread did before. */
 	if (requests & VCPU_REQ_LOOK)
 		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
@@ -127,6 +129,11 @@ static void hand_off(struct vcpu *vcpu)
 	arch_exit_capture(vcpu->run, &exit);
 	count(&stats->exits);
 	count(&stats->by_reason[MIN(exit.reason, other)]);
+	if (unlikely(exit.reason == KVM_EXIT_DEBUG)) {
+		exit.addr = vcpu_watch_exit(vcpu);
+		if (!exit.addr)
+			return;
+	}
 	switch (vcpu_exits_post(&vcpu->exits, &exit)) {
 	case VCPU_EXITS_WENT_ON:
 		count(&stats->posted);

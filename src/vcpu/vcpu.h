@@ -11,6 +11,7 @@
 
 #include "arch/arch.h"
 #include "vcpu/exits.h"
+#include "vcpu/watch.h"
 
 struct vcpu_pool;
 
@@ -20,6 +21,7 @@ enum vcpu_request {
 	VCPU_REQ_LOOK = 1u << 1, /* cleared by the vCPU thread once it is out of KVM_RUN */
 	VCPU_REQ_NMI = 1u << 2,	 /* KVM_NMI, then cleared: two at once are one, as the line's are */
 	VCPU_REQ_PARK = 1u << 3, /* between vcpu_pool_park and vcpu_pool_unpark */
+	VCPU_REQ_WATCH = 1u << 4, /* arm what the slots say, then cleared */
 };
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */
@@ -44,6 +46,7 @@ struct vcpu {
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
 	struct vcpu_stats stats;
+	struct vcpu_watching watching; /* vCPU thread's */
 	/* Registers at the last park: the vCPU thread's, and the control thread's to read while
 	 * it is parked. capture_error: why they are none, a negative errno. */
 	struct arch_vcpu_state *state;
