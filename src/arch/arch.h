@@ -153,6 +153,15 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 
 /* ---- a frozen machine --------------------------------------------------------------------- */
 
+/* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a
+ * walk through it is bounded, and fails where it leads nowhere. */
+struct arch_paging {
+	uint64_t root_gpa;    /* the top table */
+	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
+	unsigned levels;
+	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
+};
+
 /* One vCPU's registers, as a dump and a thaw need them. Its size is the architecture's; zeroed
  * before its first use, and kept from one freeze to the next. */
 struct arch_vcpu_state;
@@ -169,6 +178,9 @@ bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;
  * aarch64: TTBR1_EL1). */
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
+/* Those tables, for who knows nothing of the kernel. -ENOENT: paging is off, or not understood. */
+int arch_vcpu_paging(const struct arch_vcpu_state *state,
+		     struct arch_paging *ret_paging) MUST_CHECK;
 /* Calls each for every register that a dump shows, by the names that dumps use: the ones above
  * first (instruction_pointer, stack_pointer, page_table_root, …), then the general ones. */
 void arch_vcpu_registers(const struct arch_vcpu_state *state,
@@ -237,15 +249,6 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run,
 int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err) MUST_CHECK;
 
 /* ---- looking into a guest's kernel ---------------------------------------------------------- */
-
-/* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a
- * walk through it is bounded, and fails where it leads nowhere. */
-struct arch_paging {
-	uint64_t root_gpa;    /* the top table */
-	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
-	unsigned levels;
-	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
-};
 
 /* One line of the kernel's VMCOREINFO as a number, by its key ("NUMBER(phys_base)"); false: none.
  * Addresses and lengths are hexadecimal there, numbers decimal and perhaps negative. */

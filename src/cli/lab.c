@@ -151,6 +151,11 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->freeze_for_ns);
 		option(in, "--freeze-for", number);
 	}
+	if (c->watch_scx)
+		word(in, strdup("--watch-scx"));
+	for (unsigned n = 0; n < c->watch_count; n++)
+		option(in, "--watch", c->watch[n].text);
+	option(in, "--on-hit", vm_on_hit_name(c->on_hit));
 	if (c->report)
 		option(in, "--report", "report");
 	if (c->verbosity < 0)

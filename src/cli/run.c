@@ -243,6 +243,37 @@ static int set_freeze_for(void *target, const char *value, struct error *err)
 	return set_duration(&((struct run_request *)target)->config.freeze_for_ns, value, err);
 }
 
+static int set_watch(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+	int r;
+
+	if (c->watch_count == VM_MAX_WATCHES)
+		return error_usage(err, "%s: %d at most, besides --watch-scx", value,
+				   VM_MAX_WATCHES);
+	r = watch_expr_parse(value, &c->watch[c->watch_count], err);
+	c->watch_count += r == 0;
+	return r;
+}
+
+static int set_watch_scx(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct run_request *)target)->config.watch_scx = true;
+	return 0;
+}
+
+static int set_on_hit(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+
+	for (enum vm_on_hit on_hit = VM_ON_HIT_DUMP; on_hit <= VM_ON_HIT_LOG; on_hit++)
+		if (!strcmp(value, vm_on_hit_name(on_hit))) {
+			c->on_hit = on_hit;
+			return 0;
+		}
+	return error_usage(err, "%s: dump, freeze or log is accepted", value);
+}
+
 static int set_name(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.name, value);
@@ -364,6 +395,10 @@ static const struct cli_option options[] = {
 	{"qmp", 0, "PATH", set_qmp, "a control socket there, besides the one in the VM's folder"},
 	{"freeze-at", 0, "DURATION", set_freeze_at,
 	 "stop the guest for a moment then, without its noticing; in the report's freezes"},
+	{"watch", 0, "EXPR", set_watch,
+	 "stop at a store: SYMBOL[->FIELD...][:BYTES][OP VALUE]; up to three"},
+	{"watch-scx", 0, NULL, set_watch_scx, "stop when the kernel ejects a sched_ext scheduler"},
+	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -378,9 +413,6 @@ static const struct cli_option options[] = {
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 	{"net", 0, "KIND", not_yet, NULL},
-	{"watch", 0, "EXPR", not_yet, NULL},
-	{"watch-scx", 0, NULL, not_yet, NULL},
-	{"on-hit", 0, "ACTION", not_yet, NULL},
 	{"dump", 0, "FILE", not_yet, NULL},
 	{"vmcore", 0, "FILE", not_yet, NULL},
 };

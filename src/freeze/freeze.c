@@ -106,6 +106,7 @@ static void let_go(struct freeze *f)
 	struct freeze_report report;
 
 	enter(f, FREEZE_THAWING);
+	f->keepers = 0;
 	loop_timer_clear(f->config.loop, &f->deadline);
 	if (f->parked) {
 		arch_clock_go_on(f->config.vm, &f->clock);
@@ -211,7 +212,17 @@ int freeze_start(struct freeze *f, const char *cause, struct freeze_wait *wait, 
 	}
 	if (wait)
 		STAILQ_INSERT_TAIL(&f->waits, wait, link);
+	f->keepers++;
 	return 0;
+}
+
+void freeze_leave(struct freeze *f)
+{
+	if (f->state != FREEZE_FREEZING && f->state != FREEZE_FROZEN)
+		return;
+	assert(f->keepers > 0);
+	if (--f->keepers == 0)
+		(void)!freeze_thaw(f);
 }
 
 int freeze_thaw(struct freeze *f)

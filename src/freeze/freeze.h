@@ -61,6 +61,7 @@ struct freeze {
 	struct arch_clock clock;
 	struct loop_event event; /* the last vCPU to park */
 	struct loop_timer deadline;
+	unsigned keepers;	/* who started or joined, and has not left */
 	uint64_t freezes, late; /* begun; given up at the deadline */
 };
 
@@ -69,12 +70,16 @@ int freeze_init(struct freeze *f, const struct freeze_config *config, struct err
 /* After vcpu_pool_stop. Accepts a zeroed one. */
 void freeze_done(struct freeze *f);
 
-/* Begins. wait may be NULL. While FREEZING or FROZEN it begins nothing, and wait joins in.
- * -ESHUTDOWN once killed, -ENOMEM without memory for the deadline: wait->done does not run. */
+/* Begins. wait may be NULL. While FREEZING or FROZEN it begins nothing, and wait joins in. The
+ * caller keeps the guest frozen until it leaves. -ESHUTDOWN once killed, -ENOMEM without memory for
+ * the deadline: wait->done does not run. */
 int freeze_start(struct freeze *f, const char *cause, struct freeze_wait *wait,
 		 struct error *err) MUST_CHECK;
-/* Time goes on where it stood. While FREEZING, gives that up. Nothing to do: -EALREADY; once
- * killed: -ESHUTDOWN. */
+/* The caller started or joined, and needs it no more: the last one to leave thaws. To be called
+ * once, and not after wait->done had an error. While nothing is frozen, nothing happens. */
+void freeze_leave(struct freeze *f);
+/* Time goes on where it stood, whoever may want it frozen. While FREEZING, gives that up. Nothing
+ * to do: -EALREADY; once killed: -ESHUTDOWN. */
 int freeze_thaw(struct freeze *f) MUST_CHECK;
 /* The machine ends: before vcpu_pool_stop, which ends parked threads as well. Idempotent. Devices
  * are not released. */

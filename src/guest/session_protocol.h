@@ -5,15 +5,15 @@
  * its arguments split by single spaces. Unknown words are ignored.
  *
  *   guest → host                                     host → guest
- *   hello 1             init is up                   signal N           send to COMMAND's group
- *   started             COMMAND execed               winsize ROWS COLS  console size
- *   closed stdin        COMMAND reads no more        closed stdout      host's reader is gone
- *   exited STATUS       COMMAND ended                closed stderr      (or stderr's)
- *   signalled N         … of a signal                bye                power off now
- *   failed STATUS TEXT  could not start it
+ *   hello 2             init is up                   go                 start COMMAND
+ *   started             COMMAND execed               signal N           send to COMMAND's group
+ *   closed stdin        COMMAND reads no more        winsize ROWS COLS  console size
+ *   exited STATUS       COMMAND ended                closed stdout      host's reader is gone
+ *   signalled N         … of a signal                closed stderr      (or stderr's)
+ *   failed STATUS TEXT  could not start it           bye                power off now
  *   done                all output sent, file systems synced
  *
- * One conversation: hello, then failed, or started and exited or signalled, then done. The status
+ * One conversation: hello, which waits for go (the host may have to arm watches), then failed, or started and exited or signalled, then done. The status
  * of failed is a shell's: 127 not found, 126 found but not run. What COMMAND wrote before its end
  * is in the output ports' queues before exited is in the control port's.
  * closed stdin may also come as COMMAND ends.
@@ -25,7 +25,7 @@
 #ifndef STASIS_GUEST_SESSION_PROTOCOL_H
 #define STASIS_GUEST_SESSION_PROTOCOL_H
 
-#define SESSION_VERSION	   1
+#define SESSION_VERSION	   2
 #define SESSION_LINE_MAX   512
 #define SESSION_PORTS_MS   30000 /* how long init waits for each port: emulated guests are slow */
 #define SESSION_CONNECT_MS 2000

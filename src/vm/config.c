@@ -25,6 +25,8 @@ void vm_config_done(struct vm_config *c)
 		free(c->includes[i].dst);
 	}
 	free(c->includes);
+	for (unsigned n = 0; n < c->watch_count; n++)
+		watch_expr_done(&c->watch[n]);
 	for (size_t i = 0; i < c->disk_count; i++)
 		vm_disk_done(&c->disk[i]);
 	*c = (struct vm_config){0};
@@ -102,13 +104,29 @@ static const char *session_name(enum vm_session session)
 					     : "console";
 }
 
+static json_t *watches_json(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	if (c->watch_scx)
+		json_array_append_new(list, json_string("scx_exit_kind"));
+	for (unsigned n = 0; n < c->watch_count; n++)
+		json_array_append_new(list, json_string(c->watch[n].text));
+	return list;
+}
+
+const char *vm_on_hit_name(enum vm_on_hit on_hit)
+{
+	return on_hit == VM_ON_HIT_DUMP ? "dump" : on_hit == VM_ON_HIT_FREEZE ? "freeze" : "log";
+}
+
 json_t *vm_config_json(const struct vm_config *c)
 {
 	char shape[64];
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -121,7 +139,8 @@ json_t *vm_config_json(const struct vm_config *c)
 		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
 		string_or_null(c->report), "qmp", string_or_null(c->qmp), "perf",
 		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget, "freeze_at_ns",
-		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null());
+		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null(),
+		"watches", watches_json(c), "on_hit", vm_on_hit_name(c->on_hit));
 }
 
 json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)

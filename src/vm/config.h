@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "arch/kinds.h"
+#include "freeze/watch_expr.h"
 #include "guest/topology.h"
 #include "vm/disk.h"
 #include "vm/perf/claim.h"
@@ -20,6 +21,15 @@ enum vm_session {
 struct vm_include {
 	char *src, *dst;
 };
+
+/* What becomes of a watch that fired. */
+enum vm_on_hit {
+	VM_ON_HIT_DUMP,	  /* the first of each: frozen, dumped, and on */
+	VM_ON_HIT_FREEZE, /* … and stays frozen until a control socket thaws it */
+	VM_ON_HIT_LOG,	  /* each is a line, and nothing stops */
+};
+
+#define VM_MAX_WATCHES 3
 
 struct vm_config {
 	const struct arch_kind *kind; /* of the guest; NULL: of this program */
@@ -47,11 +57,16 @@ struct vm_config {
 	uint64_t timeout_ns;	/* 0: none */
 	uint64_t freeze_at_ns;	/* once, after the guest's start; 0: never */
 	uint64_t freeze_for_ns; /* … and for how long; 0: no longer than it takes */
-	char *report;		/* path, or NULL */
-	char *qmp;		/* path of another control socket, or NULL */
-	int verbosity;		/* -1 quiet, 0, 1, 2 */
+	bool watch_scx;
+	struct watch_expr watch[VM_MAX_WATCHES];
+	unsigned watch_count;
+	enum vm_on_hit on_hit;
+	char *report;  /* path, or NULL */
+	char *qmp;     /* path of another control socket, or NULL */
+	int verbosity; /* -1 quiet, 0, 1, 2 */
 };
 
+const char *vm_on_hit_name(enum vm_on_hit on_hit);
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
 /* The resolved configuration; the caller owns the reference. NULL when out of memory. */
 json_t *vm_config_json(const struct vm_config *c);

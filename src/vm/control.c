@@ -129,7 +129,7 @@ static int cont(void *arg, struct error *err)
 	struct machine *m = arg;
 
 	/* As QEMU has it: a machine that runs is told so in vain, and without harm. */
-	return machine_freeze_state(m) == FREEZE_RUNNING ? 0 : machine_thaw(m, err);
+	return m->freeze_stays ? machine_thaw(m, err) : 0;
 }
 
 void machine_tell_freeze(struct machine *m, bool frozen)

@@ -41,9 +41,17 @@ static void note_lacks(struct machine *m)
 			vm_result_degraded(m->result, arch_clock_lacks[i]);
 }
 
+static void tell_frozen(struct machine *m)
+{
+	if (m->freeze_told || m->freeze_quiet || m->freeze.state != FREEZE_FROZEN)
+		return;
+	m->freeze_told = true;
+	machine_tell_freeze(m, true);
+}
+
 static void frozen(struct freeze *f)
 {
-	machine_tell_freeze(machine_of(f), true);
+	tell_frozen(machine_of(f));
 }
 
 static void over(struct freeze *f, const struct freeze_report *report)
@@ -51,13 +59,18 @@ static void over(struct freeze *f, const struct freeze_report *report)
 	struct machine *m = machine_of(f);
 	json_t *json;
 
-	if (report->reached && f->state != FREEZE_KILLED)
+	if (m->freeze_told && f->state != FREEZE_KILLED)
 		machine_tell_freeze(m, false);
-
-	m->freeze_stays = false;
+	m->freeze_told = m->freeze_stays = m->watching.hit = false;
+	loop_timer_clear(m->loop, &m->freeze_for);
 	note_lacks(m);
 	if (!report->reached && f->state != FREEZE_KILLED)
 		log_warn("%s", report->why);
+	/* The next one is somebody's own, unless it says otherwise. */
+	if (m->freeze_quiet) {
+		m->freeze_quiet = false;
+		return;
+	}
 	if (!m->result->freezes)
 		m->result->freezes = json_array();
 	if (json_array_size(m->result->freezes) == FREEZES_KEPT)
@@ -77,20 +90,18 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct machine *m = container_of(wait, struct machine, freeze_at_wait);
 
-	if (err || m->freeze_stays)
+	if (err)
 		return;
 	if (!m->config->freeze_for_ns ||
 	    loop_timer_set(m->loop, &m->freeze_for, now_ns() + m->config->freeze_for_ns) < 0)
-		(void)!freeze_thaw(&m->freeze);
+		freeze_leave(&m->freeze);
 }
 
 static void on_time_over(struct loop_timer *t)
 {
 	struct machine *m = container_of(t, struct machine, freeze_for);
 
-	/* Nothing to do where somebody else has thawed it. */
-	if (!m->freeze_stays)
-		(void)!freeze_thaw(&m->freeze);
+	freeze_leave(&m->freeze);
 }
 
 static void on_time(struct loop_timer *t)
@@ -98,8 +109,31 @@ static void on_time(struct loop_timer *t)
 	struct machine *m = container_of(t, struct machine, freeze_at);
 	struct error err = {0};
 
-	if (!m->ended && freeze_start(&m->freeze, "freeze-at", &m->freeze_at_wait, &err) < 0)
+	if (!m->ended && machine_freeze_begin(m, "freeze-at", false, &m->freeze_at_wait, &err) < 0)
 		log_failure(&err);
+}
+
+/* ---- what the machine asks itself ----------------------------------------------------------- */
+
+int machine_freeze_begin(struct machine *m, const char *cause, bool quiet, struct freeze_wait *wait,
+			 struct error *err)
+{
+	bool begins = m->freeze.state == FREEZE_RUNNING;
+	int r = freeze_start(&m->freeze, cause, wait, err);
+
+	if (r < 0)
+		return r;
+	m->freeze_quiet = quiet && (begins || m->freeze_quiet);
+	tell_frozen(m);
+	return 0;
+}
+
+void machine_freeze_stay(struct machine *m)
+{
+	/* One who stays is enough. */
+	if (m->freeze_stays)
+		freeze_leave(&m->freeze);
+	m->freeze_stays = true;
 }
 
 /* ---- what others ask ------------------------------------------------------------------------- */
@@ -111,24 +145,22 @@ int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wai
 
 	if (!m->started_ns || m->ended)
 		return error_set(err, -ESHUTDOWN, "freezing a machine that does not run");
-	r = freeze_start(&m->freeze, cause, wait, err);
+	r = machine_freeze_begin(m, cause, false, wait, err);
 	if (r == 0)
-		m->freeze_stays = true;
+		machine_freeze_stay(m);
 	return r;
 }
 
 int machine_thaw(struct machine *m, struct error *err)
 {
-	int r = freeze_thaw(&m->freeze);
+	enum freeze_state state = m->freeze.state;
 
-	return r < 0 ? error_set(err, r, "thawing a machine that is %s",
-				 freeze_state_name(m->freeze.state))
-		     : 0;
-}
-
-enum freeze_state machine_freeze_state(const struct machine *m)
-{
-	return m->freeze.state;
+	if (!m->freeze_stays)
+		return error_set(err, state == FREEZE_KILLED ? -ESHUTDOWN : -EALREADY,
+				 "thawing a machine that is %s", freeze_state_name(state));
+	m->freeze_stays = false;
+	freeze_leave(&m->freeze);
+	return 0;
 }
 
 /* ---- life -------------------------------------------------------------------------------------

@@ -92,10 +92,15 @@ const struct legacy_ops machine_legacy_ops = {.event = on_legacy};
 void machine_serve(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit, void *arg)
 {
 	struct machine *m = arg;
+	enum arch_verdict verdict;
 	char text[256];
-	enum arch_verdict verdict =
-		arch_exit_serve(m->arch, &m->board.bus, vcpu->index, run, exit, text, sizeof(text));
 
+	if (exit->reason == KVM_EXIT_DEBUG) {
+		machine_watch_exit(m, exit);
+		return;
+	}
+	verdict =
+		arch_exit_serve(m->arch, &m->board.bus, vcpu->index, run, exit, text, sizeof(text));
 	switch (verdict) {
 	case ARCH_CONTINUE:
 		break;
@@ -197,6 +202,7 @@ static void on_session(struct session *s)
 	case SESSION_HELLO:
 		m->result->guest_start_to_init_ns = now - m->started_ns;
 		progress_set(&m->progress, NULL);
+		machine_watch_hello(m);
 		break;
 	case SESSION_STARTED:
 		m->command_ns = now;

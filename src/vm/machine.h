@@ -3,7 +3,9 @@
 #ifndef STASIS_VM_MACHINE_H
 #define STASIS_VM_MACHINE_H
 
+#include "base/log.h"
 #include "freeze/dump.h"
+#include "freeze/watch_set.h"
 #include "loop/loop.h"
 #include "vcpu/vcpu.h"
 #include "vm/board.h"
@@ -23,6 +25,20 @@
 
 /* The console's ports: the order is the guest's port number. */
 enum machine_port { PORT_CONSOLE, PORT_CONTROL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, PORT_COUNT };
+
+/* The watches of a run, and the freezes that they need. */
+struct watching {
+	struct watch_set set;
+	struct freeze_wait wait;   /* to find and arm them */
+	bool waits;		   /* … under way */
+	bool armed;		   /* once, at least */
+	struct loop_timer retry;   /* a kernel that is not there yet */
+	uint64_t retry_ns;	   /* … after which time */
+	struct dump_cause cause;   /* the last hit */
+	struct freeze_wait on_hit; /* … which froze the guest */
+	bool hit;		   /* … and still has */
+	struct log_limit log;
+};
 
 struct machine {
 	struct vm_config *config;
@@ -62,8 +78,11 @@ struct machine {
 	struct loop_timer freeze_at;	   /* --freeze-at */
 	struct loop_timer freeze_for;	   /* … its end */
 	struct freeze_wait freeze_at_wait; /* … once it is due */
-	bool freeze_stays;		   /* somebody else froze it, too: it is theirs to thaw */
+	bool freeze_stays;		   /* until machine_thaw */
+	bool freeze_quiet;		   /* for the machine's own sake, which is told nobody */
+	bool freeze_told;		   /* clients know that it is frozen */
 	struct inspect *inspect;	   /* inspection.c's; NULL: not found yet */
+	struct watching watching;	   /* watch_point.c's */
 	bool panicked;			   /* pvpanic said so */
 	bool was_reset;			   /* the guest reset itself */
 	bool ended;			   /* the outcome is decided */
@@ -120,6 +139,22 @@ void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
 int machine_inspect(struct machine *m, const struct inspect **ret_in, struct error *err) MUST_CHECK;
 void machine_inspect_done(struct machine *m);
 
+/* ---- watch_point.c: --watch, --watch-scx, --on-hit ---------------------------------------------
+ */
+
+/* After machine_freeze_init, before the vCPUs start. */
+int machine_watch_init(struct machine *m, struct error *err) MUST_CHECK;
+/* When the vCPUs go: for guests whose init says nothing. */
+int machine_watch_running(struct machine *m, struct error *err) MUST_CHECK;
+/* The guest's init is there: it is told to start COMMAND once everything is armed. */
+void machine_watch_hello(struct machine *m);
+/* KVM_EXIT_DEBUG of a vCPU, which stands behind its store. */
+void machine_watch_exit(struct machine *m, const struct arch_exit *exit);
+/* The machine ends: says whether it stood still at a hit. */
+bool machine_watch_frozen(const struct machine *m);
+/* After the last vCPU ended. */
+void machine_watch_done(struct machine *m);
+
 /* ---- freeze_point.c: what freezes the machine, and what is kept of it -------------------------
  */
 
@@ -132,11 +167,16 @@ int machine_freeze_running(struct machine *m, struct error *err) MUST_CHECK;
 void machine_freeze_kill(struct machine *m);
 /* After it; before the pool and the loop are freed. */
 void machine_freeze_done(struct machine *m);
+/* As freeze_start. quiet: not a freeze that clients and the result are told of, unless somebody
+ * joins it. */
+int machine_freeze_begin(struct machine *m, const char *cause, bool quiet, struct freeze_wait *wait,
+			 struct error *err) MUST_CHECK;
+/* The caller has begun one, and leaves it to machine_thaw: who froze twice thaws once. */
+void machine_freeze_stay(struct machine *m);
 /* Freezes until machine_thaw; as freeze_start (freeze/freeze.h). While frozen already it joins. */
 int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wait,
 		   struct error *err) MUST_CHECK;
 /* -EALREADY where it is not frozen and not on the way there. */
 int machine_thaw(struct machine *m, struct error *err) MUST_CHECK;
-enum freeze_state machine_freeze_state(const struct machine *m);
 
 #endif

@@ -92,6 +92,11 @@ void session_input(struct session *s, const uint8_t *data, size_t len)
 	}
 }
 
+void session_send_go(struct session *s)
+{
+	s->send(s, "go\n", 3);
+}
+
 void session_send_signal(struct session *s, int signo)
 {
 	char line[32];

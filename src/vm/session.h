@@ -37,6 +37,7 @@ struct session {
 void session_init(struct session *s);
 /* Bytes from the control port: hostile. */
 void session_input(struct session *s, const uint8_t *data, size_t len);
+void session_send_go(struct session *s);
 void session_send_signal(struct session *s, int signo);
 void session_send_closed(struct session *s, const char *stream); /* "stdout", "stderr" */
 void session_send_size(struct session *s, unsigned rows, unsigned cols);

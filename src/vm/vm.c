@@ -176,6 +176,8 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = machine_freeze_init(m, err);
 	if (r == 0)
+		r = machine_watch_init(m, err);
+	if (r == 0)
 		r = machine_events_start(m, err);
 	return r;
 }
@@ -260,6 +262,7 @@ static bool take_down(struct machine *m)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
 	m->result->disks = disks_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
+	machine_watch_done(m);
 	machine_freeze_done(m);
 	machine_inspect_done(m);
 	vcpu_pool_free(m->pool);
@@ -307,6 +310,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		r = machine_events_running(m, err);
 	if (r == 0)
 		r = machine_freeze_running(m, err);
+	if (r == 0)
+		r = machine_watch_running(m, err);
 	if (r == 0) {
 		(void)!machine_publish(m, "running");
 		r = loop_run(m->loop);
@@ -318,6 +323,9 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
 	machine_perf_command_ended(m);
+	if (machine_watch_frozen(m) &&
+	    (result->outcome == VM_KILLED || result->outcome == VM_TIMEOUT))
+		result->outcome = VM_HIT;
 	machine_freeze_kill(m);
 	/* Whoever reads standard error slowly must not keep the guest running. */
 	if (m->pool)

@@ -15,6 +15,8 @@ struct counter_offset {
 };
 #define SET_COUNTER_OFFSET _IOW(KVMIO, 0xb5, struct counter_offset)
 
+#define TTBR_ROOT UINT64_C(0xfffffffff000) /* without the ASID, and for 48 bits of address */
+
 enum lack { LACK_OFFSET };
 
 const char *const arch_clock_lacks[] = {
@@ -72,6 +74,23 @@ bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 {
 	return state->ttbr1;
+}
+
+int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
+{
+	static const uint8_t page_shift[] = {0, 14, 12, 16}; /* by TCR_EL1.TG1 */
+	unsigned shift = page_shift[state->tcr >> 30 & 3];
+	unsigned va_bits = 64 - (state->tcr >> 16 & 0x3f);
+
+	if (!shift || va_bits < 36 || va_bits > 52)
+		return -ENOENT;
+	*ret_paging = (struct arch_paging){
+		.root_gpa = state->ttbr1 & TTBR_ROOT,
+		.levels = (va_bits - 4) / (shift - 3),
+		.page_shift = (uint8_t)shift,
+		.va_bits = (uint8_t)va_bits,
+	};
+	return 0;
 }
 
 void arch_vcpu_registers(const struct arch_vcpu_state *s,

@@ -22,6 +22,12 @@
 #define PIT_RATE   2
 #define PIT_SQUARE 3
 
+/* SDM vol. 3, 2.5. */
+#define CR0_PG	 (1u << 31)
+#define CR4_LA57 (1u << 12)
+#define EFER_LMA (1u << 10)
+#define CR3_ROOT UINT64_C(0xffffffffff000)
+
 enum lack { LACK_CLOCK, LACK_TSC_OFFSET, LACK_TSC, LACK_TIMER, LACK_PIT };
 
 const char *const arch_clock_lacks[] = {
@@ -130,6 +136,19 @@ bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 {
 	return state->sregs.cr3;
+}
+
+int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
+{
+	const struct kvm_sregs *s = &state->sregs;
+
+	if (!(s->cr0 & CR0_PG) || !(s->efer & EFER_LMA))
+		return -ENOENT;
+	*ret_paging = (struct arch_paging){
+		.root_gpa = s->cr3 & CR3_ROOT,
+		.levels = s->cr4 & CR4_LA57 ? 5 : 4,
+	};
+	return 0;
 }
 
 void arch_vcpu_registers(const struct arch_vcpu_state *s,

@@ -164,7 +164,8 @@ int main(void)
 		give_up("preparing to run COMMAND", r);
 	control_send(&serve.control, "hello %d", SESSION_VERSION);
 
-	started = start(&ports);
+	/* A host that goes away instead wants nothing started. */
+	started = serve_wait_go(&serve) && start(&ports);
 	ports_done(&ports);
 	if (started && serve_run(&serve)) {
 		/* What was written to a terminal leaves before the news. */

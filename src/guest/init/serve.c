@@ -33,7 +33,7 @@ int serve_init(struct serve *s, int control_fd)
 	s->ended = false;
 	s->wait_status = 0;
 	s->stdin_told = true;
-	s->bye = false;
+	s->go = s->bye = false;
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
@@ -138,6 +138,8 @@ static void heard(void *arg, char *line)
 		relay_stop(&s->relay[SERVE_STDOUT]);
 	} else if (!strcmp(line, "closed stderr")) {
 		relay_stop(&s->relay[SERVE_STDERR]);
+	} else if (!strcmp(line, "go")) {
+		s->go = true;
 	} else if (!strcmp(line, "bye")) {
 		s->bye = true;
 	}
@@ -203,6 +205,13 @@ static void turn(struct serve *s)
 		if (s->relay[SERVE_STDIN].broken)
 			control_send(&s->control, "closed stdin");
 	}
+}
+
+bool serve_wait_go(struct serve *s)
+{
+	while (!s->go && !s->bye && !s->control.gone)
+		turn(s);
+	return s->go && !s->bye && !s->control.gone;
 }
 
 bool serve_run(struct serve *s)

@@ -21,6 +21,7 @@ struct serve {
 	bool ended;			   /* wait_status is COMMAND's */
 	int wait_status;
 	bool stdin_told; /* "closed stdin" has been sent, or need not be */
+	bool go;	 /* the host wants COMMAND started */
 	bool bye;	 /* the host wants the machine off */
 };
 
@@ -37,6 +38,8 @@ bool serve_start(struct serve *s, struct command *c, const int *ports);
 bool serve_run(struct serve *s);
 /* Says exited or signalled. */
 void serve_tell_end(struct serve *s);
+/* Until the host says go. False: it said bye, or is gone. */
+bool serve_wait_go(struct serve *s);
 /* Until the host says bye or is gone. */
 void serve_wait_bye(struct serve *s);
 

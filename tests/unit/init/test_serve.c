@@ -25,7 +25,7 @@ static char text[65536];
 static void begin(const char *const *argv)
 {
 	host_start(&h, argv);
-	assert_string_equal(host_line(&h), "hello 1");
+	assert_string_equal(host_line(&h), "hello 2");
 	assert_string_equal(host_line(&h), "started");
 }
 
@@ -201,12 +201,12 @@ static void test_cannot_start(void **state)
 {
 	(void)state;
 	host_start(&h, (const char *const[]){"/nonexistent", NULL});
-	assert_string_equal(host_line(&h), "hello 1");
+	assert_string_equal(host_line(&h), "hello 2");
 	assert_string_equal(host_line(&h), "failed 127 /nonexistent: No such file or directory");
 	assert_string_equal(host_line(&h), "done");
 	assert_true(host_end(&h));
 	host_start(&h, (const char *const[]){"/etc", NULL});
-	assert_string_equal(host_line(&h), "hello 1");
+	assert_string_equal(host_line(&h), "hello 2");
 	assert_string_equal(host_line(&h), "failed 126 /etc: Permission denied");
 	assert_string_equal(host_line(&h), "done");
 	assert_true(host_end(&h));
