@@ -108,7 +108,9 @@ static void on_session(struct session *s)
 	struct keeper *k = s->arg;
 	struct client *c;
 
-	if (s->state == SESSION_STARTED) {
+	if (s->state == SESSION_HELLO) {
+		session_send_go(s);
+	} else if (s->state == SESSION_STARTED) {
 		k->up = true;
 		LIST_FOREACH (c, &k->clients, link)
 			say_ready(k, c);
