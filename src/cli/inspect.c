@@ -136,9 +136,9 @@ static int kernel_list_command(int argc, char **argv)
 	if (l.json)
 		return print_json(list);
 	json_array_foreach(list, i, row)
-		printf("%-36s %-6s %-6s %-10s %s\n", text_of(row, "release"),
-		       text_of(row, "arch"), text_of(row, "source"),
-		       json_is_true(json_object_get(row, "sched_ext")) ? "sched_ext" : "",
+		printf("%-36s %-8s %-6s %-10s %s\n", text_of(row, "release"), text_of(row, "arch"),
+		       text_of(row, "source"),
+		       json_is_true(json_object_get(row, "sched_ext")) ? "sched_ext" : "-",
 		       text_of(row, "path"));
 	json_decref(list);
 	return 0;
@@ -176,6 +176,7 @@ int command_kernel(int argc, char **argv)
 		       "       stasis kernel list [--json]  kernels that are here\n");
 		return 0;
 	}
-	error_usage(&err, "stasis kernel %s: get, build or list is accepted", argc >= 2 ? argv[1] : "");
+	error_usage(&err, "stasis kernel %s: get, build or list is accepted",
+		    argc >= 2 ? argv[1] : "");
 	return command_failed(&err);
 }
