@@ -30,7 +30,7 @@ _stasis() {
 			--memory --numa-node --numa-distance --append --disk --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
-	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
+	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
 	status | freeze | thaw)

@@ -16,6 +16,14 @@ const struct arch_kind *arch_kind_find(const char *name)
 	return NULL;
 }
 
+const struct arch_kind *arch_kind_of_kernel(const char *path)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (kinds[i]->kernel_fits(path))
+			return kinds[i];
+	return NULL;
+}
+
 const struct arch_kind *arch_kind_own(void)
 {
 	const struct arch_kind *own = arch_kind_find(arch_name);

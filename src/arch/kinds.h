@@ -33,6 +33,8 @@ struct arch_kind {
 const struct arch_kind *arch_kind_own(void);
 /* By either name; NULL: there is none. */
 const struct arch_kind *arch_kind_find(const char *name);
+/* Of the kernel in a file; NULL: it looks like none. Reads its first page. */
+const struct arch_kind *arch_kind_of_kernel(const char *path);
 
 extern const struct arch_kind arch_kind_x86_64, arch_kind_aarch64;
 

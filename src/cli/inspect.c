@@ -135,19 +135,22 @@ static int kernel_list_command(int argc, char **argv)
 	list = kernel_list();
 	if (l.json)
 		return print_json(list);
-	json_array_foreach(list, i, row) printf("%-36s %-6s %s\n", text_of(row, "release"),
-						text_of(row, "source"), text_of(row, "path"));
+	json_array_foreach(list, i, row)
+		printf("%-36s %-8s %-6s %-10s %s\n", text_of(row, "release"), text_of(row, "arch"),
+		       text_of(row, "source"),
+		       json_is_true(json_object_get(row, "sched_ext")) ? "sched_ext" : "-",
+		       text_of(row, "path"));
 	json_decref(list);
 	return 0;
 }
 
-/* The fetching itself is a script's, because it is apt's work. */
-static int kernel_get(char **argv)
+/* Fetching and building are scripts', because they are apt's and make's work. */
+static int kernel_script(const char *name, char **argv)
 {
 	CLEANUP_FREE char *script = NULL;
 	struct error err = {0};
 
-	if (tools_fetch_kernel(&script, &err) < 0)
+	if (tools_script(name, &script, &err) < 0)
 		return command_failed(&err);
 	argv[0] = script;
 	execv(script, argv);
@@ -160,20 +163,20 @@ int command_kernel(int argc, char **argv)
 	struct error err = {0};
 
 	if (argc >= 2 && !strcmp(argv[1], "get"))
-		return kernel_get(argv + 1);
+		return kernel_script("fetch-kernel", argv + 1);
+	if (argc >= 2 && !strcmp(argv[1], "build"))
+		return kernel_script("build-kernel", argv + 1);
 	if (argc >= 2 && !strcmp(argv[1], "list"))
 		return kernel_list_command(argc - 1, argv + 1);
-	if (argc >= 2 && !strcmp(argv[1], "build")) {
-		error_usage(&err, "stasis kernel build is not built yet");
-		return command_failed(&err);
-	}
 	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		printf("usage: stasis kernel get            fetch Debian's newest 6.12 cloud "
 		       "kernel\n"
-		       "       stasis kernel list [--json]  kernels that can be booted by "
-		       "default\n");
+		       "       stasis kernel build          build one with sched_ext, for run "
+		       "-k (--help)\n"
+		       "       stasis kernel list [--json]  kernels that are here\n");
 		return 0;
 	}
-	error_usage(&err, "stasis kernel %s: get or list is accepted", argc >= 2 ? argv[1] : "");
+	error_usage(&err, "stasis kernel %s: get, build or list is accepted",
+		    argc >= 2 ? argv[1] : "");
 	return command_failed(&err);
 }

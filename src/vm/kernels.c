@@ -97,9 +97,9 @@ static void for_each_image(const char *dir_path,
 	closedir(dir);
 }
 
-/* The same over every folder of the kernel cache. */
-static void for_each_cached(void (*each)(const char *path, const char *release, void *arg),
-			    void *arg)
+/* Calls each with every folder of the kernel cache: of packaged kernels, which have boot/vmlinuz-*,
+ * and of those that `stasis kernel build` made, which have build.json. */
+static void for_each_folder(void (*each)(const char *folder, void *arg), void *arg)
 {
 	CLEANUP_FREE char *cache = kernel_cache_dir();
 	CLEANUP_FREE char *kernels = cache ? text_format("%s/kernels", cache) : NULL;
@@ -109,13 +109,13 @@ static void for_each_cached(void (*each)(const char *path, const char *release, 
 	if (!kernels || !(dir = opendir(kernels)))
 		return;
 	while ((entry = readdir(dir))) {
-		CLEANUP_FREE char *boot = NULL;
+		CLEANUP_FREE char *folder = NULL;
 
 		if (entry->d_name[0] == '.')
 			continue;
-		boot = text_format("%s/%s/boot", kernels, entry->d_name);
-		if (boot)
-			for_each_image(boot, each, arg);
+		folder = text_format("%s/%s", kernels, entry->d_name);
+		if (folder)
+			each(folder, arg);
 	}
 	closedir(dir);
 }
@@ -143,12 +143,20 @@ static void keep_newest(const char *path, const char *release, void *arg)
 	n->release = strdup(release);
 }
 
+static void keep_newest_of(const char *folder, void *arg)
+{
+	CLEANUP_FREE char *boot = text_format("%s/boot", folder);
+
+	if (boot)
+		for_each_image(boot, keep_newest, arg);
+}
+
 int kernel_from_cache(const struct arch_kind *kind, const char *prefix,
 		      struct kernel_choice *ret_kernel)
 {
 	struct newest n = {.kind = kind, .prefix = prefix};
 
-	for_each_cached(keep_newest, &n);
+	for_each_folder(keep_newest_of, &n);
 	if (!n.path || !n.release) {
 		free(n.path);
 		free(n.release);
@@ -233,29 +241,59 @@ int kernel_choose(const struct arch_kind *kind, const char *asked, struct kernel
 	return -ENOENT;
 }
 
-static void list_add(json_t *list, const char *path, const char *release, const char *source)
+struct listing {
+	json_t *rows;
+	const char *source;
+};
+
+static void list_image(const char *path, const char *release, void *arg)
 {
+	const struct listing *listing = arg;
+	const struct arch_kind *kind = arch_kind_of_kernel(path);
 	CLEANUP_FREE char *modules = modules_beside(path, release);
 
-	json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s}", "release", release, "path",
-					      path, "modules", modules, "source", source));
+	json_array_append_new(listing->rows,
+			      json_pack("{s:s, s:s?, s:s, s:s?, s:s}", "release", release, "arch",
+					kind ? kind->name : NULL, "path", path, "modules", modules,
+					"source", listing->source));
 }
 
-static void list_boot(const char *path, const char *release, void *arg)
+/* The folder of a kernel that was built here; scripts/build-kernel writes its build.json last. */
+static void list_built(const char *folder, json_t *build, json_t *rows)
 {
-	list_add(arg, path, release, "boot");
+	const char *release = json_string_value(json_object_get(build, "release"));
+	const char *arch = json_string_value(json_object_get(build, "arch"));
+	const struct arch_kind *kind = arch ? arch_kind_find(arch) : NULL;
+	CLEANUP_FREE char *image = kind ? image_of_tree(kind, folder) : NULL;
+
+	if (!release || !image)
+		return;
+	json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:n, s:s, s:b}", "release", release,
+					      "arch", kind->name, "path", folder, "modules",
+					      "source", "built", "sched_ext",
+					      json_is_true(json_object_get(build, "sched_ext"))));
 }
 
-static void list_cached(const char *path, const char *release, void *arg)
+static void list_folder(const char *folder, void *arg)
 {
-	list_add(arg, path, release, "cache");
+	struct listing *listing = arg;
+	CLEANUP_FREE char *boot = text_format("%s/boot", folder);
+	CLEANUP_FREE char *mark = text_format("%s/build.json", folder);
+	json_t *build = mark ? json_load_file(mark, 0, NULL) : NULL;
+
+	if (build)
+		list_built(folder, build, listing->rows);
+	else if (boot)
+		for_each_image(boot, list_image, listing);
+	json_decref(build);
 }
 
 json_t *kernel_list(void)
 {
-	json_t *list = json_array();
+	struct listing listing = {.rows = json_array(), .source = "boot"};
 
-	for_each_image("/boot", list_boot, list);
-	for_each_cached(list_cached, list);
-	return list;
+	for_each_image("/boot", list_image, &listing);
+	listing.source = "cache";
+	for_each_folder(list_folder, &listing);
+	return listing.rows;
 }

@@ -25,7 +25,9 @@ int kernel_from_cache(const struct arch_kind *kind, const char *prefix,
 void kernel_choice_done(struct kernel_choice *kernel); /* accepts a zeroed one */
 /* ${XDG_CACHE_HOME:-~/.cache}/stasis; malloc'ed, NULL when out of memory. */
 char *kernel_cache_dir(void);
-/* What `stasis kernel list` shows: array of {release, path, modules, source}. */
+/* What `stasis kernel list` shows: array of {release, arch, path, modules, source, sched_ext}.
+ * Source is boot, cache or built; only the first two are chosen from when no kernel is asked for.
+ */
 json_t *kernel_list(void);
 
 #endif

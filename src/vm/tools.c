@@ -94,9 +94,13 @@ int tools_stasis(const struct arch_kind *kind, char **ret_path, struct error *er
 	return *ret_path ? 0 : error_set(err, -errno, "finding this program");
 }
 
-int tools_fetch_kernel(char **ret_path, struct error *err)
+int tools_script(const char *name, char **ret_path, struct error *err)
 {
-	return find_own("fetch-kernel", "../../../scripts/fetch-kernel", ret_path, err);
+	CLEANUP_FREE char *in_tree = text_format("../../../scripts/%s", name);
+
+	if (!in_tree)
+		return error_set(err, -ENOMEM, "finding %s", name);
+	return find_own(name, in_tree, ret_path, err);
 }
 
 /* elf_closure's callback: any call means that the file is not static. */

@@ -15,7 +15,7 @@ int tools_stasis(const struct arch_kind *kind, char **ret_path, struct error *er
  * scripts/setup puts it, in the cache). malloc'ed. */
 int tools_busybox(const struct arch_kind *kind, char **ret_path, struct error *err) MUST_CHECK;
 
-/* The program behind `stasis kernel get`. malloc'ed. */
-int tools_fetch_kernel(char **ret_path, struct error *err) MUST_CHECK;
+/* A program of scripts/ that a command is a front of: "fetch-kernel", "build-kernel". malloc'ed. */
+int tools_script(const char *name, char **ret_path, struct error *err) MUST_CHECK;
 
 #endif

@@ -6,7 +6,7 @@ INSPECT_FILE=${INSPECT_FILE:?path of the inspect_file program}
 
 [ "$(uname -m)" = x86_64 ] || skip_all "only x86_64 kernels can be looked into"
 command -v qemu-system-x86_64 >/dev/null || skip_all "there is no qemu-system-x86_64 to run a kernel"
-read -r release _ kernel < <("$STASIS" kernel list 2>/dev/null | grep '^6\.12.*amd64')
+read -r release _ _ _ kernel < <("$STASIS" kernel list 2>/dev/null | grep '^6\.12.*cloud-amd64')
 [ -r "${kernel:-}" ] ||
 	skip_all "no Debian 6.12 kernel here; stasis kernel get fetches one"
 

@@ -165,7 +165,7 @@ section() { sed -n "/^== $1\$/{n;p;q}" "$work/guest.out"; }
 
 # begin: finds out where Linux runs, and warms the lab if it is there.
 begin() {
-	if ! "$STASIS" kernel list 2>/dev/null | grep -q "6.12.*$debian_arch"; then
+	if ! "$STASIS" kernel list 2>/dev/null | grep -q "^6.12.*cloud-$debian_arch "; then
 		skip_all "no Debian 6.12 kernel here; stasis kernel get --arch $debian_arch fetches one"
 	fi
 	if [ "$guest_arch" = "$(uname -m)" ] && "$STASIS" doctor --json | grep -A1 '"stock kernels"' | grep -q '"ok": true'; then
@@ -184,6 +184,22 @@ begin() {
 		exit 1
 	}
 	lab_started=yes
+}
+
+# scx_kernel: sets $scx_kernel, the folder of a kernel with sched_ext for -k, and $scx, the folder of
+# the schedulers of that kernel's own source. Built if need be, which takes minutes; skips the file
+# where this machine can't build it.
+scx_kernel() {
+	scx_kernel=$("$STASIS" kernel build --schedulers --arch "$debian_arch" 2>"$work/build.err") || {
+		[ $? = 77 ] || {
+			sed 's/^/# /' "$work/build.err"
+			echo "1..1"
+			echo "not ok 1 - a kernel with sched_ext is built"
+			exit 1
+		}
+		skip_all "no kernel with sched_ext: $(tail -n 1 "$work/build.err")"
+	}
+	scx=$scx_kernel/schedulers
 }
 
 # end: the plan, and the exit status.

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 begin
 
-kernel=$("$STASIS" kernel list --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[0]["path"])')
+kernel=$("$STASIS" kernel list --json | python3 -c 'import json,sys; print(next(k["path"] for k in json.load(sys.stdin) if k["source"] != "built"))')
 
 # refused DESCRIPTION PATTERN OPTIONS...
 refused() {
