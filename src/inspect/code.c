@@ -115,28 +115,22 @@ static int walk_list(struct code *code, uint64_t head, uint64_t link,
 /* ---- modules ----------------------------------------------------------------------------- */
 
 struct module_plan {
-	uint64_t link, name, base, size, kallsyms;
+	uint64_t link, name, kallsyms;
+	uint64_t base[2], size[2]; /* of its text: for good, and while it starts */
 	uint64_t orc_place, orc_entry, orc_count;
-	bool has_orc, has_kallsyms;
+	bool has_init, has_orc, has_kallsyms;
 };
 
-static int add_module(struct code *code, uint64_t module, const void *arg)
+static int add_text(struct code *code, uint64_t module, const struct module_plan *m, unsigned part,
+		    const struct piece *like)
 {
-	const struct module_plan *m = arg;
 	const struct space *s = &code->in->space;
-	struct piece piece = {.name_gva = module + m->name, .module = true}, *to;
-	uint64_t count;
+	struct piece piece = *like, *to;
 
-	if (space_read_uint(s, module + m->base, 8, &piece.start) ||
-	    space_read_uint(s, module + m->size, 4, &piece.size) || !piece.start || !piece.size ||
-	    piece.size > PIECE_MAX)
+	if (space_read_uint(s, module + m->base[part], 8, &piece.start) ||
+	    space_read_uint(s, module + m->size[part], 4, &piece.size) || !piece.start ||
+	    !piece.size || piece.size > PIECE_MAX)
 		return 0;
-	if (m->has_orc && !space_read_uint(s, module + m->orc_place, 8, &piece.table.place_gva) &&
-	    !space_read_uint(s, module + m->orc_entry, 8, &piece.table.entry_gva) &&
-	    !space_read_uint(s, module + m->orc_count, 4, &count) && count <= TABLE_MAX)
-		piece.table.count = (uint32_t)count;
-	if (m->has_kallsyms && space_read_uint(s, module + m->kallsyms, 8, &piece.kallsyms_gva))
-		piece.kallsyms_gva = 0;
 	to = add_piece(code);
 	if (!to)
 		return -ENOMEM;
@@ -144,10 +138,28 @@ static int add_module(struct code *code, uint64_t module, const void *arg)
 	return 0;
 }
 
+static int add_module(struct code *code, uint64_t module, const void *arg)
+{
+	const struct module_plan *m = arg;
+	const struct space *s = &code->in->space;
+	struct piece piece = {.name_gva = module + m->name, .module = true};
+	uint64_t count;
+	int r;
+
+	if (m->has_orc && !space_read_uint(s, module + m->orc_place, 8, &piece.table.place_gva) &&
+	    !space_read_uint(s, module + m->orc_entry, 8, &piece.table.entry_gva) &&
+	    !space_read_uint(s, module + m->orc_count, 4, &count) && count <= TABLE_MAX)
+		piece.table.count = (uint32_t)count;
+	if (m->has_kallsyms && space_read_uint(s, module + m->kallsyms, 8, &piece.kallsyms_gva))
+		piece.kallsyms_gva = 0;
+	r = add_text(code, module, m, 0, &piece);
+	return r < 0 || !m->has_init ? r : add_text(code, module, m, 1, &piece);
+}
+
 static int find_modules(struct code *code, struct lacks *lacks)
 {
 	uint64_t head = symbol_or_0(code->in, "modules");
-	struct plan p = {.in = code->in}, orc = p, names = p;
+	struct plan p = {.in = code->in}, init = p, orc = p, names = p;
 	struct module_plan m;
 
 	if (!head)
@@ -155,13 +167,18 @@ static int find_modules(struct code *code, struct lacks *lacks)
 	m = (struct module_plan){
 		.link = offset_of(&p, "module.list"),
 		.name = offset_of(&p, "module.name"),
-		.base = offset_of_either(&p, "module.mem[0].base", "module.core_layout.base"),
-		.size = offset_of_either(&p, "module.mem[0].size", "module.core_layout.text_size"),
+		/* As of 6.4, by enum mod_mem_type; before, in two. */
+		.base = {offset_of_either(&p, "module.mem[0].base", "module.core_layout.base"),
+			 offset_of_either(&init, "module.mem[4].base", "module.init_layout.base")},
+		.size = {offset_of_either(&p, "module.mem[0].size", "module.core_layout.text_size"),
+			 offset_of_either(&init, "module.mem[4].size",
+					  "module.init_layout.text_size")},
 		.orc_place = offset_of(&orc, "module.arch.orc_unwind_ip"),
 		.orc_entry = offset_of(&orc, "module.arch.orc_unwind"),
 		.orc_count = offset_of(&orc, "module.arch.num_orcs"),
 		.kallsyms = offset_of(&names, "module.kallsyms"),
 	};
+	m.has_init = !init.missing;
 	m.has_orc = !orc.missing;
 	m.has_kallsyms = !names.missing;
 	if (p.missing) {
