@@ -281,14 +281,17 @@ bool arch_unwind_after_call(const uint8_t code[ARCH_CALL_BYTES])
 		return true;
 	for (unsigned len = 2; len <= 7; len++) {
 		uint8_t modrm = code[ARCH_CALL_BYTES - len + 1];
-		uint8_t mod = modrm >> 6, rm = modrm & 7;
+		uint8_t mod = modrm >> 6, base = modrm & 7;
 		unsigned wants = 2;
 
 		if (code[ARCH_CALL_BYTES - len] != 0xff || (modrm >> 3 & 7) != 2)
 			continue;
 		if (mod != 3) {
-			wants += rm == 4;
-			wants += mod == 1 ? 1 : mod == 2 || (mod == 0 && rm == 5) ? 4 : 0;
+			if (base == 4 && len > 2) {
+				wants++;
+				base = code[ARCH_CALL_BYTES - len + 2] & 7;
+			}
+			wants += mod == 1 ? 1 : mod == 2 || (mod == 0 && base == 5) ? 4 : 0;
 		}
 		if (wants == len)
 			return true;
