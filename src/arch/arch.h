@@ -267,4 +267,57 @@ unsigned arch_paging_va_bits(const struct arch_paging *p);
 int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
 	      uint64_t *ret_gpa, uint64_t *ret_len) MUST_CHECK;
 
+/* ---- unwinding a guest kernel's stack ------------------------------------------------------- */
+
+/* How a frame's address was found, given the frame above it. */
+enum arch_unwind_by {
+	ARCH_BY_REGISTERS,     /* the vCPU's own program counter */
+	ARCH_BY_ORC,	       /* x86: the kernel's unwind tables */
+	ARCH_BY_FRAME_POINTER, /* x86: rbp, where no table covers the code */
+	ARCH_BY_FRAME_RECORD,  /* aarch64: x29 */
+	ARCH_BY_LINK_REGISTER, /* aarch64: x30, of a function without a record */
+	ARCH_BY_GUESS,	       /* a word on the stack that looks like a return address */
+};
+
+/* Where an unwinding is: the registers of one frame. Plain data. */
+struct arch_unwind {
+	uint64_t pc, sp, fp;
+	uint64_t extra[4]; /* x86: rdx, rdi, r10, r13; aarch64: x30 */
+	bool extra_known;
+	bool exact; /* pc is an instruction to run; false: an address to return to */
+};
+
+/* The unwind table that covers some code (x86: ORC). */
+struct arch_unwind_table {
+	uint64_t place_gva; /* s32[count]: code's address minus the word's own; ascending */
+	uint64_t entry_gva; /* as many entries */
+	uint32_t count;
+};
+
+/* What an unwinder asks of whoever knows the kernel. The answers come from the guest. */
+struct arch_unwind_kernel {
+	/* All of it, or a negative errno. */
+	int (*read)(const void *arg, uint64_t gva, void *dst, size_t len);
+	/* Where the function that gva is in begins; 0: gva is no code. */
+	uint64_t (*function)(const void *arg, uint64_t gva);
+	/* False: no table covers gva. */
+	bool (*table)(const void *arg, uint64_t gva, struct arch_unwind_table *ret_table);
+	const void *arg;
+	unsigned release; /* 0x060c for 6.12; 0: not known */
+	unsigned va_bits;
+};
+
+/* The first frame: where the vCPU is. */
+void arch_vcpu_unwind(const struct arch_vcpu_state *state, struct arch_unwind *ret_u);
+/* The task that a vCPU in kernel mode says it runs; 0: it is not in a register. */
+uint64_t arch_vcpu_task(const struct arch_vcpu_state *state);
+/* Goes to the caller's frame, and says how. 1: it is there; 0: there is none, the stack is
+ * complete; -ENOENT: there is no way on, u is as it was. Each call reads a bounded amount; that
+ * the stack grows and ends is the caller's to see to. Pure but for k. Any thread. */
+int arch_unwind_next(struct arch_unwind *u, const struct arch_unwind_kernel *k,
+		     enum arch_unwind_by *ret_by) MUST_CHECK;
+/* Whether a call may end at the end of code. Pure. */
+#define ARCH_CALL_BYTES 8
+bool arch_unwind_after_call(const uint8_t code[ARCH_CALL_BYTES]);
+
 #endif

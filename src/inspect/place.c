@@ -196,11 +196,12 @@ static const struct known {
 } known[] = {
 	{"init_task", "task_struct", false, 0},
 	{"init_mm", "mm_struct", false, 0},
-	{"scx_root", "scx_sched", true, 8},	/* from 6.16 */
-	{"scx_ops", "sched_ext_ops", false, 0}, /* until 6.15 */
-	{"scx_exit_kind", NULL, false, 4},	/* until 6.15: atomic_t */
-	{"jiffies_64", NULL, false, 8},		/* u64 */
-	{"jiffies", NULL, false, 8},		/* unsigned long */
+	{"scx_root", "scx_sched", true, 8},	     /* from 6.16 */
+	{"scx_ops", "sched_ext_ops", false, 0},	     /* until 6.15 */
+	{"scx_exit_kind", NULL, false, 4},	     /* until 6.15: atomic_t */
+	{"scx_exit_info", "scx_exit_info", true, 8}, /* until 6.15 */
+	{"jiffies_64", NULL, false, 8},		     /* u64 */
+	{"jiffies", NULL, false, 8},		     /* unsigned long */
 	{"nr_cpu_ids", NULL, false, 4},
 };
 

@@ -166,6 +166,27 @@ int types_variable(const struct types *t, const char *name, struct types_value *
 	return 0;
 }
 
+/* -1: value is in no 32-bit enumeration. */
+static int32_t find_enumerator(const struct btf_type *type, int64_t value)
+{
+	const struct btf_enum *e = btf_enum(type);
+
+	for (uint32_t i = 0; i < btf_vlen(type); i++)
+		if (btf_kflag(type) ? e[i].val == value : (uint32_t)e[i].val == value)
+			return (int32_t)e[i].name_off;
+	return -1;
+}
+
+/* Those of 64 bits are for flags; a kernel's kinds and states are none. */
+const char *types_enumerator(const struct types *t, const char *tag, int64_t value)
+{
+	int id = btf__find_by_name_kind(t->btf, tag, BTF_KIND_ENUM);
+	const struct btf_type *type = id > 0 ? btf__type_by_id(t->btf, (uint32_t)id) : NULL;
+	int32_t name = type ? find_enumerator(type, value) : -1;
+
+	return name < 0 ? NULL : name_at(t, (uint32_t)name);
+}
+
 /* ---- members --------------------------------------------------------------------------- */
 
 /* visit returns true to stop. member's place: bits from the start of the outermost. */

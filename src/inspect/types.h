@@ -47,6 +47,8 @@ int types_struct_with(const struct types *t, const char *member,
 /* Calls each(name) for the members of of, those in members without a name too. At most 65536. */
 void types_members(const struct types *t, const struct types_value *of,
 		   void (*each)(const char *name, void *arg), void *arg);
+/* What an enumeration calls a value; NULL: no such tag or value. Lives as long as t. */
+const char *types_enumerator(const struct types *t, const char *tag, int64_t value);
 /* The tag of a struct, the name of a base type; "" for what has none. Lives as long as t. */
 const char *types_name(const struct types *t, const struct types_value *v);
 

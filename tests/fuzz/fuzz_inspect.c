@@ -3,9 +3,11 @@
  *
  * The input: flags of the fake kernel (1 byte), then records of place (3), length (1), bytes.
  * Lengths below 0x80 write so many bytes of the input; above, length & 0x7f times 32 bytes of one
- * value. Places are in RAM; a first record at 0xffffff ends them, and the rest is an expression. */
+ * value. Places are in RAM; a first record at 0xffffff ends them; then come a CPU's registers, and
+ * the rest is an expression. */
 #include "fuzz.h"
-#include "inspect/inspect.h"
+#include "inspect/sched.h"
+#include "inspect/stack.h"
 #include "kernel_fake.h"
 
 static struct kernel_fake fake;
@@ -84,6 +86,72 @@ static void ask_place(const struct inspect *in, const char *expr)
 	(void)!inspect_member(in, expr, &v, NULL);
 }
 
+static void see_number(const char *name, int64_t value UNUSED, void *arg)
+{
+	FUZZ_CHECK(name[0] && ++*(unsigned *)arg < 1000);
+}
+
+static void see_text(const char *name, const char *value, void *arg)
+{
+	FUZZ_CHECK(name[0] && strlen(value) < 4096 && ++*(unsigned *)arg < 1000);
+}
+
+static void ask_sched(const struct inspect *in, struct lacks *lacks, uint64_t task)
+{
+	unsigned seen = 0;
+	const struct sched_sink sink = {see_number, see_text, &seen};
+	struct sched *sched;
+
+	if (sched_open(in, lacks, &sched))
+		return;
+	for (unsigned cpu = 0; cpu < 3; cpu++) {
+		sched_task(sched, cpu, cpu ? 0 : task, &sink);
+		sched_queue(sched, cpu, &sink);
+		sched_queue_ext(sched, cpu, &sink);
+	}
+	sched_ext(sched, &sink);
+	sched_ext_events(sched, &sink);
+	sched_free(sched);
+}
+
+static void ask_stack(const struct inspect *in, struct lacks *lacks, const struct arch_unwind *at)
+{
+	static struct stack stack;
+	char text[700];
+	struct code *code;
+
+	if (code_open(in, lacks, &code))
+		return;
+	stack_walk(code, in, at, &stack);
+	FUZZ_CHECK(stack.count && stack.count <= STACK_FRAMES_MAX);
+	FUZZ_CHECK(stack.frame[0].pc == at->pc);
+	for (unsigned i = 0; i < stack.count; i++) {
+		code_format(code, stack.frame[i].pc, stack.frame[i].back, text, sizeof(text));
+		FUZZ_CHECK(text[0] && stack_by_name(stack.frame[i].by)[0]);
+	}
+	code_free(code);
+}
+
+/* Where a CPU is: in the fake's code and on its stack, if it doesn't go out of its way. */
+static struct arch_unwind take_registers(struct fuzz_input *in)
+{
+	static const uint64_t codes[] = {FAKE_SCHEDULE, FAKE_DO_IDLE, FAKE_LOST, FAKE_MOD_TEXT,
+					 FAKE_BPF_TEXT};
+	uint8_t where = fuzz_u8(in);
+	struct arch_unwind u = {.extra_known = true, .exact = true};
+
+	u.pc = codes[where % ARRAY_SIZE(codes)] + fuzz_u8(in) % 0x100;
+	u.sp = FAKE_STACK + fuzz_take(in, 2) % 0x4000;
+	u.fp = FAKE_STACK + fuzz_take(in, 2) % 0x4000;
+	if (where & 0x80)
+		u.fp = fuzz_take(in, 8);
+	if (where & 0x40)
+		u.sp = fuzz_take(in, 8);
+	for (size_t i = 0; i < ARRAY_SIZE(u.extra); i++)
+		u.extra[i] = u.sp + 8 * i;
+	return u;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const exprs[] = {
@@ -92,7 +160,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		"_stext.exit_kind",    "task_struct.tasks.next",
 	};
 	struct fuzz_input in = {data, size};
+	struct lacks lacks = {0};
 	struct inspect *kernel = NULL;
+	struct arch_unwind at;
 	struct error err = {0};
 	char expr[200];
 	size_t len;
@@ -108,6 +178,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ask_symbols(kernel);
 	for (size_t i = 0; i < ARRAY_SIZE(exprs); i++)
 		ask_place(kernel, exprs[i]);
+	at = take_registers(&in);
+	ask_stack(kernel, &lacks, &at);
+	ask_sched(kernel, &lacks, at.sp);
+	FUZZ_CHECK(lacks.count <= LACKS_MAX);
 	len = MIN(in.left, sizeof(expr) - 1);
 	memcpy(expr, in.data, len);
 	expr[len] = '\0';

@@ -41,6 +41,7 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 	} parts[] = {
 		{REG_PC, &s->pc},	    {REG_PSTATE, &s->pstate},	{REG_SP_EL1, &s->sp_el1},
 		{REG_TTBR0_EL1, &s->ttbr0}, {REG_TTBR1_EL1, &s->ttbr1}, {REG_TCR_EL1, &s->tcr},
+		{REG_SP_EL0, &s->sp_el0},
 	};
 	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
 
@@ -93,6 +94,24 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *re
 	return 0;
 }
 
+uint64_t arch_vcpu_task(const struct arch_vcpu_state *state)
+{
+	/* Linux keeps it there while it is at EL1 (arch/arm64/include/asm/current.h). */
+	return arch_vcpu_in_kernel(state) ? state->sp_el0 : 0;
+}
+
+void arch_vcpu_unwind(const struct arch_vcpu_state *state, struct arch_unwind *ret_u)
+{
+	*ret_u = (struct arch_unwind){
+		.pc = state->pc,
+		.sp = state->sp_el1,
+		.fp = state->x[29],
+		.extra = {state->x[30]},
+		.extra_known = true,
+		.exact = true,
+	};
+}
+
 void arch_vcpu_registers(const struct arch_vcpu_state *s,
 			 void (*each)(const char *name, uint64_t value, void *arg), void *arg)
 {
@@ -107,6 +126,7 @@ void arch_vcpu_registers(const struct arch_vcpu_state *s,
 		snprintf(name, sizeof(name), "x%u", i);
 		each(name, s->x[i], arg);
 	}
+	each("sp_el0", s->sp_el0, arg);
 	each("pstate", s->pstate, arg);
 }
 

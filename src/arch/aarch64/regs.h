@@ -22,6 +22,7 @@
 
 /* struct kvm_regs in words of 32 bits: x0…x30, sp (EL0's), pc, pstate, sp_el1. */
 #define REG_X(n)   REG_CORE(2u * (n))
+#define REG_SP_EL0 REG_CORE(62)
 #define REG_PC	   REG_CORE(64)
 #define REG_PSTATE REG_CORE(66)
 #define REG_SP_EL1 REG_CORE(68)

@@ -151,6 +151,25 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *re
 	return 0;
 }
 
+uint64_t arch_vcpu_task(const struct arch_vcpu_state *state UNUSED)
+{
+	return 0; /* it is a per-CPU variable */
+}
+
+void arch_vcpu_unwind(const struct arch_vcpu_state *state, struct arch_unwind *ret_u)
+{
+	const struct kvm_regs *r = &state->regs;
+
+	*ret_u = (struct arch_unwind){
+		.pc = r->rip,
+		.sp = r->rsp,
+		.fp = r->rbp,
+		.extra = {r->rdx, r->rdi, r->r10, r->r13},
+		.extra_known = true,
+		.exact = true,
+	};
+}
+
 void arch_vcpu_registers(const struct arch_vcpu_state *s,
 			 void (*each)(const char *name, uint64_t value, void *arg), void *arg)
 {

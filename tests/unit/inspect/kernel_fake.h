@@ -42,6 +42,27 @@
 #define FAKE_RELATIVE  (FAKE_IMAGE + 0x20000) /* per-CPU template, where that isn't at 0 */
 #define FAKE_LONG_NAME 200
 
+/* Code, and what unwinds it: see build_code. */
+#define FAKE_SCHEDULE	    (FAKE_IMAGE + 0x100)
+#define FAKE_DO_IDLE	    (FAKE_IMAGE + 0x200)
+#define FAKE_STARTUP	    (FAKE_IMAGE + 0x280) /* where stacks end */
+#define FAKE_LOST	    (FAKE_IMAGE + 0x300) /* the tables know nothing of it */
+#define FAKE_ETEXT	    (FAKE_IMAGE + 0x1000)
+#define FAKE_CLASS	    (FAKE_IMAGE + 0x2300) /* fair_sched_class; ext_sched_class after it */
+#define FAKE_STATE	    (FAKE_IMAGE + 0x2340) /* scx_enable_state_var */
+#define FAKE_INFO_SCX	    (FAKE_IMAGE + 0x2350) /* a scx_exit_info, and its texts */
+#define FAKE_MODULES	    (FAKE_IMAGE + 0x2400) /* heads of lists */
+#define FAKE_BPF_LIST	    (FAKE_IMAGE + 0x2410)
+#define FAKE_ORC_IP	    (FAKE_IMAGE + 0x10000)
+#define FAKE_ORC	    (FAKE_IMAGE + 0x10100)
+#define FAKE_MODULE	    (FAKE_IMAGE + 0x11000) /* a struct module, its tables */
+#define FAKE_MOD_TEXT	    (FAKE_IMAGE + 0x12000) /* 0x100 bytes, two functions */
+#define FAKE_KSYM	    (FAKE_IMAGE + 0x12800) /* a bpf_ksym */
+#define FAKE_BPF_TEXT	    (FAKE_IMAGE + 0x13000) /* 0x100 bytes */
+#define FAKE_STACK	    (FAKE_IMAGE + 0x14000) /* 16 KiB */
+#define FAKE_CURRENT_OFFSET 0x80u		   /* of current_task in a per-CPU area */
+#define FAKE_EVENTS_OFFSET  0x100u		   /* of a scx_event_stats */
+
 enum {
 	FAKE_FIVE_LEVELS = 1,
 	FAKE_PERCPU_IN_IMAGE = 2, /* as of Linux 6.15; else absolute, from 0 */

@@ -141,7 +141,7 @@ static void places(void **state)
 		{"jiffies_64", 0, FAKE_JIFFIES, 8, 0},
 		{"scx_root", 0, FAKE_SCX_ROOT, 8, 0},
 		{"scx_root->exit_kind", 0, FAKE_SCHED_GPA + 4, 4, 1},
-		{"init_task", 0, FAKE_INIT_TASK, 64, 0},
+		{"init_task", 0, FAKE_INIT_TASK, 72, 0},
 		{"init_task.pid", 0, FAKE_INIT_TASK + 8, 4, 0},
 		{"init_task.comm", 0, FAKE_INIT_TASK + 16, 16, 0},
 		{"init_task.comm[3]", 0, FAKE_INIT_TASK + 19, 1, 0},
