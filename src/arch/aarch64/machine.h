@@ -78,7 +78,7 @@ struct arch_vm {
  */
 
 struct arch_vcpu_state {
-	uint64_t x[31], pc, pstate, sp_el1, ttbr0, ttbr1, tcr;
+	uint64_t x[31], pc, pstate, sp_el0, sp_el1, ttbr0, ttbr1, tcr;
 	struct kvm_mp_state mp;
 };
 /* vCPU 0's thread, in its set-up: notes the counter's offset, for freezes. */

@@ -22,6 +22,7 @@
 
 /* struct kvm_regs in words of 32 bits: x0…x30, sp (EL0's), pc, pstate, sp_el1. */
 #define REG_X(n)   REG_CORE(2u * (n))
+#define REG_SP_EL0 REG_CORE(62)
 #define REG_PC	   REG_CORE(64)
 #define REG_PSTATE REG_CORE(66)
 #define REG_SP_EL1 REG_CORE(68)
@@ -32,6 +33,8 @@
 #define REG_TCR_EL1   REG_SYS(3, 0, 2, 0, 2)
 #define REG_CLIDR_EL1 REG_SYS(3, 1, 0, 0, 1)
 
+/* ARM ARM, C5.2.2: | 3:2 exception level | 0 SP: the level's own stack pointer |; EL1h and EL0t. */
+#define PSTATE_USES_SP_EL1(p) (((p)&15) == 5)
 #define PSTATE_EL1H   UINT64_C(5)
 #define PSTATE_MASKED UINT64_C(0x3c0) /* D, A, I, F */
 
