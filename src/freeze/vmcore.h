@@ -33,7 +33,7 @@ struct vmcore_head {
 };
 #define VMCORE_ALIGN KIB(64)
 
-/* cpu: their states, captured. -ENOMEM. */
+/* cpu: their states; NULL for one whose registers are not known. -ENOMEM. */
 int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_state *const *cpu,
 		     unsigned cpus, const struct vmcore_kernel *kernel,
 		     struct vmcore_head *ret_head) MUST_CHECK;

@@ -99,7 +99,7 @@ int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_stat
 	note = h.data + notes_at;
 	for (unsigned i = 0; i < cpus; i++)
 		/* Readers tell threads apart by this, and a host's 0 is nobody's. */
-		if (arch_vcpu_prstatus(cpu[i], i + 1, status))
+		if (cpu[i] && arch_vcpu_prstatus(cpu[i], i + 1, status))
 			note = put_note(note, NT_PRSTATUS, core_name, status, arch_prstatus_size);
 	if (k->info)
 		note = put_note(note, 0, info_name, k->info, k->info_len);

@@ -47,6 +47,7 @@ struct vm_config {
 	uint64_t timeout_ns;	/* 0: none */
 	uint64_t freeze_at_ns;	/* once, after the guest's start; 0: never */
 	uint64_t freeze_for_ns; /* … and for how long; 0: no longer than it takes */
+	char *dump, *vmcore;	/* paths, or NULL: what a hit or freeze_at leaves behind */
 	char *report;		/* path, or NULL */
 	char *qmp;		/* path of another control socket, or NULL */
 	int verbosity;		/* -1 quiet, 0, 1, 2 */

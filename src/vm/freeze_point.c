@@ -7,6 +7,8 @@
 
 /* A control socket can freeze as often as it likes; the result keeps so many. */
 #define FREEZES_KEPT 1000
+/* A write that was cancelled ends at once, but for a hanging disk's. */
+#define CANCEL_LIMIT_NS 2000000000u
 
 static struct machine *machine_of(struct freeze *f)
 {
@@ -41,46 +43,65 @@ static void note_lacks(struct machine *m)
 			vm_result_degraded(m->result, arch_clock_lacks[i]);
 }
 
+/* --freeze-at's pause, counted from FROZEN. */
+static void begin_pause(struct machine *m)
+{
+	if (loop_timer_set(m->loop, &m->freeze_for, now_ns() + m->config->freeze_for_ns) < 0)
+		m->capture.pausing = false;
+}
+
 static void frozen(struct freeze *f)
 {
-	machine_tell_freeze(machine_of(f), true);
+	struct machine *m = machine_of(f);
+
+	machine_tell_freeze(m, true);
+	if (m->capture.pausing)
+		begin_pause(m);
+}
+
+static void late(struct freeze *f)
+{
+	machine_capture_late(machine_of(f));
 }
 
 static void over(struct freeze *f, const struct freeze_report *report)
 {
 	struct machine *m = machine_of(f);
-	json_t *json;
+	json_t *json, *noted;
 
 	if (report->reached && f->state != FREEZE_KILLED)
 		machine_tell_freeze(m, false);
 
-	m->freeze_stays = false;
+	m->freeze_stays = m->capture.pausing = false;
+	loop_timer_clear(m->loop, &m->freeze_for);
 	note_lacks(m);
 	if (!report->reached && f->state != FREEZE_KILLED)
 		log_warn("%s", report->why);
 	if (!m->result->freezes)
 		m->result->freezes = json_array();
-	if (json_array_size(m->result->freezes) == FREEZES_KEPT)
+	noted = m->capture.noted;
+	m->capture.noted = NULL;
+	if (json_array_size(m->result->freezes) == FREEZES_KEPT) {
+		json_decref(noted);
 		return;
+	}
 	json = json_pack("{s:s, s:I, s:I}", "cause", report->cause, "rendezvous_ns",
 			 (json_int_t)report->rendezvous_ns, "frozen_ns",
 			 (json_int_t)report->frozen_ns);
 	if (!report->reached)
 		json_object_set_new(json, "failed", json_string(report->why));
+	if (noted)
+		json_object_update(json, noted);
+	json_decref(noted);
 	json_array_append_new(m->result->freezes, json);
 }
 
 /* ---- --freeze-at ---------------------------------------------------------------------------- */
 
-/* Nothing is made of what was captured yet: the guest goes on, unless somebody holds it. */
-static void on_frozen(struct freeze_wait *wait, const struct error *err)
+void machine_thaw_unheld(struct machine *m)
 {
-	struct machine *m = container_of(wait, struct machine, freeze_at_wait);
-
-	if (err || m->freeze_stays)
-		return;
-	if (!m->config->freeze_for_ns ||
-	    loop_timer_set(m->loop, &m->freeze_for, now_ns() + m->config->freeze_for_ns) < 0)
+	if (m->freeze.state == FREEZE_FROZEN && !m->freeze_stays && !m->capture.pausing &&
+	    !machine_captures(m))
 		(void)!freeze_thaw(&m->freeze);
 }
 
@@ -88,18 +109,25 @@ static void on_time_over(struct loop_timer *t)
 {
 	struct machine *m = container_of(t, struct machine, freeze_for);
 
-	/* Nothing to do where somebody else has thawed it. */
-	if (!m->freeze_stays)
-		(void)!freeze_thaw(&m->freeze);
+	m->capture.pausing = false;
+	machine_thaw_unheld(m);
 }
 
 static void on_time(struct loop_timer *t)
 {
 	struct machine *m = container_of(t, struct machine, freeze_at);
+	const struct dump_cause cause = {.name = "freeze-at", .vcpu = -1};
 	struct error err = {0};
 
-	if (!m->ended && freeze_start(&m->freeze, "freeze-at", &m->freeze_at_wait, &err) < 0)
+	if (m->ended)
+		return;
+	if (machine_freeze_and_capture(m, &cause, CAPTURE_THAW, &err) < 0) {
 		log_failure(&err);
+		return;
+	}
+	m->capture.pausing = m->config->freeze_for_ns > 0;
+	if (m->capture.pausing && m->freeze.state == FREEZE_FROZEN)
+		begin_pause(m);
 }
 
 /* ---- what others ask ------------------------------------------------------------------------- */
@@ -119,7 +147,15 @@ int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wai
 
 int machine_thaw(struct machine *m, struct error *err)
 {
-	int r = freeze_thaw(&m->freeze);
+	enum freeze_state state = m->freeze.state;
+	int r;
+
+	m->capture.pausing = false;
+	if ((state == FREEZE_FREEZING || state == FREEZE_FROZEN) && machine_captures(m)) {
+		m->freeze_stays = false;
+		return 0;
+	}
+	r = freeze_thaw(&m->freeze);
 
 	return r < 0 ? error_set(err, r, "thawing a machine that is %s",
 				 freeze_state_name(m->freeze.state))
@@ -143,12 +179,12 @@ int machine_freeze_init(struct machine *m, struct error *err)
 		.hold = hold,
 		.release = release,
 		.frozen = frozen,
+		.late = late,
 		.over = over,
 	};
 
 	m->freeze_at.fire = on_time;
 	m->freeze_for.fire = on_time_over;
-	m->freeze_at_wait.done = on_frozen;
 	return freeze_init(&m->freeze, &config, err);
 }
 
@@ -166,6 +202,7 @@ void machine_freeze_kill(struct machine *m)
 	if (m->loop) {
 		loop_timer_clear(m->loop, &m->freeze_at);
 		loop_timer_clear(m->loop, &m->freeze_for);
+		m->core_stuck = !machine_capture_kill(m, CANCEL_LIMIT_NS);
 	}
 	freeze_kill(&m->freeze);
 }

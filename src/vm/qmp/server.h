@@ -10,7 +10,7 @@
 /* Above this much unsent, a client's commands wait until it has read; above the second, and after
  * this time without a byte read, it is dropped. */
 #define QMP_UNSENT_PAUSE (64u << 10)
-#define QMP_UNSENT_MAX	 (1u << 20)
+#define QMP_UNSENT_MAX	 (64u << 20) /* one dump of a thousand vCPUs, with room */
 #define QMP_STALL_NS	 30000000000u
 
 struct qmp_server; /* opaque */
