@@ -23,6 +23,8 @@ static const struct command {
 	{"status", command_status, "how a running VM is"},
 	{"freeze", command_freeze, "hold a running VM still"},
 	{"thaw", command_thaw, "let it go on"},
+	{"dump", command_dump, "what every vCPU of a running VM does, as JSON"},
+	{"vmcore", command_vmcore, "a running VM's memory and registers, for crash, drgn, gdb"},
 	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
