@@ -65,7 +65,7 @@ static int open_nameless(const char *path, mode_t mode)
 {
 	CLEANUP_FREE char *folder = folder_of(path);
 
-	return folder ? open(folder, O_WRONLY | O_TMPFILE | O_CLOEXEC, mode) : -1;
+	return folder ? open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, mode) : -1;
 }
 
 static int open_named(struct beside *b, mode_t mode)

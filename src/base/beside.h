@@ -11,7 +11,7 @@
 struct beside {
 	char *path; /* what it will be called, links followed; NULL: not open */
 	char *tmp;  /* NULL: a block device, which is written in place */
-	int fd;	    /* writing only; no file of an outcome has it twice */
+	int fd;	    /* a block device is write-only */
 	bool named; /* tmp is there */
 };
 

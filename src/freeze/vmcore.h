@@ -39,6 +39,9 @@ int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_stat
 		     struct vmcore_head *ret_head) MUST_CHECK;
 void vmcore_head_done(struct vmcore_head *head); /* accepts a zeroed one */
 
+/* How long the core in fd is, which has to be whole. -ENODATA: it is none. */
+int vmcore_length(int fd, uint64_t *ret_len) MUST_CHECK;
+
 /* ---- vmcore.c: the file --------------------------------------------------------------------- */
 
 struct vmcore; /* opaque: a file that is being written */

@@ -1,8 +1,10 @@
-/* The head of a core file, as one buffer: ELF header, segments, notes. Pure. */
+/* The head of a core file, as one buffer: ELF header, segments, notes; and how long a core is, by
+ * its head. Control thread. */
 #include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "freeze/vmcore.h"
 
@@ -139,4 +141,27 @@ void vmcore_head_done(struct vmcore_head *head)
 {
 	free(head->data);
 	*head = (struct vmcore_head){0};
+}
+
+int vmcore_length(int fd, uint64_t *ret_len)
+{
+	Elf64_Ehdr elf;
+	uint64_t len = 0;
+
+	if (pread(fd, &elf, sizeof(elf), 0) != sizeof(elf) ||
+	    memcmp(elf.e_ident, ELFMAG, SELFMAG) || elf.e_type != ET_CORE ||
+	    elf.e_phoff != sizeof(elf) || elf.e_phentsize != sizeof(Elf64_Phdr))
+		return -ENODATA;
+	for (unsigned i = 0; i < elf.e_phnum; i++) {
+		Elf64_Phdr ph;
+		uint64_t end;
+
+		if (pread(fd, &ph, sizeof(ph), (off_t)(elf.e_phoff + i * sizeof(ph))) !=
+			    sizeof(ph) ||
+		    __builtin_add_overflow(ph.p_offset, ph.p_filesz, &end))
+			return -ENODATA;
+		len = MAX(len, end);
+	}
+	*ret_len = len;
+	return 0;
 }

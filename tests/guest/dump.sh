@@ -29,7 +29,7 @@ nothing_else() { [ -z "$(ls -A "$1")" ]; }
 
 # ---- what a run leaves behind -----------------------------------------------------------------
 
-run at --freeze-at 300ms --dump d.json --vmcore v --timeout 1s
+run at --freeze-at 300ms --dump d.json --vmcore v --timeout 8s
 wait $pid
 status=$?
 ok "--freeze-at lets the guest go on to its end (saw $status)" is $status 124
@@ -41,8 +41,8 @@ ok "a core is as long as the guest's memory ..." [ "$(stat -c %s v)" -gt $((1 <<
 ok "... and takes what was in use ($(du -k v | cut -f 1) KiB)" [ "$(du -k v | cut -f 1)" -lt 4096 ]
 ok "... and is its owner's" is "$(stat -c %a v)" 600
 
-"$STASIS" run --no-lab -m 256M -k "$payloads/payload-smp.elf" -i empty -t 1n1l4c2t --freeze-at 600ms \
-	--dump smp.json --vmcore smp --timeout 1200ms </dev/null >out 2>err
+"$STASIS" run --no-lab -m 256M -k "$payloads/payload-smp-stay.elf" -i empty -t 1n1l4c2t --freeze-at 1500ms \
+	--dump smp.json --vmcore smp --timeout 6s </dev/null >out 2>err
 threads=$(readelf -n smp | grep -c NT_PRSTATUS)
 ok "each vCPU that started has its registers ($threads)" is "$threads" 8
 if command -v gdb >/dev/null; then
@@ -100,7 +100,7 @@ if mkdir small && mount -t tmpfs -o size=64k none small 2>/dev/null; then
 	ok "... and is named" grep -q 'No space left' err
 	ok "... and keeps no half of it" nothing_else small
 	ok "... and does the guest no harm" grep -q '^state *running$' <("$STASIS" status ask)
-	run full --freeze-at 100ms --vmcore small/core --timeout 600ms
+	run full --freeze-at 100ms --vmcore small/core --timeout 5s
 	wait $pid
 	ok "--vmcore on a full disk is in degraded" \
 		grep -q 'writing the core small/core' <(sed -n '/"degraded"/,$p' full.json)
