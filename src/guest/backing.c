@@ -93,3 +93,47 @@ void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size
 			there[(at - first) / b->page] = true;
 	}
 }
+
+void guest_search_init(struct guest_search *s, const struct guest_memory *mem)
+{
+	s->mem = mem;
+	s->from = s->to = 0;
+	guest_backing_init(&s->backing, mem);
+}
+
+void guest_search_done(struct guest_search *s)
+{
+	guest_backing_done(&s->backing);
+}
+
+/* Looks at what lies around gpa, which is in r. */
+static void look_around(struct guest_search *s, const struct guest_region *r, uint64_t gpa)
+{
+	size_t page = s->backing.page;
+	uint64_t at = ALIGN_DOWN(gpa - r->range.gpa, (uint64_t)page);
+	size_t pages = (size_t)MIN((r->range.size - at) / page, (uint64_t)GUEST_BACKING_PAGES);
+
+	guest_backing_look(&s->backing, r->host + at, pages, s->there);
+	s->from = r->range.gpa + at;
+	s->to = s->from + pages * page;
+}
+
+uint64_t guest_search_next(void *arg, uint64_t gpa)
+{
+	struct guest_search *s = arg;
+	size_t page = s->backing.page;
+
+	for (unsigned i = 0; i < s->mem->count; i++) {
+		const struct guest_region *r = &s->mem->region[i];
+
+		gpa = MAX(gpa, r->range.gpa);
+		while (gpa - r->range.gpa < r->range.size) {
+			if (gpa < s->from || gpa >= s->to)
+				look_around(s, r, gpa);
+			if (s->there[(gpa - s->from) / page])
+				return gpa;
+			gpa = ALIGN_DOWN(gpa, (uint64_t)page) + page;
+		}
+	}
+	return UINT64_MAX;
+}

@@ -25,4 +25,16 @@ void guest_backing_done(struct guest_backing *b);
 void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size_t pages,
 			bool there[GUEST_BACKING_PAGES]);
 
+/* A walk over what is there, for guest_reader's next. */
+struct guest_search {
+	struct guest_backing backing;
+	const struct guest_memory *mem;
+	uint64_t from, to; /* what there[] tells of */
+	bool there[GUEST_BACKING_PAGES];
+};
+void guest_search_init(struct guest_search *s, const struct guest_memory *mem);
+void guest_search_done(struct guest_search *s);
+/* arg: a struct guest_search. */
+uint64_t guest_search_next(void *arg, uint64_t gpa);
+
 #endif

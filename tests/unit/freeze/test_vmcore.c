@@ -332,6 +332,30 @@ static void test_sparse(void **state)
 	check_content(f, &p);
 }
 
+static void test_search(void **state)
+{
+	struct fixture *f = *state;
+	struct guest_search *s = malloc(sizeof(*s));
+	uint8_t *upper = guest_ptr(&f->mem, UPPER_GPA, UPPER_SIZE);
+	uint64_t at;
+
+	madvise(f->mem.reservation, f->mem.reservation_size, MADV_NOHUGEPAGE);
+	guest_search_init(s, &f->mem);
+	assert_true(guest_search_next(s, 0) == UINT64_MAX);
+	guest_search_done(s);
+	f->mem.region[0].host[MIB(3) + 5] = 1;
+	upper[MIB(17)] = 1;
+	guest_search_init(s, &f->mem);
+	at = guest_search_next(s, 0);
+	assert_int_equal(ALIGN_DOWN(at, s->backing.page), MIB(3));
+	at = guest_search_next(s, MIB(3) + s->backing.page);
+	assert_int_equal(at, UPPER_GPA + MIB(17));
+	assert_true(guest_search_next(s, at + s->backing.page) == UINT64_MAX);
+	assert_true(guest_search_next(s, GIB(8)) == UINT64_MAX);
+	guest_search_done(s);
+	free(s);
+}
+
 /* A file that lies over memory has content that no page table shows. */
 static void test_mapped_file(void **state)
 {
@@ -598,6 +622,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_layout, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_sparse, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_search, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_mapped_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_unknown_kernel, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
