@@ -181,6 +181,12 @@ void arch_vcpu_registers(const struct arch_vcpu_state *state,
 extern const size_t arch_prstatus_size;
 bool arch_vcpu_prstatus(const struct arch_vcpu_state *state, uint32_t pid, void *out);
 
+/* The note "QEMU" of type 0 that goes with it, arch_qemu_note_size bytes (0: this architecture has
+ * none): what marks a core as one of a guest that had not crashed, for crash. */
+#define ARCH_QEMU_NOTE_MAX 512
+extern const size_t arch_qemu_note_size;
+void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
+
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {

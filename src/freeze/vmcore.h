@@ -3,7 +3,7 @@
  *
  *   0        Elf64_Ehdr
  *   64       Elf64_Phdr: PT_NOTE, PT_LOAD of the kernel's text where known, PT_LOAD per region
- *   …        notes: NT_PRSTATUS "CORE" of each vCPU that started, VMCOREINFO (type 0)
+ *   …        notes: NT_PRSTATUS "CORE" of each vCPU that started, "QEMU" of each, "VMCOREINFO"
  *   aligned  the regions one after another; pages that hold nothing are holes of the file
  *
  * The layout is the one that kdump's /proc/vmcore has (fs/proc/vmcore.c), which all of them know.

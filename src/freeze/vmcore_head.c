@@ -10,7 +10,7 @@
 
 #define NOTE_ALIGN 4u
 
-static const char core_name[] = "CORE", info_name[] = "VMCOREINFO";
+static const char core_name[] = "CORE", qemu_name[] = "QEMU", info_name[] = "VMCOREINFO";
 
 static size_t note_len(size_t name_size, size_t desc_len)
 {
@@ -80,15 +80,34 @@ static void put_elf(uint8_t *at, unsigned segments)
 	memcpy(at, &elf, sizeof(elf));
 }
 
+/* Theirs, kind by kind; returns what follows. */
+static uint8_t *put_vcpus(uint8_t *note, const struct arch_vcpu_state *const *cpu, unsigned cpus)
+{
+	uint8_t status[ARCH_PRSTATUS_MAX], qemu[ARCH_QEMU_NOTE_MAX];
+
+	for (unsigned i = 0; i < cpus; i++)
+		/* Readers tell threads apart by this, and a host's 0 is nobody's. */
+		if (cpu[i] && arch_vcpu_prstatus(cpu[i], i + 1, status))
+			note = put_note(note, NT_PRSTATUS, core_name, status, arch_prstatus_size);
+	for (unsigned i = 0; i < cpus && arch_qemu_note_size; i++) {
+		if (!cpu[i] || !arch_vcpu_prstatus(cpu[i], i + 1, status))
+			continue;
+		arch_vcpu_qemu_note(cpu[i], qemu);
+		note = put_note(note, 0, qemu_name, qemu, arch_qemu_note_size);
+	}
+	return note;
+}
+
 int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_state *const *cpu,
 		     unsigned cpus, const struct vmcore_kernel *k, struct vmcore_head *ret_head)
 {
 	unsigned segments = mem->count + 1 + (k->text_len ? 1 : 0);
 	size_t notes_at = sizeof(Elf64_Ehdr) + segments * sizeof(Elf64_Phdr);
-	size_t notes_max = cpus * note_len(sizeof(core_name), arch_prstatus_size) +
+	size_t notes_max = cpus * (note_len(sizeof(core_name), arch_prstatus_size) +
+				   note_len(sizeof(qemu_name), arch_qemu_note_size)) +
 			   (k->info ? note_len(sizeof(info_name), k->info_len) : 0);
 	struct vmcore_head h = {.len = ALIGN_UP(notes_at + notes_max, (size_t)VMCORE_ALIGN)};
-	uint8_t *note, *segment, status[ARCH_PRSTATUS_MAX];
+	uint8_t *note, *segment;
 	Elf64_Phdr notes = {.p_type = PT_NOTE, .p_offset = notes_at};
 	Elf64_Phdr text = {.p_type = PT_LOAD, .p_flags = PF_R | PF_W | PF_X};
 
@@ -98,11 +117,7 @@ int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_stat
 		return -ENOMEM;
 	memset(h.data, 0, h.len);
 	lay_out(mem, &h);
-	note = h.data + notes_at;
-	for (unsigned i = 0; i < cpus; i++)
-		/* Readers tell threads apart by this, and a host's 0 is nobody's. */
-		if (cpu[i] && arch_vcpu_prstatus(cpu[i], i + 1, status))
-			note = put_note(note, NT_PRSTATUS, core_name, status, arch_prstatus_size);
+	note = put_vcpus(h.data + notes_at, cpu, cpus);
 	if (k->info)
 		note = put_note(note, 0, info_name, k->info, k->info_len);
 	notes.p_filesz = notes.p_memsz = (uint64_t)(note - h.data) - notes_at;

@@ -12,10 +12,12 @@ load='
 	for i in 1 2; do
 		(while :; do :; done) &
 	done
-	i=0
-	while [ ! -e /stop ] && [ $i -lt "$1" ]; do
+	# Uptime begins with the vCPUs, as --freeze-at does.
+	now=0
+	while [ "$now" -lt "$1" ]; do
 		sleep 1
-		i=$((i + 1))
+		read -r now rest </proc/uptime
+		now=${now%.*}
 	done
 	echo went on
 '
@@ -23,7 +25,7 @@ report() { python3 -c "import json, sys; r = json.load(open(sys.argv[1])); print
 
 # ---- a dump by the control socket, in whatever lab is warm ----------------------------------------
 
-"$STASIS" run "$LAB" -q -c 2 --name asked --timeout 300s -- sh -c "$load" - 60 \
+"$STASIS" run "$LAB" -q -c 2 --name asked --timeout 300s -- sh -c "$load" - 600 \
 	</dev/null >"$work/asked.out" 2>"$work/err" &
 pid=$!
 for _ in $(seq 120); do
@@ -49,8 +51,8 @@ lab_started=
 freeze_run() {
 	local name=$1
 	shift
-	stasis_run -q -c 4 -m 512M --freeze-at 25s --dump "$work/$name.json" --vmcore "$work/$name" \
-		--report "$work/report" --timeout 300s "$@" -- sh -c "$load" - 32
+	stasis_run -q -c 4 -m 512M --freeze-at 50s --dump "$work/$name.json" --vmcore "$work/$name" \
+		--report "$work/report" --timeout 400s "$@" -- sh -c "$load" - 56
 	equal "$name: the guest goes on to its end" "0 went on" "$status $out"
 	equal "$name: the report names the files" "$work/$name.json $work/$name" \
 		"$(report "r['freezes'][0].get('dump'), r['freezes'][0].get('vmcore')" | tr -d "(',)")"

@@ -30,6 +30,12 @@ bool arch_vcpu_prstatus(const struct arch_vcpu_state *s, uint32_t pid, void *out
 	return true;
 }
 
+const size_t arch_qemu_note_size = 0;
+
+void arch_vcpu_qemu_note(const struct arch_vcpu_state *s UNUSED, void *out UNUSED)
+{
+}
+
 int arch_direct_map(const struct arch_kernel_info *info,
 		    bool (*variable)(void *arg, const char *name, uint64_t *ret_value) UNUSED,
 		    void *arg UNUSED, uint64_t *ret_base)

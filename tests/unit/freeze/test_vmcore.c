@@ -170,7 +170,7 @@ struct parsed {
 	GElf_Phdr load[4];
 	unsigned loads;
 	struct elf_prstatus status[4];
-	unsigned statuses;
+	unsigned statuses, qemus;
 	char info[128];
 };
 
@@ -188,6 +188,9 @@ static void parse_notes(Elf *elf, const GElf_Phdr *ph, struct parsed *p)
 			assert_int_equal(n.n_descsz, sizeof(p->status[0]));
 			assert_in_range(p->statuses, 0, 3);
 			memcpy(&p->status[p->statuses++], bytes + desc, n.n_descsz);
+		} else if (!strcmp(bytes + name, "QEMU")) {
+			assert_int_equal(n.n_descsz, arch_qemu_note_size);
+			p->qemus++;
 		} else {
 			assert_string_equal(bytes + name, "VMCOREINFO");
 			assert_int_equal(n.n_type, 0);
@@ -269,6 +272,7 @@ static void test_layout(void **state)
 	assert_string_equal(p.info, info);
 	/* The second never started. The numbers stay the vCPUs' own. */
 	assert_int_equal(p.statuses, 2);
+	assert_int_equal(p.qemus, arch_qemu_note_size ? 2 : 0);
 	assert_int_equal(p.status[0].pr_pid, 1);
 	assert_int_equal(pc_of(&p.status[0]), 0xffffffff9b001234);
 	assert_int_equal(p.status[1].pr_pid, 3);
