@@ -33,7 +33,7 @@ _stasis() {
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
-	status | freeze | thaw)
+	status | freeze | thaw | dump | vmcore)
 		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
