@@ -11,6 +11,7 @@
 #include "guest/topology.h"
 
 extern const char arch_name[]; /* "x86_64", "aarch64" */
+extern const uint16_t arch_elf_machine; /* e_machine of its core files */
 
 /* ---- the host ---------------------------------------------------------------------------- */
 
@@ -186,6 +187,18 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state,
 void arch_vcpu_registers(const struct arch_vcpu_state *state,
 			 void (*each)(const char *name, uint64_t value, void *arg), void *arg);
 
+/* A note's elf_prstatus (ELF core files, NT_PRSTATUS), arch_prstatus_size bytes, with the registers
+ * of the level that the vCPU ran at. False: it never started, and has none; out is untouched. */
+#define ARCH_PRSTATUS_MAX 512
+extern const size_t arch_prstatus_size;
+bool arch_vcpu_prstatus(const struct arch_vcpu_state *state, uint32_t pid, void *out);
+
+/* The note "QEMU" of type 0 that goes with it, arch_qemu_note_size bytes (0: this architecture has
+ * none): what marks a core as one of a guest that had not crashed, for crash. */
+#define ARCH_QEMU_NOTE_MAX 512
+extern const size_t arch_qemu_note_size;
+void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
+
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {
@@ -260,6 +273,12 @@ struct arch_kernel_info {
 /* The kernel's own tables. -ENOENT if the lines that it takes are not there or make no sense. */
 int arch_paging_kernel(const struct arch_kernel_info *info,
 		       struct arch_paging *ret_paging) MUST_CHECK;
+/* Where the kernel maps RAM as a whole: guest physical address gpa is at *ret_base + gpa (modulo
+ * 2^64). variable reads a kernel variable of 8 bytes, and is false where there is none. It is what
+ * the guest says: check it by a walk. -ENOENT: it doesn't say. */
+int arch_direct_map(const struct arch_kernel_info *info,
+		    bool (*variable)(void *arg, const char *name, uint64_t *ret_value), void *arg,
+		    uint64_t *ret_base) MUST_CHECK;
 /* Bits of a virtual address that mean something: 48, 57. Pure. */
 unsigned arch_paging_va_bits(const struct arch_paging *p);
 /* Walks to gva. *ret_len: bytes from there to the end of its page (huge pages are one page).

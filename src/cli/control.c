@@ -1,18 +1,24 @@
-/* stasis status, freeze, thaw: what a person tells a running VM by its control socket. */
+/* stasis status, freeze, thaw, dump, vmcore: what a person tells a running VM by its control
+ * socket. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/parse.h"
+#include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "vm/qmp/client.h"
+#include "vm/result.h"
 #include "vm/runtime.h"
 
 /* A rendezvous has a deadline of its own, which is shorter. */
 #define ANSWER_LIMIT_NS 30000000000u
-#define NS_PER_MS	1000000
+/* A core of a large guest, on a slow disk. */
+#define CORE_LIMIT_NS 86400000000000u
+#define NS_PER_MS     1000000
 
 struct request {
 	bool json, help;
@@ -96,9 +102,10 @@ static int open_vm(const char *name, struct qmp_client *ret_client, struct error
 /* ---- the commands ---------------------------------------------------------------------------
  */
 
-/* Reads "[--json] NAME"; false: there is nothing to do, and *ret_status is set. */
+/* Reads "[--json] NAME", or "NAME [FILE]" where ret_file is one (NULL: not given); false: there is
+ * nothing to do, and *ret_status is set. */
 static bool parse(int argc, char **argv, size_t option_count, struct request *q,
-		  const char **ret_name, int *ret_status)
+		  const char **ret_name, const char **ret_file, int *ret_status)
 {
 	struct error err = {0};
 	bool dashes;
@@ -106,32 +113,45 @@ static bool parse(int argc, char **argv, size_t option_count, struct request *q,
 
 	r = options_parse(options, option_count, argc, argv, q, &rest, &dashes, &err);
 	if (r == 0 && q->help) {
-		printf("usage: stasis %s %sNAME\n\n", argv[0], option_count > 1 ? "[--json] " : "");
+		printf("usage: stasis %s %sNAME%s\n\n", argv[0],
+		       option_count > 1 ? "[--json] " : "", ret_file ? " [FILE]" : "");
 		options_print(options, option_count);
 		*ret_status = 0;
 		return false;
 	}
-	if (r == 0 && argc - rest != 1)
-		error_usage(&err, "stasis %s takes the name of one VM; stasis list shows them",
-			    argv[0]);
+	if (r == 0 && argc - rest != 1 && !(ret_file && argc - rest == 2))
+		error_usage(&err, "stasis %s takes the name of one VM%s; stasis list shows them",
+			    argv[0], ret_file ? ", and a file" : "");
 	if (err.code < 0) {
 		*ret_status = command_failed(&err);
 		return false;
 	}
 	*ret_name = argv[rest];
+	if (ret_file)
+		*ret_file = argv[rest + 1]; /* NULL behind the last */
 	return true;
 }
 
-static int ask(const char *name, const char *command, json_t **ret_return, struct error *err)
+/* Takes arguments, which may be NULL. limit_ns: of the command. */
+static int ask_with(const char *name, const char *command, json_t *arguments, uint64_t limit_ns,
+		    json_t **ret_return, struct error *err)
 {
 	struct qmp_client client;
 	int r = open_vm(name, &client, err);
 
-	if (r < 0)
+	if (r < 0) {
+		json_decref(arguments);
 		return r;
-	r = qmp_client_execute(&client, command, NULL, ret_return, err);
+	}
+	client.limit_ns = limit_ns;
+	r = qmp_client_execute(&client, command, arguments, ret_return, err);
 	qmp_client_close(&client);
 	return r;
+}
+
+static int ask(const char *name, const char *command, json_t **ret_return, struct error *err)
+{
+	return ask_with(name, command, NULL, ANSWER_LIMIT_NS, ret_return, err);
 }
 
 static int tell(int argc, char **argv, const char *command)
@@ -141,7 +161,7 @@ static int tell(int argc, char **argv, const char *command)
 	const char *name;
 	int status;
 
-	if (!parse(argc, argv, 1, &q, &name, &status))
+	if (!parse(argc, argv, 1, &q, &name, NULL, &status))
 		return status;
 	return ask(name, command, NULL, &err) < 0 ? command_failed(&err) : 0;
 }
@@ -154,6 +174,62 @@ int command_freeze(int argc, char **argv)
 int command_thaw(int argc, char **argv)
 {
 	return tell(argc, argv, "cont");
+}
+
+int command_dump(int argc, char **argv)
+{
+	struct request q = {0};
+	struct error err = {0};
+	const char *name, *file;
+	json_t *dump;
+	int code = 0;
+
+	if (!parse(argc, argv, 1, &q, &name, &file, &code))
+		return code;
+	if (ask_with(name, "x-stasis-dump", NULL, CORE_LIMIT_NS, &dump, &err) < 0)
+		return command_failed(&err);
+	if (file && strcmp(file, "-"))
+		return vm_json_write(dump, "dump", file, &err) < 0 ? command_failed(&err) : 0;
+	if (json_dumpf(dump, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
+		code = 125;
+	json_decref(dump);
+	return fflush(stdout) == EOF ? 125 : code;
+}
+
+/* The VM writes it, and has a working folder of its own. */
+static char *absolute(const char *path)
+{
+	CLEANUP_FREE char *folder = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+	if (path[0] == '/')
+		return strdup(path);
+	return folder ? text_format("%s/%s", folder, path) : NULL;
+}
+
+int command_vmcore(int argc, char **argv)
+{
+	CLEANUP_FREE char *usual = NULL, *path = NULL;
+	struct request q = {0};
+	struct error err = {0};
+	const char *name, *file;
+	json_t *arguments;
+	int status, r;
+
+	if (!parse(argc, argv, 1, &q, &name, &file, &status))
+		return status;
+	if (!file)
+		file = usual = text_format("%s.vmcore", name);
+	if (file && !strcmp(file, "-")) {
+		error_usage(&err, "-: a core has holes, so it goes to a file");
+		return command_failed(&err);
+	}
+	path = file ? absolute(file) : NULL;
+	arguments = path ? json_pack("{s:s}", "path", path) : NULL;
+	if (!arguments)
+		error_usage(&err, "%s: not a path that can be told to a VM", file ?: name);
+	r = arguments ? ask_with(name, "x-stasis-vmcore", arguments, CORE_LIMIT_NS, NULL, &err)
+		      : -EINVAL;
+	return r < 0 ? command_failed(&err) : 0;
 }
 
 static void print_status(const json_t *s)
@@ -182,7 +258,7 @@ int command_status(int argc, char **argv)
 	json_t *status;
 	int code = 0;
 
-	if (!parse(argc, argv, 2, &q, &name, &code))
+	if (!parse(argc, argv, 2, &q, &name, NULL, &code))
 		return code;
 	if (ask(name, "x-stasis-status", &status, &err) < 0)
 		return command_failed(&err);

@@ -7,12 +7,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/signals.h"
+#include "freeze/vmcore.h"
 #include "guest/topology_request.h"
 #include "vm/image.h"
 #include "vm/kernels.h"
@@ -21,7 +23,9 @@
 #include "vm/result.h"
 #include "vm/terminal.h"
 
-#define INNER_ARGS_MAX (32 + 2 * VM_MAX_DISKS)
+#define INNER_ARGS_MAX (40 + 2 * VM_MAX_DISKS)
+/* What a core has besides memory: notes of a thousand vCPUs, and what its parts are rounded up. */
+#define CORE_BESIDES MIB(16)
 
 /* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
 static int choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
@@ -112,7 +116,7 @@ static char *disk_words(const struct vm_disk *d, size_t i)
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
 			const struct lab_file *initrd)
 {
-	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], number[32];
+	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], number[LAB_PATH_MAX];
 	CLEANUP_FREE char *pin = pin_list(c);
 	uint16_t cols, rows;
 
@@ -158,10 +162,81 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--on-hit", vm_on_hit_name(c->on_hit));
 	if (c->report)
 		option(in, "--report", "report");
+	if (c->dump)
+		option(in, "--dump", "dump");
+	if (c->vmcore)
+		option(in, "--vmcore", lab_disk_path(c->disk_count, number));
 	if (c->verbosity < 0)
 		word(in, strdup("--quiet"));
 	for (int i = 0; i < c->verbosity; i++)
 		word(in, strdup("--verbose"));
+}
+
+/* ---- what comes out ---------------------------------------------------------------------------
+ */
+
+/* A core is written to a disk of the lab that is our file: no copy of it stays in there, and its
+ * holes are the file's. */
+static int open_core(const struct vm_config *c, struct beside *core, char **ret_path,
+		     struct error *err)
+{
+	int r = beside_open(core, c->vmcore, 0600);
+
+	if (r == 0 && !core->tmp)
+		r = -ENOTSUP;
+	if (r == 0 &&
+	    ftruncate(core->fd, (off_t)(topology_memory(&c->topology) + CORE_BESIDES)) < 0)
+		r = -errno;
+	if (r == 0) {
+		*ret_path = text_format("/proc/%d/fd/%d", (int)getpid(), core->fd);
+		r = *ret_path ? 0 : -ENOMEM;
+	}
+	return r < 0 ? error_set(err, r, "making the core %s", c->vmcore) : 0;
+}
+
+/* Nothing, where none was written. */
+static int close_core(const struct vm_config *c, struct beside *core, struct error *err)
+{
+	uint64_t len;
+	int r = vmcore_length(core->fd, &len);
+
+	if (r == -ENODATA) {
+		beside_abort(core);
+		return 0;
+	}
+	if (r == 0 && (ftruncate(core->fd, (off_t)len) < 0 || fdatasync(core->fd) < 0))
+		r = -errno;
+	if (r == 0)
+		r = beside_commit(core);
+	return r < 0 ? error_set(err, r, "writing the core %s", c->vmcore) : 0;
+}
+
+static int finish_dump(const struct vm_config *c, int fd, struct error *err)
+{
+	json_t *json;
+
+	if (lseek(fd, 0, SEEK_END) == 0)
+		return 0; /* nothing was frozen */
+	lseek(fd, 0, SEEK_SET);
+	json = json_loadfd(fd, 0, NULL);
+	if (!json)
+		return error_set(err, -ENODATA, "reading the dump out of the lab");
+	return vm_json_write(json, "dump", c->dump, err);
+}
+
+/* Files have other names in there. */
+static void rename_files(json_t *freezes, const struct vm_config *c)
+{
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(freezes, i, row)
+	{
+		if (c->dump && json_object_get(row, "dump"))
+			json_object_set_new(row, "dump", json_string(c->dump));
+		if (c->vmcore && json_object_get(row, "vmcore"))
+			json_object_set_new(row, "vmcore", json_string(c->vmcore));
+	}
 }
 
 /* The inner report, with what only the outside knows. */
@@ -190,6 +265,7 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 	json_object_set_new(json, "kernel",
 			    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
 				      c->kernel_release));
+	rename_files(json_object_get(json, "freezes"), c);
 	for (size_t i = 0; i < c->disk_count; i++) {
 		json_t *disk = json_array_get(json_object_get(json, "disks"), i);
 
@@ -205,16 +281,25 @@ static void on_opened(void *arg)
 	lab_place_opened(arg);
 }
 
+/* What the inner stasis writes into its folder, by the options that ask for it. */
+enum { OUT_REPORT, OUT_DUMP, OUTS };
+
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], struct lab_place *place, int *ret_status,
 		    struct error *err)
 {
-	const struct lab_machine lab = {.kind = c->kind,
-					.kernel = machine->path,
-					.modules = machine->modules,
-					.disks = c->disk,
-					.disk_count = c->disk_count};
-	struct lab_output report = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)};
+	struct vm_disk disks[VM_MAX_DISKS + 1] = {0};
+	struct lab_machine lab = {.kind = c->kind,
+				  .kernel = machine->path,
+				  .modules = machine->modules,
+				  .disks = disks,
+				  .disk_count = c->disk_count};
+	struct lab_output outputs[OUTS] = {
+		[OUT_REPORT] = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)},
+		[OUT_DUMP] = {.name = "dump", .fd = memfd_create("dump", MFD_CLOEXEC)},
+	};
+	CLEANUP_FREE char *core_path = NULL;
+	struct beside core = {.fd = -1};
 	struct terminal terminal = {.fd = -1};
 	struct inner in = {.count = 0};
 	struct lab_request request = {
@@ -222,8 +307,8 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.argv = in.argv,
 		.files = files,
 		.file_count = 2,
-		.outputs = &report,
-		.output_count = c->report ? 1 : 0,
+		.outputs = outputs,
+		.output_count = c->report || c->dump ? OUTS : 0,
 		.progress = c->verbosity >= 0,
 		.name = c->name,
 		.control_fd = place->control_fd,
@@ -232,20 +317,33 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.opened = on_opened,
 		.arg = place,
 	};
-	int r;
+	int r = 0;
 
+	memcpy(disks, c->disk, c->disk_count * sizeof(*disks));
+	if (c->vmcore) {
+		r = open_core(c, &core, &core_path, err);
+		disks[lab.disk_count++].path = core_path;
+	}
 	build_words(&in, c, &files[0], &files[1]);
 	/* The guest's console has a terminal's rules of its own. */
 	if (c->session != VM_SESSION_COMMAND)
 		terminal_make_raw(&terminal, STDIN_FILENO);
-	r = in.failed || report.fd < 0 ? error_set(err, -ENOMEM, "running in the lab")
-				       : lab_run(&lab, &request, ret_status, err);
+	if (r == 0)
+		r = in.failed || outputs[OUT_REPORT].fd < 0 || outputs[OUT_DUMP].fd < 0
+			    ? error_set(err, -ENOMEM, "running in the lab")
+			    : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
+	if (r == 0 && c->vmcore)
+		r = close_core(c, &core, err);
+	if (r == 0 && c->dump)
+		r = finish_dump(c, outputs[OUT_DUMP].fd, err);
 	if (r == 0 && c->report)
-		r = finish_report(c, report.fd, *ret_status, err);
+		r = finish_report(c, outputs[OUT_REPORT].fd, *ret_status, err);
 	while (in.count > 0)
 		free(in.argv[--in.count]);
-	fd_close(&report.fd);
+	beside_abort(&core);
+	for (unsigned i = 0; i < OUTS; i++)
+		fd_close(&outputs[i].fd);
 	return r;
 }
 

@@ -23,6 +23,8 @@ static const struct command {
 	{"status", command_status, "how a running VM is"},
 	{"freeze", command_freeze, "hold a running VM still"},
 	{"thaw", command_thaw, "let it go on"},
+	{"dump", command_dump, "what every vCPU of a running VM does, as JSON"},
+	{"vmcore", command_vmcore, "a running VM's memory and registers, for crash, drgn, gdb"},
 	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
@@ -68,6 +70,7 @@ static void prepare_process(void)
 	close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 	/* A reader that goes away is an error of that write, not our end. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* as a full disk: the write fails */
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
 		limit.rlim_cur = limit.rlim_max;
 		/* Without it, a large shape says which limit it lacks. */

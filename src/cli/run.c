@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/text.h"
@@ -284,6 +285,27 @@ static int set_report(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->config.report, value);
 }
 
+/* Where a file is to be made: told early if it can't be. *field: of the configuration. */
+static int keep_output(char **field, const char *value, struct error *err)
+{
+	int r = beside_check(value);
+
+	if (r < 0)
+		return error_usage(err, "%s: %s", value,
+				   r == -ENOTSUP ? "a file is accepted" : strerror(-r));
+	return keep(field, value);
+}
+
+static int set_dump(void *target, const char *value, struct error *err)
+{
+	return keep_output(&((struct run_request *)target)->config.dump, value, err);
+}
+
+static int set_vmcore(void *target, const char *value, struct error *err)
+{
+	return keep_output(&((struct run_request *)target)->config.vmcore, value, err);
+}
+
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.qmp, value);
@@ -394,11 +416,13 @@ static const struct cli_option options[] = {
 	{"timeout", 0, "DURATION", set_timeout, "stop then; counted from the guest's start"},
 	{"qmp", 0, "PATH", set_qmp, "a control socket there, besides the one in the VM's folder"},
 	{"freeze-at", 0, "DURATION", set_freeze_at,
-	 "stop the guest for a moment then, without its noticing; in the report's freezes"},
+	 "stop the guest for a moment then, without its noticing, and dump"},
 	{"watch", 0, "EXPR", set_watch,
 	 "stop at a store: SYMBOL[->FIELD...][:BYTES][OP VALUE]; up to three"},
 	{"watch-scx", 0, NULL, set_watch_scx, "stop when the kernel ejects a sched_ext scheduler"},
 	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
+	{"dump", 0, "FILE", set_dump, "what every vCPU did when it was frozen, as JSON"},
+	{"vmcore", 0, "FILE", set_vmcore, "memory and registers then, as an ELF core"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -413,8 +437,6 @@ static const struct cli_option options[] = {
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 	{"net", 0, "KIND", not_yet, NULL},
-	{"dump", 0, "FILE", not_yet, NULL},
-	{"vmcore", 0, "FILE", not_yet, NULL},
 };
 
 static int print_help(void)

@@ -180,6 +180,8 @@ static void on_deadline(struct loop_timer *t)
 	error_set(&err, -ETIMEDOUT, "freezing the guest (%s): not within %llu ms: %s",
 		  f->report.cause, (unsigned long long)(f->config.limit_ns / NS_PER_MS), who);
 	f->late++;
+	if (f->config.late)
+		f->config.late(f);
 	give_up(f, &err);
 }
 

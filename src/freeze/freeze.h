@@ -46,6 +46,9 @@ struct freeze_config {
 	void (*release)(struct freeze *f);
 	/* FROZEN is reached. May be NULL; starts and thaws nothing. */
 	void (*frozen)(struct freeze *f);
+	/* The deadline has passed: vCPUs that have parked are let go next. May be NULL; starts and
+	 * thaws nothing. */
+	void (*late)(struct freeze *f);
 	/* The report of a freeze that is over, thawed or given up. */
 	void (*over)(struct freeze *f, const struct freeze_report *report);
 };

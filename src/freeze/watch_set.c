@@ -177,8 +177,7 @@ int watch_set_resolve(struct watch_set *set, const struct inspect *in,
 	return r;
 }
 
-/* ---- arming
- * -------------------------------------------------------------------------------------- */
+/* ---- arming --------------------------------------------------------------------------- */
 
 static bool has_pointers(const struct watch_set *set)
 {
@@ -230,8 +229,7 @@ void watch_set_apply(struct watch_set *set)
 	look_again(set);
 }
 
-/* ---- what happens
- * ---------------------------------------------------------------------------------- */
+/* ---- what happens --------------------------------------------------------------------- */
 
 static void now_stale(struct watch_set *set)
 {
@@ -271,8 +269,7 @@ void watch_set_spend(struct watch_set *set, unsigned slot)
 	set->slot[slot].state = WATCH_SPENT;
 }
 
-/* ---- looking now and then
- * ---------------------------------------------------------------------------- */
+/* ---- looking now and then ------------------------------------------------------------- */
 
 static bool pointers_moved(const struct watch_slot *slot)
 {
@@ -315,8 +312,7 @@ static void on_look(struct loop_timer *t)
 	look_again(set);
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------- */
 
 int watch_set_init(struct watch_set *set, const struct watch_set_config *config, bool scx,
 		   const struct watch_expr *user, unsigned user_count, struct error *err)

@@ -10,6 +10,10 @@ struct guest_reader {
 	int (*read)(const void *arg, uint64_t gpa, void *dst, uint64_t len);
 	const void *arg;	    /* outlives the reader */
 	struct guest_layout layout; /* which RAM there is, for searches */
+	/* For searches of large memory, or NULL: where at or after gpa something may be;
+	 * UINT64_MAX: nothing comes any more. Both 4 KiB aligned. */
+	uint64_t (*next)(void *next_arg, uint64_t gpa);
+	void *next_arg;
 };
 
 static inline int guest_reader_read(const struct guest_reader *r, uint64_t gpa, void *dst,

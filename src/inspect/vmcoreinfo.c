@@ -63,6 +63,10 @@ int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, struct vmcore
 		uint64_t end = r->gpa + r->size;
 
 		for (uint64_t at = MAX(*gpa, r->gpa); at < end; at += PAGE) {
+			if (mem->next)
+				at = mem->next(mem->next_arg, at);
+			if (at >= end)
+				break;
 			if (!page_has(mem, at, &found))
 				continue;
 			*gpa = at + PAGE;

@@ -65,8 +65,7 @@ uint64_t watch_load(const uint8_t *host, unsigned bytes)
 	}
 }
 
-/* ---- control thread
- * ------------------------------------------------------------------------------ */
+/* ---- control thread ------------------------------------------------------------------- */
 
 /* Each looks at the slots again before it runs the guest; who is parked needs no kick. */
 static void ask_all(struct vcpu_pool *pool)
@@ -133,8 +132,7 @@ int vcpu_watch_error(const struct vcpu_pool *pool)
 	return atomic_load_explicit(&pool->watch_error, memory_order_relaxed);
 }
 
-/* ---- vCPU thread
- * ------------------------------------------------------------------------------------ */
+/* ---- vCPU thread ---------------------------------------------------------------------- */
 
 /* kvm_ioctl repeats on EINTR. */
 static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)

@@ -90,8 +90,7 @@ uint64_t vcpu_watch_stores(const struct vcpu_pool *pool, unsigned slot);
 /* The first error of a vCPU that could not arm, a negative errno; 0: none. */
 int vcpu_watch_error(const struct vcpu_pool *pool);
 
-/* ---- vCPU thread: for the run loop
- * ---------------------------------------------------------------- */
+/* ---- vCPU thread: for the run loop ---------------------------------------------------- */
 
 /* It saw VCPU_REQ_WATCH. */
 void vcpu_watch_arm(struct vcpu *vcpu);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/machine.h"
@@ -132,6 +133,102 @@ static int cont(void *arg, struct error *err)
 	return m->freeze_stays ? machine_thaw(m, err) : 0;
 }
 
+/* ---- dumps ------------------------------------------------------------------------------------
+ */
+
+/* A capture on behalf of a client's. */
+struct control_capture {
+	struct capture capture;
+	struct qmp_wait *client;
+};
+
+static void on_captured(struct capture *c, const struct error *err)
+{
+	struct control_capture *w = container_of(c, struct control_capture, capture);
+	struct qmp_wait *client = w->client;
+
+	client->ret = c->json;
+	free(c->vmcore_path);
+	free(w);
+	client->done(client, err);
+}
+
+/* path: of a core; NULL: a dump is wanted. */
+static int capture(struct machine *m, const char *path, struct qmp_wait *wait, struct error *err)
+{
+	struct control_capture *w = calloc(1, sizeof(*w));
+	int r = -ENOMEM;
+
+	if (w) {
+		*w = (struct control_capture){.client = wait};
+		w->capture = (struct capture){
+			.cause = {.name = "control socket", .vcpu = -1},
+			.vmcore_path = path ? strdup(path) : NULL,
+			.wants_json = !path,
+			.done = on_captured,
+		};
+	}
+	if (w && (!path || w->capture.vmcore_path))
+		r = machine_capture(m, &w->capture, err);
+	if (r < 0) {
+		if (w)
+			free(w->capture.vmcore_path);
+		free(w);
+		return error_set(err, r, "dumping the guest");
+	}
+	return 0;
+}
+
+static int dump(void *arg, const char *path, struct qmp_wait *wait, struct error *err)
+{
+	struct machine *m = arg;
+	int r;
+
+	if (m->result->lab)
+		return error_usage(err, "in the lab, a core goes only where --vmcore of stasis run "
+					"says");
+	r = beside_check(path);
+	if (r < 0)
+		return error_usage(err, "%s: %s", path,
+				   r == -ENOTSUP ? "a file or a block device is accepted"
+						 : strerror(-r));
+	return capture(m, path, wait, err);
+}
+
+static int report(void *arg, struct qmp_wait *wait, struct error *err)
+{
+	return capture(arg, NULL, wait, err);
+}
+
+static const char *const core_states[] = {
+	[CORE_NONE] = "none",
+	[CORE_ACTIVE] = "active",
+	[CORE_COMPLETED] = "completed",
+	[CORE_FAILED] = "failed",
+};
+
+static void dump_state(void *arg, struct qmp_dump *ret_dump)
+{
+	struct capture_state *s = &((struct machine *)arg)->capture;
+
+	if (s->vmcore)
+		vmcore_progress(s->vmcore, &s->core_done, &s->core_total);
+	*ret_dump = (struct qmp_dump){core_states[s->core], s->core_done, s->core_total};
+}
+
+void machine_tell_core(struct machine *m, const struct error *err)
+{
+	struct qmp_dump d;
+
+	if (!m->control)
+		return;
+	dump_state(m, &d);
+	qmp_server_event(m->control, "DUMP_COMPLETED",
+			 json_pack("{s:{s:s, s:I, s:I}, s:s*}", "result", "status", d.status,
+				   "completed", (json_int_t)d.completed, "total",
+				   (json_int_t)d.total, "error", err ? err->what : NULL));
+}
+
 void machine_tell_freeze(struct machine *m, bool frozen)
 {
 	if (m->control)
@@ -168,6 +265,9 @@ static const struct qmp_ops ops = {
 	.status = status,
 	.freeze = stop,
 	.thaw = cont,
+	.dump = dump,
+	.dump_state = dump_state,
+	.report = report,
 	.nmi = nmi,
 	.quit = quit,
 	.reset = reset,

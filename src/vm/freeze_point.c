@@ -7,6 +7,8 @@
 
 /* A control socket can freeze as often as it likes; the result keeps so many. */
 #define FREEZES_KEPT 1000
+/* A write that was cancelled ends at once, but for a hanging disk's. */
+#define CANCEL_LIMIT_NS 2000000000u
 
 static struct machine *machine_of(struct freeze *f)
 {
@@ -54,10 +56,15 @@ static void frozen(struct freeze *f)
 	tell_frozen(machine_of(f));
 }
 
+static void late(struct freeze *f)
+{
+	machine_capture_late(machine_of(f));
+}
+
 static void over(struct freeze *f, const struct freeze_report *report)
 {
 	struct machine *m = machine_of(f);
-	json_t *json;
+	json_t *json, *noted;
 
 	if (m->freeze_told && f->state != FREEZE_KILLED)
 		machine_tell_freeze(m, false);
@@ -73,19 +80,25 @@ static void over(struct freeze *f, const struct freeze_report *report)
 	}
 	if (!m->result->freezes)
 		m->result->freezes = json_array();
-	if (json_array_size(m->result->freezes) == FREEZES_KEPT)
+	noted = m->capture.noted;
+	m->capture.noted = NULL;
+	if (json_array_size(m->result->freezes) == FREEZES_KEPT) {
+		json_decref(noted);
 		return;
+	}
 	json = json_pack("{s:s, s:I, s:I}", "cause", report->cause, "rendezvous_ns",
 			 (json_int_t)report->rendezvous_ns, "frozen_ns",
 			 (json_int_t)report->frozen_ns);
 	if (!report->reached)
 		json_object_set_new(json, "failed", json_string(report->why));
+	if (noted)
+		json_object_update(json, noted);
+	json_decref(noted);
 	json_array_append_new(m->result->freezes, json);
 }
 
 /* ---- --freeze-at ---------------------------------------------------------------------------- */
 
-/* Nothing is made of what was captured yet: the guest goes on, unless somebody holds it. */
 static void on_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct machine *m = container_of(wait, struct machine, freeze_at_wait);
@@ -107,9 +120,13 @@ static void on_time_over(struct loop_timer *t)
 static void on_time(struct loop_timer *t)
 {
 	struct machine *m = container_of(t, struct machine, freeze_at);
+	const struct dump_cause cause = {.name = "freeze-at", .vcpu = -1};
 	struct error err = {0};
 
-	if (!m->ended && machine_freeze_begin(m, "freeze-at", false, &m->freeze_at_wait, &err) < 0)
+	if (m->ended)
+		return;
+	if (machine_freeze_and_capture(m, &cause, CAPTURE_THAW, &err) < 0 ||
+	    machine_freeze_begin(m, cause.name, false, &m->freeze_at_wait, &err) < 0)
 		log_failure(&err);
 }
 
@@ -175,6 +192,7 @@ int machine_freeze_init(struct machine *m, struct error *err)
 		.hold = hold,
 		.release = release,
 		.frozen = frozen,
+		.late = late,
 		.over = over,
 	};
 
@@ -198,6 +216,7 @@ void machine_freeze_kill(struct machine *m)
 	if (m->loop) {
 		loop_timer_clear(m->loop, &m->freeze_at);
 		loop_timer_clear(m->loop, &m->freeze_for);
+		m->core_stuck = !machine_capture_kill(m, CANCEL_LIMIT_NS);
 	}
 	freeze_kill(&m->freeze);
 }

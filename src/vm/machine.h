@@ -9,6 +9,7 @@
 #include "loop/loop.h"
 #include "vcpu/vcpu.h"
 #include "vm/board.h"
+#include "vm/capture.h"
 #include "vm/config.h"
 #include "vm/console_log.h"
 #include "vm/image.h"
@@ -81,11 +82,13 @@ struct machine {
 	bool freeze_stays;		   /* until machine_thaw */
 	bool freeze_quiet;		   /* for the machine's own sake, which is told nobody */
 	bool freeze_told;		   /* clients know that it is frozen */
-	struct inspect *inspect;	   /* inspection.c's; NULL: not found yet */
-	struct watching watching;	   /* watch_point.c's */
-	bool panicked;			   /* pvpanic said so */
-	bool was_reset;			   /* the guest reset itself */
-	bool ended;			   /* the outcome is decided */
+	struct capture_state capture;
+	bool core_stuck;	  /* the kernel keeps a write of a core: guest memory has to stay */
+	struct inspect *inspect;  /* inspection.c's; NULL: not found yet */
+	struct watching watching; /* watch_point.c's */
+	bool panicked;		  /* pvpanic said so */
+	bool was_reset;		  /* the guest reset itself */
+	bool ended;		  /* the outcome is decided */
 
 	struct qmp_server *control;
 	struct qmp_socket control_socket[QMP_LISTENERS]; /* in the VM's folder; --qmp's */
@@ -107,6 +110,8 @@ int machine_control_start(struct machine *m, struct error *err) MUST_CHECK;
 int machine_publish(struct machine *m, const char *state) MUST_CHECK;
 /* Tells clients, and info.json. */
 void machine_tell_freeze(struct machine *m, bool frozen);
+/* Tells clients that a core was written, or why not. */
+void machine_tell_core(struct machine *m, const struct error *err);
 /* Tells clients, once. */
 void machine_tell_panic(struct machine *m);
 /* Tells clients how it ended, and lets them go. Not from inside a callback. Accepts one that never
@@ -176,7 +181,29 @@ void machine_freeze_stay(struct machine *m);
 /* Freezes until machine_thaw; as freeze_start (freeze/freeze.h). While frozen already it joins. */
 int machine_freeze(struct machine *m, const char *cause, struct freeze_wait *wait,
 		   struct error *err) MUST_CHECK;
-/* -EALREADY where it is not frozen and not on the way there. */
+/* -EALREADY where it is not frozen and not on the way there. While something is made of the frozen
+ * guest, it goes on after that. */
 int machine_thaw(struct machine *m, struct error *err) MUST_CHECK;
+
+/* ---- capture.c: what a frozen machine leaves behind -------------------------------------------
+ */
+
+/* Freezes if it runs, makes what c wants, calls c->done, and thaws what nobody else holds. Past the
+ * rendezvous's deadline, a dump is of those that did park, and a core fails. -ESHUTDOWN where the
+ * machine does not run, and as freeze_start: c->done does not run then. */
+int machine_capture(struct machine *m, struct capture *c, struct error *err) MUST_CHECK;
+enum capture_then { CAPTURE_THAW, CAPTURE_STAY };
+/* The same for --dump's and --vmcore's files (FILE, then FILE.2 and so on), for what the run itself
+ * found: what fails is logged and in degraded. cause is copied. CAPTURE_STAY: until machine_thaw.
+ */
+int machine_freeze_and_capture(struct machine *m, const struct dump_cause *cause,
+			       enum capture_then then, struct error *err) MUST_CHECK;
+/* Whether something is being made of the guest, or is to be. */
+bool machine_captures(const struct machine *m);
+/* A rendezvous is given up, and its vCPUs are not let go yet. */
+void machine_capture_late(struct machine *m);
+/* The machine ends: what is under way fails. False if the kernel keeps a write for limit_ns. Before
+ * freeze_kill, which tells the rest. */
+bool machine_capture_kill(struct machine *m, uint64_t limit_ns) MUST_CHECK;
 
 #endif

@@ -127,7 +127,7 @@ static int open_beside(char *tmp)
 	return fd;
 }
 
-int vm_report_write(json_t *report, const char *path, struct error *err)
+int vm_json_write(json_t *report, const char *what, const char *path, struct error *err)
 {
 	CLEANUP_FREE char *tmp = text_format("%s.XXXXXX", path);
 	struct stat st;
@@ -146,7 +146,12 @@ int vm_report_write(json_t *report, const char *path, struct error *err)
 			unlink(tmp);
 	}
 	json_decref(report);
-	return r < 0 ? error_set(err, r, "writing the report %s", path) : 0;
+	return r < 0 ? error_set(err, r, "writing the %s %s", what, path) : 0;
+}
+
+int vm_report_write(json_t *report, const char *path, struct error *err)
+{
+	return vm_json_write(report, "report", path, err);
 }
 
 void vm_result_degraded(struct vm_result *r, const char *text)

@@ -46,6 +46,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 /* Writes a report: a file whole or not at all; anything else (a pipe, a device) as it is. Takes
  * the reference; NULL is out of memory. */
 int vm_report_write(json_t *report, const char *path, struct error *err) MUST_CHECK;
+/* The same for what messages call what: "dump". */
+int vm_json_write(json_t *json, const char *what, const char *path, struct error *err) MUST_CHECK;
 /* Adds a line to degraded, unless it is there. */
 void vm_result_degraded(struct vm_result *r, const char *text);
 void vm_result_done(struct vm_result *r);

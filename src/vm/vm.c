@@ -251,7 +251,7 @@ static void print_tail(const struct machine *m)
  * the process ends. */
 static bool take_down(struct machine *m)
 {
-	bool quiet = true;
+	bool quiet = !m->core_stuck;
 
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
@@ -259,7 +259,7 @@ static bool take_down(struct machine *m)
 	}
 	machine_control_done(m);
 	if (m->loop)
-		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
+		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS) && quiet;
 	m->result->disks = disks_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_watch_done(m);
@@ -298,6 +298,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.control_socket = {{.fd = -1, .dir_fd = -1}, {.fd = -1, .dir_fd = -1}},
 		.claim = PERF_CLAIM_NONE,
 	};
+	STAILQ_INIT(&m->capture.queue);
 	progress_init(&m->progress, config->verbosity >= 0);
 	result->host = host_kind();
 	r = build(m, err);

@@ -21,8 +21,7 @@ static bool wanted(const struct machine *m)
 	return m->config->watch_scx || m->config->watch_count;
 }
 
-/* ---- finding and arming
- * -------------------------------------------------------------------------- */
+/* ---- finding and arming --------------------------------------------------------- */
 
 static void refuse(struct machine *m, const struct error *err)
 {
@@ -141,8 +140,7 @@ void machine_watch_hello(struct machine *m)
 		session_send_go(&m->session);
 }
 
-/* ---- hits
- * -------------------------------------------------------------------------------------------- */
+/* ---- hits ----------------------------------------------------------------------- */
 
 static void on_hit_frozen(struct freeze_wait *wait, const struct error *err)
 {
@@ -156,27 +154,28 @@ static void on_hit_frozen(struct freeze_wait *wait, const struct error *err)
 		return;
 	}
 	watch_set_apply(&m->watching.set); /* without those that are spent */
-	if (m->config->on_hit == VM_ON_HIT_FREEZE)
-		machine_freeze_stay(m);
-	else
-		freeze_leave(&m->freeze);
+	freeze_leave(&m->freeze);
 }
 
 static void stop_at(struct machine *m, unsigned slot)
 {
 	struct watching *w = &m->watching;
+	enum capture_then then =
+		m->config->on_hit == VM_ON_HIT_FREEZE ? CAPTURE_STAY : CAPTURE_THAW;
 	struct error err = {0};
 
-	/* What it shows is the moment of the first; another slot's hit is in the result's counts.
-	 */
+	/* It shows the moment of the first; another slot's hit is in the result's counts. */
 	if (w->hit)
 		return;
 	w->hit = true;
 	if (machine_freeze_begin(m, w->cause.name, false, &w->on_hit, &err) < 0) {
 		w->hit = false;
-		log_failure(&err);
 		watch_set_go_on(&w->set, slot);
+	} else {
+		(void)!machine_freeze_and_capture(m, &w->cause, then, &err);
 	}
+	if (err.code < 0)
+		log_failure(&err);
 }
 
 static void on_hit(struct watch_set *set, unsigned slot, uint64_t before, uint64_t after, int vcpu)
@@ -225,8 +224,7 @@ bool machine_watch_frozen(const struct machine *m)
 	return m->watching.hit && m->freeze.state == FREEZE_FROZEN;
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------- */
 
 int machine_watch_init(struct machine *m, struct error *err)
 {

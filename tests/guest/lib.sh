@@ -1,8 +1,8 @@
 # What the tests of small guests on the host's own KVM share: TAP, a folder, a runtime directory.
 # Sourced by bash, with STASIS and PAYLOAD-DIR as its caller's arguments.
 set -u
-STASIS=$1
-payloads=$2
+STASIS=$(realpath "$1")
+payloads=$(realpath "$2")
 work=$(mktemp -d)
 export XDG_RUNTIME_DIR=$work/run
 mkdir "$XDG_RUNTIME_DIR"

@@ -135,5 +135,9 @@ void smp_main(u32 start_info)
 	put(" started, ");
 	put_number(interrupted);
 	put(" interrupted\n");
+#ifdef PAYLOAD_STAY
+	for (;;)
+		__asm__ volatile("cli; hlt");
+#endif
 	out8(0x600, 0x20 | 5 << 2);
 }

@@ -4,8 +4,11 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -71,6 +74,38 @@ func main() {
 			ok(false, "event %s comes", want)
 		}
 	}
+
+	core := filepath.Join(filepath.Dir(os.Args[1]), "go.core")
+	_, err = mon.Run([]byte(`{"execute": "dump-guest-memory", "arguments": {"paging": false, ` +
+		`"protocol": "file:` + core + `"}}`))
+	ok(err == nil, "dump-guest-memory (%v)", err)
+	file, err := elf.Open(core)
+	ok(err == nil && file.Type == elf.ET_CORE && file.Class == elf.ELFCLASS64 && len(file.Progs) > 1,
+		"... an ELF core (%v)", err)
+	for _, want := range []string{"STOP", "DUMP_COMPLETED", "RESUME"} {
+		select {
+		case e := <-events:
+			ok(e.Event == want, "event %s (%v)", want, e.Event)
+		case <-time.After(5 * time.Second):
+			ok(false, "event %s comes", want)
+		}
+	}
+	_, err = mon.Run([]byte(`{"execute": "dump-guest-memory", "arguments": {"paging": false, ` +
+		`"detach": true, "protocol": "file:` + core + `2"}}`))
+	ok(err == nil, "dump-guest-memory, detached (%v)", err)
+	for _, want := range []string{"STOP", "DUMP_COMPLETED", "RESUME"} {
+		select {
+		case e := <-events:
+			ok(e.Event == want, "event %s (%v)", want, e.Event)
+		case <-time.After(5 * time.Second):
+			ok(false, "event %s comes", want)
+		}
+	}
+	reply, err = mon.Run([]byte(`{"execute": "query-dump"}`))
+	ok(err == nil && strings.Contains(string(reply), "completed"), "query-dump (%s, %v)", reply, err)
+	reply, err = mon.Run([]byte(`{"execute": "query-dump-guest-memory-capability"}`))
+	ok(err == nil && strings.Contains(string(reply), "elf"),
+		"query-dump-guest-memory-capability (%s, %v)", reply, err)
 
 	err = machine.Quit()
 	ok(err == nil, "quit (%v)", err)

@@ -169,6 +169,7 @@ static _Noreturn void child(char **argv, const char *dir, const int theirs[STREA
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	for (int i = 0; i < STREAMS; i++)
 		if (dup2(theirs[i], i) < 0)
 			_exit(125);

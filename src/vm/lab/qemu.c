@@ -147,7 +147,8 @@ static void arguments_done(struct arguments *a)
 /* The person's own file, so that what the guest has flushed is where it belongs. */
 static char *blockdev(const struct vm_disk *d, size_t i)
 {
-	CLEANUP_FREE char *path = realpath(d->path, NULL);
+	/* A file without a name (/proc/PID/fd/N) has no other path. */
+	CLEANUP_FREE char *path = d->path[0] == '/' ? strdup(d->path) : realpath(d->path, NULL);
 	CLEANUP_FREE char *node = text_format("disk%zu", i);
 	struct stat st;
 	json_t *json;

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "vm/qmp/split.h"
 
-#define QMP_ANSWER_MAX (4u << 20) /* a thousand vCPUs are a quarter of a megabyte */
+#define QMP_ANSWER_MAX (64u << 20) /* a dump of a thousand vCPUs, stacks and all, is a tenth */
 
 struct qmp_client {
 	int fd; /* owned; -1: none */

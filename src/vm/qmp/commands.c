@@ -2,6 +2,7 @@
 #include "vm/qmp/commands.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arch/arch.h"
@@ -150,12 +151,33 @@ static bool is_true(const struct qmp_call *call, const char *name)
 	return json_is_true(json_object_get(call->arguments, name));
 }
 
+static void on_detached(struct qmp_wait *wait, const struct error *err UNUSED)
+{
+	/* The event DUMP_COMPLETED tells. */
+	free(wait);
+}
+
+/* detach: the answer comes at once. */
+static int write_core(struct qmp_call *call, const char *path, bool detach, struct error *err)
+{
+	struct qmp_wait *wait = detach ? calloc(1, sizeof(*wait)) : ask_for_time(call, err);
+	int r;
+
+	if (!wait)
+		return error_set(err, -ENOMEM, "starting the command");
+	if (detach)
+		wait->done = on_detached;
+	r = call->ops->dump(call->arg, path, wait, err);
+	if (r < 0 && detach)
+		free(wait);
+	return r < 0 ? r : detach ? 0 : QMP_LATER;
+}
+
 static int dump_guest_memory(struct qmp_call *call, struct error *err)
 {
 	const char *protocol = string_of(call, "protocol"), *format = string_of(call, "format");
 	static const char file[] = "file:";
-	struct qmp_wait *wait;
-	int r;
+	bool detach = is_true(call, "detach");
 
 	if (!call->ops->dump)
 		return not_built("dump-guest-memory", err);
@@ -163,13 +185,51 @@ static int dump_guest_memory(struct qmp_call *call, struct error *err)
 		return error_usage(err, "protocol: \"file:\" and an absolute path is accepted");
 	if (format && strcmp(format, "elf"))
 		return error_usage(err, "format: \"elf\" is accepted");
-	if (is_true(call, "paging") || is_true(call, "detach"))
-		return error_usage(err, "%s: only false is accepted",
-				   is_true(call, "paging") ? "paging" : "detach");
+	if (is_true(call, "paging"))
+		return error_usage(err, "paging: only false is accepted");
 	if (json_object_get(call->arguments, "begin") || json_object_get(call->arguments, "length"))
 		return error_usage(err, "begin, length: a part of the memory can't be dumped");
+	return write_core(call, protocol + sizeof(file) - 1, detach, err);
+}
+
+static int query_dump(struct qmp_call *call, struct error *err)
+{
+	struct qmp_dump dump;
+
+	if (!call->ops->dump_state)
+		return not_built("query-dump", err);
+	call->ops->dump_state(call->arg, &dump);
+	return give(call,
+		    json_pack("{s:s, s:I, s:I}", "status", dump.status, "completed",
+			      (json_int_t)dump.completed, "total", (json_int_t)dump.total),
+		    err);
+}
+
+static int query_dump_capability(struct qmp_call *call, struct error *err)
+{
+	return give(call, json_pack("{s:[s]}", "formats", "elf"), err);
+}
+
+static int stasis_vmcore(struct qmp_call *call, struct error *err)
+{
+	const char *path = string_of(call, "path");
+
+	if (!call->ops->dump)
+		return not_built("x-stasis-vmcore", err);
+	if (path[0] != '/')
+		return error_usage(err, "path: an absolute path is accepted");
+	return write_core(call, path, false, err);
+}
+
+static int stasis_dump(struct qmp_call *call, struct error *err)
+{
+	struct qmp_wait *wait;
+	int r;
+
+	if (!call->ops->report)
+		return not_built("x-stasis-dump", err);
 	wait = ask_for_time(call, err);
-	r = wait ? call->ops->dump(call->arg, protocol + sizeof(file) - 1, wait, err) : -ENOMEM;
+	r = wait ? call->ops->report(call->arg, wait, err) : -ENOMEM;
 	return r < 0 ? r : QMP_LATER;
 }
 
@@ -179,6 +239,8 @@ static int dump_guest_memory(struct qmp_call *call, struct error *err)
 static const struct qmp_command commands[] = {
 	{"query-commands", query_commands, {{0}}},
 	{"query-cpus-fast", query_cpus_fast, {{0}}},
+	{"query-dump", query_dump, {{0}}},
+	{"query-dump-guest-memory-capability", query_dump_capability, {{0}}},
 	{"query-kvm", query_kvm, {{0}}},
 	{"query-name", query_name, {{0}}},
 	{"query-status", query_status, {{0}}},
@@ -196,7 +258,9 @@ static const struct qmp_command commands[] = {
 	  {"begin", JSON_INTEGER, false},
 	  {"length", JSON_INTEGER, false},
 	  {"format", JSON_STRING, false}}},
+	{"x-stasis-dump", stasis_dump, {{0}}},
 	{"x-stasis-status", stasis_status, {{0}}},
+	{"x-stasis-vmcore", stasis_vmcore, {{"path", JSON_STRING, true}}},
 };
 
 static int query_commands(struct qmp_call *call, struct error *err)

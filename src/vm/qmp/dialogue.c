@@ -83,6 +83,7 @@ static void answer_failure(struct qmp_dialogue *d, const struct error *err, cons
 static void pending_free(struct qmp_pending *p)
 {
 	json_decref(p->id);
+	json_decref(p->wait.ret);
 	free(p);
 }
 
@@ -96,7 +97,7 @@ static void on_done(struct qmp_wait *wait, const struct error *err)
 		if (err)
 			answer_failure(d, err, p->id);
 		else
-			answer(d, NULL, p->id);
+			answer(d, json_incref(wait->ret), p->id);
 	}
 	pending_free(p);
 	if (d && !d->taking)

@@ -23,6 +23,13 @@ struct qmp_cpu {
 /* The end of something that takes its time: err is NULL if it went well. */
 struct qmp_wait {
 	void (*done)(struct qmp_wait *wait, const struct error *err);
+	json_t *ret; /* what it gives, for done() to take; NULL: an empty object */
+};
+
+/* How the last core fares (qapi/dump.json, DumpQueryResult). */
+struct qmp_dump {
+	const char *status;	   /* "none", "active", "completed", "failed" */
+	uint64_t completed, total; /* bytes of the guest's memory */
 };
 
 struct qmp_ops {
@@ -41,6 +48,9 @@ struct qmp_ops {
 	int (*thaw)(void *arg, struct error *err);
 	/* An ELF core into the file at path, as freeze. */
 	int (*dump)(void *arg, const char *path, struct qmp_wait *wait, struct error *err);
+	void (*dump_state)(void *arg, struct qmp_dump *ret_dump);
+	/* What every vCPU does, as JSON in wait->ret; as freeze. */
+	int (*report)(void *arg, struct qmp_wait *wait, struct error *err);
 	int (*nmi)(void *arg, struct error *err);
 	/* Both end the machine soon after they have returned; a machine is started once only. */
 	int (*quit)(void *arg, struct error *err);

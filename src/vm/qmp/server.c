@@ -33,8 +33,10 @@ struct client {
 	size_t in_at, in_len;
 	struct bytes unsent, sending; /* sending is send's, from sent on */
 	size_t sent;
-	bool ended; /* it sends no more; what it asked for is still answered */
-	bool gone;  /* to be freed when nothing is in flight */
+	size_t answers; /* bytes of unsent that are no events */
+	bool telling;	/* what comes now is an event */
+	bool ended;	/* it sends no more; what it asked for is still answered */
+	bool gone;	/* to be freed when nothing is in flight */
 	LIST_ENTRY(client) link;
 };
 
@@ -116,6 +118,7 @@ static void send_more(struct client *c)
 		c->sent = 0;
 		empty.len = 0;
 		c->unsent = empty;
+		c->answers = 0;
 	}
 	if (c->sending.len == 0)
 		return;
@@ -132,7 +135,9 @@ static void put(struct client *c, const char *text, size_t len)
 
 	if (c->gone)
 		return;
-	if (b->len + len > QMP_UNSENT_MAX) {
+	if (!c->telling)
+		c->answers += len;
+	else if (b->len - c->answers + len > QMP_UNSENT_MAX) {
 		c->gone = true;
 		return;
 	}
@@ -384,7 +389,9 @@ void qmp_server_event(struct qmp_server *s, const char *name, json_t *data)
 	/* Maybe from inside a client's command, so that no other command may run. */
 	s->depth++;
 	LIST_FOREACH (c, &s->list, link) {
+		c->telling = true;
 		qmp_dialogue_event(&c->dialogue, text, strlen(text));
+		c->telling = false;
 		send_more(c);
 		if (c->gone)
 			client_drop(c);

@@ -7,8 +7,9 @@
 #include "vm/qmp/ops.h"
 
 #define QMP_CLIENTS 16 /* at once; more are turned away */
-/* Above this much unsent, a client's commands wait until it has read; above the second, and after
- * this time without a byte read, it is dropped. */
+/* Above this much unsent, a client's commands wait until it has read; above the second (of events:
+ * the one answer that may be among it is as long as it is), and after this time without a byte
+ * read, it is dropped. */
 #define QMP_UNSENT_PAUSE (64u << 10)
 #define QMP_UNSENT_MAX	 (1u << 20)
 #define QMP_STALL_NS	 30000000000u

@@ -85,6 +85,19 @@ static int dump(void *arg, const char *path, struct qmp_wait *wait, struct error
 	return begin(m, wait, err);
 }
 
+static void dump_state(void *arg, struct qmp_dump *ret_dump)
+{
+	struct machine_fake *m = arg;
+
+	*ret_dump = (struct qmp_dump){m->dumps ? "completed" : "none", m->dumps, m->dumps};
+}
+
+static int report(void *arg, struct qmp_wait *wait, struct error *err)
+{
+	wait->ret = json_pack("{s:[]}", "vcpus");
+	return begin(arg, wait, err);
+}
+
 static int nmi(void *arg, struct error *err)
 {
 	(void)err;
@@ -109,8 +122,8 @@ static int reset(void *arg, struct error *err)
 #define ASKING .name = name, .state = state, .cpu_count = cpu_count, .cpu = cpu, .status = status
 
 const struct qmp_ops machine_fake_ops = {
-	ASKING,	    .freeze = freeze, .thaw = thaw,   .dump = dump,
-	.nmi = nmi, .quit = quit,     .reset = reset,
+	ASKING,		  .freeze = freeze, .thaw = thaw, .dump = dump,	  .dump_state = dump_state,
+	.report = report, .nmi = nmi,	    .quit = quit, .reset = reset,
 };
 const struct qmp_ops machine_fake_bare_ops = {ASKING};
 

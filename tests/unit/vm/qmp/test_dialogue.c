@@ -263,6 +263,18 @@ static void test_doing(void **state UNUSED)
 	expect_ok(&t, "{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,"
 		      "\"protocol\":\"file:/x/y\",\"format\":\"elf\"}}");
 	assert_string_equal(t.m.dump_path, "/x/y");
+	expect_ok(&t, "{\"execute\":\"x-stasis-vmcore\",\"arguments\":{\"path\":\"/x/z\"}}");
+	assert_string_equal(t.m.dump_path, "/x/z");
+	/* Detached, the answer doesn't wait for the end. */
+	t.m.slow = true;
+	expect_ok(&t, "{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,"
+		      "\"protocol\":\"file:/x/d\",\"detach\":true}}");
+	assert_false(qmp_dialogue_waits(&t.d));
+	machine_fake_finish(&t.m, "a full disk");
+	t.m.slow = false;
+	expect_ok(&t, "{\"execute\":\"query-dump\"}");
+	expect_ok(&t, "{\"execute\":\"query-dump-guest-memory-capability\"}");
+	expect_ok(&t, "{\"execute\":\"x-stasis-dump\"}");
 	expect_ok(&t, "{\"execute\":\"system_reset\"}");
 	assert_int_equal(t.m.resets, 1);
 	expect_ok(&t, "{\"execute\":\"quit\"}");
@@ -275,8 +287,9 @@ static void test_doing(void **state UNUSED)
 
 static void test_what_is_not_built(void **state UNUSED)
 {
-	static const char *const commands[] = {"stop", "cont", "quit", "inject-nmi",
-					       "system_reset"};
+	static const char *const commands[] = {"stop",	       "cont",	       "quit",
+					       "inject-nmi",   "system_reset", "query-dump",
+					       "x-stasis-dump"};
 	struct talk t = {0};
 
 	begin(&t, &machine_fake_bare_ops);
@@ -329,6 +342,9 @@ static void test_bad_commands(void **state UNUSED)
 		{"{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,\"protocol\":"
 		 "\"file:/x\",\"begin\":0,\"length\":1}}",
 		 "GenericError", "part"},
+		{"{\"execute\":\"x-stasis-vmcore\"}", "GenericError", "path"},
+		{"{\"execute\":\"x-stasis-vmcore\",\"arguments\":{\"path\":\"x\"}}", "GenericError",
+		 "absolute"},
 	};
 	struct talk t = {0};
 

@@ -1,0 +1,139 @@
+/* Asks /proc/self/pagemap and /proc/self/maps which pages there are. Control thread. */
+#include "guest/backing.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+/* Documentation/admin-guide/mm/pagemap.rst: an entry of eight bytes for each page. */
+#define PAGE_PRESENT (UINT64_C(1) << 63)
+#define PAGE_SWAPPED (UINT64_C(1) << 62)
+
+static int add_file(struct guest_backing *b, uint64_t start, uint64_t end)
+{
+	uint64_t *more = reallocarray(b->file, b->files + 1, 2 * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	b->file = more;
+	b->file[2 * b->files] = start;
+	b->file[2 * b->files + 1] = end;
+	b->files++;
+	return 0;
+}
+
+/* Memory of files, huge pages' among them, is told from private memory by its inode. */
+static int find_files(struct guest_backing *b, const struct guest_memory *mem)
+{
+	uint64_t low = (uintptr_t)mem->reservation, high = low + mem->reservation_size;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	CLEANUP_FREE char *line = NULL;
+	size_t room = 0;
+	int r = 0;
+
+	if (!maps)
+		return -errno;
+	while (r == 0 && getline(&line, &room, maps) > 0) {
+		uint64_t start, end, inode;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %" SCNu64, &start, &end,
+			   &inode) == 3 &&
+		    inode && start < high && end > low)
+			r = add_file(b, start, end);
+	}
+	if (r == 0 && ferror(maps))
+		r = -EIO;
+	fclose(maps);
+	return r;
+}
+
+void guest_backing_init(struct guest_backing *b, const struct guest_memory *mem)
+{
+	*b = (struct guest_backing){.pagemap = -1, .page = (size_t)sysconf(_SC_PAGESIZE)};
+	for (unsigned i = 0; i < mem->count; i++)
+		if (mem->region[i].range.gpa % b->page || mem->region[i].range.size % b->page) {
+			b->page = KIB(4);
+			return;
+		}
+	if (find_files(b, mem) == 0)
+		b->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+void guest_backing_done(struct guest_backing *b)
+{
+	if (!b->page)
+		return;
+	fd_close(&b->pagemap);
+	free(b->file);
+	*b = (struct guest_backing){.pagemap = -1};
+}
+
+void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			bool there[GUEST_BACKING_PAGES])
+{
+	uint64_t entry[GUEST_BACKING_PAGES];
+	uint64_t first = (uintptr_t)host, end = first + pages * b->page;
+	size_t len = pages * sizeof(*entry);
+	bool all = b->pagemap < 0;
+
+	assert(pages <= GUEST_BACKING_PAGES);
+	if (!all && pread(b->pagemap, entry, len, (off_t)(first / b->page * sizeof(*entry))) !=
+			    (ssize_t)len)
+		all = true;
+	for (size_t i = 0; i < pages; i++)
+		there[i] = all || (entry[i] & (PAGE_PRESENT | PAGE_SWAPPED));
+	for (size_t i = 0; i < b->files; i++) {
+		uint64_t from = MAX(b->file[2 * i], first), to = MIN(b->file[2 * i + 1], end);
+
+		for (uint64_t at = from; at < to; at += b->page)
+			there[(at - first) / b->page] = true;
+	}
+}
+
+void guest_search_init(struct guest_search *s, const struct guest_memory *mem)
+{
+	s->mem = mem;
+	s->from = s->to = 0;
+	guest_backing_init(&s->backing, mem);
+}
+
+void guest_search_done(struct guest_search *s)
+{
+	guest_backing_done(&s->backing);
+}
+
+/* Looks at what lies around gpa, which is in r. */
+static void look_around(struct guest_search *s, const struct guest_region *r, uint64_t gpa)
+{
+	size_t page = s->backing.page;
+	uint64_t at = ALIGN_DOWN(gpa - r->range.gpa, (uint64_t)page);
+	size_t pages = (size_t)MIN((r->range.size - at) / page, (uint64_t)GUEST_BACKING_PAGES);
+
+	guest_backing_look(&s->backing, r->host + at, pages, s->there);
+	s->from = r->range.gpa + at;
+	s->to = s->from + pages * page;
+}
+
+uint64_t guest_search_next(void *arg, uint64_t gpa)
+{
+	struct guest_search *s = arg;
+	size_t page = s->backing.page;
+
+	for (unsigned i = 0; i < s->mem->count; i++) {
+		const struct guest_region *r = &s->mem->region[i];
+
+		gpa = MAX(gpa, r->range.gpa);
+		while (gpa - r->range.gpa < r->range.size) {
+			if (gpa < s->from || gpa >= s->to)
+				look_around(s, r, gpa);
+			if (s->there[(gpa - s->from) / page])
+				return gpa;
+			gpa = ALIGN_DOWN(gpa, (uint64_t)page) + page;
+		}
+	}
+	return UINT64_MAX;
+}
