@@ -29,8 +29,10 @@ struct dump_config {
 	const char *release;	       /* the kernel's, where inspect has none; or NULL */
 };
 
-/* The whole dump. Those that have not parked are in not_parked, and have no registers. NULL: out of
- * memory. The caller owns the reference. */
+/* The whole dump. Of each vCPU "stack" goes from the innermost frame outward, and each frame says
+ * how it was found ("by"); "stack_complete" is false where the way was lost. What the kernel has no
+ * type for is left out, and named in "lacks". Those that have not parked are in not_parked, and
+ * have no registers. NULL: out of memory. The caller owns the reference. */
 json_t *dump_make(const struct dump_config *c);
 
 #endif

@@ -253,6 +253,83 @@ void kallsyms_done(struct kallsyms *k)
 	*k = (struct kallsyms){0};
 }
 
+/* ---- more symbols ---------------------------------------------------------------------- */
+
+/* The first entry at or above address. */
+static unsigned lower_bound(const struct kallsyms *k, uint64_t address)
+{
+	unsigned low = 0, high = k->count;
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+
+		if (k->entry[mid].address < address)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static bool has(const struct kallsyms *k, const struct kallsyms_extra *extra)
+{
+	for (unsigned i = lower_bound(k, extra->address);
+	     i < k->count && k->entry[i].address == extra->address; i++)
+		if (!strcmp(k->names + k->entry[i].name, extra->name))
+			return true;
+	return false;
+}
+
+int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t count)
+{
+	size_t wanted = 0, bytes = 0, used = 0, at;
+	struct kallsyms_entry *entry;
+	unsigned n = k->count;
+	char *names;
+
+	for (unsigned i = 0; i < k->count; i++)
+		used = MAX(used, k->entry[i].name + strlen(k->names + k->entry[i].name) + 1);
+	for (size_t i = 0; i < count; i++) {
+		if (has(k, &extra[i]))
+			continue;
+		wanted++;
+		bytes += strlen(extra[i].name) + 1;
+	}
+	if (wanted > KALLSYMS_MAX_SYMBOLS - k->count ||
+	    bytes > EXPANDED_MAX - MIN(used, EXPANDED_MAX))
+		return -E2BIG;
+	if (!wanted)
+		return 0;
+	entry = malloc((k->count + wanted) * sizeof(*entry));
+	names = malloc(used + bytes);
+	if (!entry || !names) {
+		free(entry);
+		free(names);
+		return -ENOMEM;
+	}
+	memcpy(entry, k->entry, k->count * sizeof(*entry));
+	memcpy(names, k->names, used);
+	at = used;
+	for (size_t i = 0; i < count; i++) {
+		if (has(k, &extra[i]))
+			continue;
+		entry[n++] = (struct kallsyms_entry){.address = extra[i].address,
+						     .name = (uint32_t)at,
+						     .type = extra[i].type,
+						     .absolute = extra[i].absolute};
+		memcpy(names + at, extra[i].name, strlen(extra[i].name) + 1);
+		text_one_line(names + at);
+		at += strlen(extra[i].name) + 1;
+	}
+	free(k->entry);
+	free(k->names);
+	*k = (struct kallsyms){.entry = entry, .count = n, .names = names};
+	qsort(k->entry, k->count, sizeof(*k->entry), by_address);
+	return 0;
+}
+
+/* ---- questions ------------------------------------------------------------------------- */
+
 int kallsyms_address(const struct kallsyms *k, const char *name, uint64_t *ret_address)
 {
 	for (unsigned i = 0; i < k->count; i++) {

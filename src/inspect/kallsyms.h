@@ -42,6 +42,17 @@ int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct k
 		  struct error *err) MUST_CHECK;
 void kallsyms_done(struct kallsyms *k); /* accepts a zeroed object */
 
+/* A symbol from elsewhere; the name is copied. */
+struct kallsyms_extra {
+	uint64_t address;
+	const char *name;
+	char type;
+	bool absolute;
+};
+/* Adds those of count that are not there by name and address; they come after what was there, where
+ * the address is the same. -ENOMEM, -E2BIG: none is added. */
+int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t count) MUST_CHECK;
+
 /* The first symbol of that name. -ENOENT. */
 int kallsyms_address(const struct kallsyms *k, const char *name, uint64_t *ret_address) MUST_CHECK;
 /* The symbol that gva is in: the first of several at one address. */

@@ -59,6 +59,19 @@ look() {
 	check "$1: a per-CPU run queue has a clock" [ "$(seen runqueues.clock)" -gt 100000000 ]
 	check "$1: … and a task, through a pointer" [ "$(seen 'runqueues.curr->pid')" -lt 10000 ]
 	matches "$1: a misspelt symbol" "*jiffies_64*" "$(seen misspelt)"
+	# What panics is the kernel's own thread 1, on either CPU.
+	check "$1: the task that panicked is some CPU's" grep -qx 'cpu[01].pid 1' "$work/seen"
+	check "$1: each CPU has a run queue" [ "$(grep -c 'cpu[01].running' "$work/seen")" = 2 ]
+	check "$1: tasks wait" [ "$(seen sleepers)" -ge 20 ]
+	equal "$1: ... and all of their stacks have an end" "$(seen sleepers)" "$(seen complete)"
+	equal "$1: ... found by ORC" "$(seen frames)" "$(seen by_orc)"
+	matches "$1: kthreadd's stack" \
+		"__schedule+0x* schedule+0x* kthreadd+0x* ret_from_fork+0x* ret_from_fork_asm+0x* end" \
+		"$(seen stack:kthreadd)"
+	matches "$1: a rescuer's stack" "*schedule+0x* rescuer_thread+0x* kthread+0x* ret_from_fork+0x*" \
+		"$(seen 'stack:kworker\/R[^ ]*' | head -n 1)"
+	equal "$1: the kernel lacks nothing" "" "$(seen lacks)"
+	echo "# $1: $(seen sleepers) stacks in $(seen stacks_us) us, opened in $(seen open_us) us"
 	echo "# $1: found and read in $(seen time_us) us"
 }
 

@@ -8,7 +8,10 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
-#include "inspect/inspect.h"
+#include "inspect/sched.h"
+#include "inspect/stack.h"
+
+#define TASKS_MAX 4096
 
 struct image {
 	const char *bytes;
@@ -48,6 +51,134 @@ static int print_place(const struct inspect *in, const char *expr)
 	else if (!space_read_text(&in->space, place.gva, text, MIN(place.value.size + 1, 64u)))
 		printf("%s %s\n", expr, text);
 	return 0;
+}
+
+/* ---- the scheduler, and stacks of tasks that wait ----------------------------------------- */
+
+static void print_number(const char *name, int64_t value, void *arg)
+{
+	printf("cpu%u.%s %" PRId64 "\n", *(unsigned *)arg, name, value);
+}
+
+static void print_text(const char *name, const char *value, void *arg)
+{
+	printf("cpu%u.%s %s\n", *(unsigned *)arg, name, value);
+}
+
+static void print_cpus(const struct inspect *in, const struct sched *sched)
+{
+	for (unsigned cpu = 0; cpu < inspect_cpus(in); cpu++) {
+		struct sched_sink sink = {print_number, print_text, &cpu};
+
+		if (!sched_task(sched, cpu, 0, &sink) || !sched_queue(sched, cpu, &sink))
+			printf("cpu%u.unknown\n", cpu);
+	}
+}
+
+/* Of x86's struct inactive_task_frame and task_struct. */
+struct sleeper {
+	uint64_t tasks, comm, on_cpu, sp, bp, ret;
+};
+
+static int offset_of(const struct inspect *in, const char *path, uint64_t *ret_offset)
+{
+	struct types_value v;
+	struct error err = {0};
+
+	if (inspect_member(in, path, &v, &err))
+		return fails(&err);
+	*ret_offset = v.offset;
+	return 0;
+}
+
+/* Whether the task waits, and where. */
+static bool waits(const struct inspect *in, const struct sleeper *s, uint64_t task,
+		  struct arch_unwind *ret_u)
+{
+	uint64_t on_cpu, sp;
+
+	*ret_u = (struct arch_unwind){0};
+	if (space_read_uint(&in->space, task + s->on_cpu, 4, &on_cpu) || on_cpu ||
+	    space_read_uint(&in->space, task + s->sp, 8, &sp) ||
+	    space_read_uint(&in->space, sp + s->bp, 8, &ret_u->fp) ||
+	    space_read_uint(&in->space, sp + s->ret, 8, &ret_u->pc))
+		return false;
+	ret_u->sp = sp + s->ret + 8;
+	return true;
+}
+
+static void print_stack(struct code *code, const char *comm, const struct stack *s)
+{
+	char text[KALLSYMS_NAME_MAX + 64];
+
+	printf("stack:%s", comm);
+	for (unsigned i = 0; i < s->count; i++) {
+		code_format(code, s->frame[i].pc, s->frame[i].back, text, sizeof(text));
+		printf(" %s", text);
+	}
+	printf("%s\n", s->complete ? " end" : "");
+}
+
+static int print_sleepers(const struct inspect *in, struct code *code)
+{
+	static struct stack stack;
+	unsigned sleepers = 0, complete = 0, frames = 0, by_orc = 0;
+	uint64_t head, at, start;
+	struct sleeper s;
+	struct error err = {0};
+
+	if (offset_of(in, "task_struct.tasks", &s.tasks) ||
+	    offset_of(in, "task_struct.comm", &s.comm) ||
+	    offset_of(in, "task_struct.on_cpu", &s.on_cpu) ||
+	    offset_of(in, "task_struct.thread.sp", &s.sp) ||
+	    offset_of(in, "inactive_task_frame.bp", &s.bp) ||
+	    offset_of(in, "inactive_task_frame.ret_addr", &s.ret))
+		return 1;
+	if (inspect_symbol(in, "init_task", &head, &err))
+		return fails(&err);
+	head += s.tasks;
+	at = head;
+	start = now_ns();
+	for (unsigned i = 0; i < TASKS_MAX; i++) {
+		struct arch_unwind u;
+		char comm[17];
+
+		if (space_read_uint(&in->space, at, 8, &at) || at == head)
+			break;
+		if (!waits(in, &s, at - s.tasks, &u) ||
+		    space_read_text(&in->space, at - s.tasks + s.comm, comm, sizeof(comm)))
+			continue;
+		stack_walk(code, in, &u, &stack);
+		print_stack(code, comm, &stack);
+		sleepers++;
+		complete += stack.complete;
+		frames += stack.count - 1;
+		for (unsigned j = 1; j < stack.count; j++)
+			by_orc += stack.frame[j].by == ARCH_BY_ORC;
+	}
+	printf("sleepers %u\ncomplete %u\nframes %u\nby_orc %u\nstacks_us %" PRIu64 "\n", sleepers,
+	       complete, frames, by_orc, (now_ns() - start) / 1000);
+	return 0;
+}
+
+static int print_scheduler(const struct inspect *in)
+{
+	uint64_t start = now_ns();
+	struct lacks lacks = {0};
+	struct sched *sched;
+	struct code *code;
+	int rc;
+
+	if (code_open(in, &lacks, &code) || sched_open(in, &lacks, &sched))
+		return 1;
+	printf("open_us %" PRIu64 "\n", (now_ns() - start) / 1000);
+	for (unsigned i = 0; i < lacks.count; i++)
+		printf("lacks %s\n", lacks.what[i]);
+	print_cpus(in, sched);
+	rc = print_sleepers(in, code);
+	sched_free(sched);
+	code_free(code);
+	return rc;
 }
 
 int main(int argc, char **argv)
@@ -98,6 +229,7 @@ int main(int argc, char **argv)
 	printf("misspelt %s\n", err.hint);
 	for (int i = 2; i < argc; i++)
 		rc |= print_place(in, argv[i]);
+	rc |= print_scheduler(in);
 	inspect_free(in);
 	munmap((void *)(uintptr_t)image.bytes, image.size);
 	return rc;
