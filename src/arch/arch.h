@@ -10,7 +10,7 @@
 #include "guest/reader.h"
 #include "guest/topology.h"
 
-extern const char arch_name[]; /* "x86_64", "aarch64" */
+extern const char arch_name[];		/* "x86_64", "aarch64" */
 extern const uint16_t arch_elf_machine; /* e_machine of its core files */
 
 /* ---- the host ---------------------------------------------------------------------------- */

@@ -145,9 +145,9 @@ static void on_core(struct vmcore *v, const struct error *err, void *arg)
 			 (unsigned long long)(vmcore_written(v) >> 20),
 			 (unsigned long long)(s->core_total >> 20));
 	note(c, "vmcore", c->vmcore_path, err);
-	s->vmcore = NULL;
-	vmcore_free(v);
 	machine_tell_core(m, err);
+	s->vmcore = NULL;
+	vmcore_free(v); /* err with it */
 	finish(c);
 	work(m);
 }
@@ -185,6 +185,7 @@ static bool begin_core(struct capture *c, const struct inspect *in)
 	m->capture.core = r < 0 ? CORE_FAILED : CORE_ACTIVE;
 	if (r == 0)
 		return true;
+	m->capture.core_done = m->capture.core_total = 0;
 	note(c, "vmcore", NULL, &err);
 	machine_tell_core(m, &err);
 	return false;
@@ -224,6 +225,8 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 	/* A dump of those that did park is better than none, and says so. */
 	if (!c->json || c->dump_path || c->vmcore_path)
 		c->error = *err;
+	if (c->own && (c->dump_path || c->vmcore_path))
+		vm_result_degraded(m->result, err->what);
 	tell(c);
 }
 

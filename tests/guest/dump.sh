@@ -15,10 +15,6 @@ run() { # run NAME OPTIONS...: in the background; its pid is in $pid
 		sleep 0.05
 	done
 }
-stop() {
-	kill $pid
-	wait $pid
-}
 # is_core FILE: whole, and with notes that readelf understands.
 is_core() {
 	readelf -hln "$1" >"$work/readelf" 2>&1 && grep -q 'CORE (Core file)' "$work/readelf" &&
@@ -55,6 +51,7 @@ fi
 # ---- by the control socket --------------------------------------------------------------------
 
 run ask -c 2
+ask=$pid
 ok "stasis dump prints" "$STASIS" dump ask
 "$STASIS" dump ask >ask.dump
 ok "... JSON of every vCPU" is_dump ask.dump
@@ -108,7 +105,8 @@ if mkdir small && mount -t tmpfs -o size=64k none small 2>/dev/null; then
 else
 	skip "a full disk" "no tmpfs can be mounted here"
 fi
-stop
+kill $ask
+wait $ask
 
 # Killed while it writes: nothing that looks whole. Memory of huge zeros takes no time, so a disk
 # slow enough is not at hand: many tries instead.

@@ -51,8 +51,8 @@ lab_started=
 freeze_run() {
 	local name=$1
 	shift
-	stasis_run -q -c 4 -m 512M --freeze-at 50s --dump "$work/$name.json" --vmcore "$work/$name" \
-		--report "$work/report" --timeout 400s "$@" -- sh -c "$load" - 56
+	stasis_run -q -c 4 -m 512M --freeze-at 90s --dump "$work/$name.json" --vmcore "$work/$name" \
+		--report "$work/report" --timeout 400s "$@" -- sh -c "$load" - 95
 	equal "$name: the guest goes on to its end" "0 went on" "$status $out"
 	equal "$name: the report names the files" "$work/$name.json $work/$name" \
 		"$(report "r['freezes'][0].get('dump'), r['freezes'][0].get('vmcore')" | tr -d "(',)")"
@@ -113,6 +113,11 @@ if [ -n "$crash" ]; then
 	check "built: crash opens it" grep -q '^PID: ' "$work/crash.out"
 	equal "... bt -a has every vCPU" "0 1 2 3" \
 		"$(sed -n 's/^PID: .* CPU: \([0-9]*\) .*/\1/p' "$work/crash.out" | xargs)"
+	if [ "$(uname -m)" != x86_64 ] || grep -q '^CONFIG_X86_MCE=y' "$kernel/.config"; then
+		check "... and its stack" [ "$(grep -c '^ #0 ' "$work/crash.out")" = 4 ]
+	else
+		skip "... and its stack" "crash needs a kernel with CONFIG_X86_MCE for it, and this has none"
+	fi
 	check "... ps has the load" grep -q 'RU .* sh$\|RU .* busybox$' "$work/crash.out"
 	equal "... runq has every CPU" 4 "$(grep -c '^CPU [0-9]* RUNQUEUE' "$work/crash.out")"
 else

@@ -39,9 +39,9 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 		uint64_t id;
 		uint64_t *to;
 	} parts[] = {
-		{REG_PC, &s->pc},	    {REG_PSTATE, &s->pstate},	{REG_SP_EL0, &s->sp_el0},   {REG_SP_EL1, &s->sp_el1},
-		{REG_TTBR0_EL1, &s->ttbr0}, {REG_TTBR1_EL1, &s->ttbr1}, {REG_TCR_EL1, &s->tcr},
-		{REG_SP_EL0, &s->sp_el0},
+		{REG_PC, &s->pc},	  {REG_PSTATE, &s->pstate},   {REG_SP_EL0, &s->sp_el0},
+		{REG_SP_EL1, &s->sp_el1}, {REG_TTBR0_EL1, &s->ttbr0}, {REG_TTBR1_EL1, &s->ttbr1},
+		{REG_TCR_EL1, &s->tcr},
 	};
 	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
 

@@ -35,8 +35,8 @@
 
 /* ARM ARM, C5.2.2: | 3:2 exception level | 0 SP: the level's own stack pointer |; EL1h and EL0t. */
 #define PSTATE_USES_SP_EL1(p) (((p)&15) == 5)
-#define PSTATE_EL1H   UINT64_C(5)
-#define PSTATE_MASKED UINT64_C(0x3c0) /* D, A, I, F */
+#define PSTATE_EL1H	      UINT64_C(5)
+#define PSTATE_MASKED	      UINT64_C(0x3c0) /* D, A, I, F */
 
 /* ARM ARM, D23.2.1: | 39:32 Aff3 | 31 RES1 | 30 U | 24 MT | 23:16 Aff2 | 15:8 Aff1 | 7:0 Aff0 | */
 #define MPIDR_RES1     (UINT64_C(1) << 31)

@@ -30,7 +30,8 @@ struct rig {
 	struct topology topology;
 	struct vcpu_pool *pool;
 	struct freeze freeze;
-	bool holds_late; /* the test answers hold() */
+	bool holds_late;      /* the test answers hold() */
+	unsigned late_parked; /* vCPUs that had, when it was late */
 	unsigned holds, releases, overs;
 	struct freeze_report last;
 	struct vcpu *failed;
@@ -69,6 +70,16 @@ static void release(struct freeze *f)
 	rig_of(f)->releases++;
 }
 
+/* Who has parked holds still for as long as this looks. */
+static void on_late(struct freeze *f)
+{
+	struct rig *r = rig_of(f);
+
+	assert_int_equal(f->state, FREEZE_FREEZING);
+	for (unsigned i = 0; i < vcpu_pool_count(f->config.pool); i++)
+		r->late_parked += vcpu_has_parked(vcpu_pool_get(f->config.pool, i));
+}
+
 static void over(struct freeze *f, const struct freeze_report *report)
 {
 	rig_of(f)->overs++;
@@ -104,6 +115,7 @@ static struct rig *rig_open(unsigned count, const enum fake_work *work, unsigned
 				       .limit_ns = limit_ns,
 				       .hold = hold,
 				       .release = release,
+				       .late = on_late,
 				       .over = over};
 	struct error err = {0};
 
@@ -287,6 +299,7 @@ static void the_late_are_named(void **state UNUSED)
 	assert_true(r->last.rendezvous_ns >= LATE_NS);
 	assert_int_equal(r->freeze.state, FREEZE_RUNNING);
 	assert_int_equal(r->freeze.late, 1);
+	assert_int_equal(r->late_parked, 2);
 	/* The guest goes on, and no clock was touched. */
 	assert_int_equal(fake_stops + fake_goes_on + r->holds + r->releases, 0);
 	steps = atomic_load(&fake_steps);
