@@ -106,7 +106,7 @@ static struct ahead sched_ahead(void)
 		long long us = -1;
 
 		must(in >= 0 && lseek(in, 0, SEEK_END) >= 0, "/dev/kmsg");
-		snprintf(mark, sizeof(mark), "<7>witness %d", i);
+		snprintf(mark, sizeof(mark), "<7>witness %d\n", i);
 		begin = mono();
 		must(write(out, mark, strlen(mark)) > 0, "writing to /dev/kmsg");
 		end = mono();
@@ -115,7 +115,7 @@ static struct ahead sched_ahead(void)
 
 			must(n > 0, "reading /dev/kmsg");
 			line[n] = '\0';
-			if (strstr(line, mark + 3))
+			if (strstr(line, "witness "))
 				sscanf(line, "%*u,%*u,%lld", &us);
 		}
 		close(in);
