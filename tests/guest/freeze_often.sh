@@ -19,7 +19,7 @@ for payload in halt spin; do
 		[ -S "$work/$payload.sock" ] && break
 		sleep 0.05
 	done
-	python3 "$here/qmp_cycles.py" "$work/$payload.sock" "$cycles" $pid >"$work/out" 2>&1
+	python3 "$here/qmp_cycles.py" "$work/$payload.sock" "$cycles" --pid $pid >"$work/out" 2>&1
 	status=$?
 	grep '^#' "$work/out"
 	ok "$payload on 8 vCPUs, $cycles cycles: none lost, none late, nothing grows" is $status 0

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Stops a machine and lets it go on, over and over, through its control socket. Ends 1 if a stop or a
 cont fails or takes longer than a rendezvous may, or if the machine's memory or descriptors grow.
-usage: qmp_cycles.py SOCKET CYCLES [PID]; PID is the machine's, where that can be seen."""
+usage: qmp_cycles.py SOCKET CYCLES [--pid PID] [--ahead N]; PID is the machine's, where that can be
+seen; N cycles are asked for ahead of their answers, which the machine gives in turn."""
+import argparse
 import json
 import os
 import socket
@@ -13,17 +15,25 @@ LATE_S = 5  # FREEZE_LIMIT_NS
 KEPT = 1000
 GROWTH_KIB = 1024
 
-path, cycles = sys.argv[1], int(sys.argv[2])
-pid = int(sys.argv[3]) if len(sys.argv) > 3 else None
+parser = argparse.ArgumentParser()
+parser.add_argument("socket")
+parser.add_argument("cycles", type=int)
+parser.add_argument("--pid", type=int)
+parser.add_argument("--ahead", type=int, default=1)
+args = parser.parse_args()
+cycles, pid = args.cycles, args.pid
 peer = socket.socket(socket.AF_UNIX)
 peer.settimeout(60)
-peer.connect(path)
+peer.connect(args.socket)
 lines = peer.makefile("rb")
 events = {}
 
 
-def ask(command):
-    peer.sendall(json.dumps({"execute": command}).encode() + b"\n")
+def say(*commands):
+    peer.sendall(b"".join(json.dumps({"execute": c}).encode() + b"\n" for c in commands))
+
+
+def answered(command):
     while True:
         line = lines.readline()
         if not line:
@@ -46,14 +56,19 @@ def sample():
 
 
 assert b"QMP" in lines.readline()
-ask("qmp_capabilities")
+say("qmp_capabilities")
+answered("qmp_capabilities")
 begin = time.monotonic()
 took = {"stop": [], "cont": []}
 first = None
+asked = 0
 for done in range(1, cycles + 1):
+    while asked < min(cycles, done - 1 + args.ahead):
+        say("stop", "cont")
+        asked += 1
     for command in took:
         at = time.monotonic()
-        ask(command)
+        answered(command)
         took[command].append(time.monotonic() - at)
     if done % max(cycles // 10, 1):
         continue

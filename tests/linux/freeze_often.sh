@@ -30,7 +30,7 @@ pid=$!
 while ! grep -q ready "$work/out" && kill -0 $pid 2>/dev/null; do
 	sleep 0.1
 done
-timeout 6900 python3 "$(dirname "$0")/../guest/qmp_cycles.py" "$work/often.sock" "$cycles" >"$work/cycles" 2>&1
+timeout 6900 python3 "$(dirname "$0")/../guest/qmp_cycles.py" "$work/often.sock" "$cycles" --ahead 4 >"$work/cycles" 2>&1
 status=$?
 sed 's/^\([^#]\)/# \1/' "$work/cycles"
 equal "$cycles cycles: none lost, none late" 0 $status
