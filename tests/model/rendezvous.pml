@@ -75,6 +75,15 @@ inline futex_wake_all(k)
 	}
 }
 
+inline all_parked(k, now)
+{
+	frozen = true;
+	for (k : 0 .. N - 1) {
+		assert(!in_guest[k] && !owes[k] && captured[k] == now)
+	}
+	k = 0
+}
+
 proctype vcpu(byte i)
 {
 	bool park, stop;
@@ -215,16 +224,15 @@ wait_parked:
 		:: events > 0 -> /* on_parked */
 			events--;
 			if
-			:: tally_left == 0 ->
-				frozen = true;
-				for (k : 0 .. N - 1) {
-					assert(!in_guest[k] && !owes[k] && captured[k] == my_turn)
-				}
-				k = 0
+			:: tally_left == 0 -> all_parked(k, my_turn)
 			:: else -> goto wait_parked /* of a rendezvous that was given up */
 			fi
-		:: !patient -> goto unpark
-		:: !patient -> goto kill
+		:: !patient ->
+			if
+			:: tally_left == 0 -> all_parked(k, my_turn) /* on_deadline: the event is to come */
+			:: goto unpark
+			:: goto kill
+			fi
 		fi;
 		if
 		:: skip

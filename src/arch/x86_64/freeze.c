@@ -21,6 +21,7 @@
 /* PIT modes that go on and on (82C54, rate generator and square wave). */
 #define PIT_RATE   2
 #define PIT_SQUARE 3
+#define PIT_NEVER  0xff /* KVM's: not programmed */
 
 /* SDM vol. 3, 2.5. */
 #define CR0_PG	 (1u << 31)
@@ -50,21 +51,31 @@ static void lack(struct arch_clock *clock, enum lack what)
 
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 
+#define MSRS_MAX 2
+
+/* KVM stops at the first that it does not know: returns how many it did, or a negative errno. */
+static int msrs(int fd, unsigned long request, struct kvm_msr_entry *entry, unsigned count)
+{
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + MSRS_MAX * sizeof(*entry)] = {0};
+	struct kvm_msrs *list = (struct kvm_msrs *)room;
+	int r;
+
+	list->nmsrs = count;
+	memcpy(list->entries, entry, count * sizeof(*entry));
+	r = kvm_ioctl(fd, request, list);
+	memcpy(entry, list->entries, count * sizeof(*entry));
+	return r;
+}
+
 /* 0, or -ENODEV where KVM does not know the register. */
 static int msr(int fd, unsigned long request, uint32_t index, uint64_t *value)
 {
-	_Alignas(struct kvm_msrs)
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
-	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
 	struct kvm_msr_entry entry = {.index = index, .data = *value};
-	int r;
+	int r = msrs(fd, request, &entry, 1);
 
-	msrs->nmsrs = 1;
-	memcpy(msrs->entries, &entry, sizeof(entry));
-	r = kvm_ioctl(fd, request, msrs);
 	if (r != 1)
 		return r < 0 ? r : -ENODEV;
-	memcpy(&entry, msrs->entries, sizeof(entry));
 	*value = entry.data;
 	return 0;
 }
@@ -77,14 +88,17 @@ static uint32_t lapic_register(const struct kvm_lapic_state *lapic, size_t at)
 	return value;
 }
 
-/* An armed deadline says which mode it is; otherwise the LAPIC has to be asked. */
-static int capture_timer(int fd, struct arch_vcpu_state *s)
+/* The TSC, and the timer: an armed deadline says which mode it is; otherwise the LAPIC has to be
+ * asked. */
+static int capture_clocks(int fd, struct arch_vcpu_state *s)
 {
-	int r;
+	struct kvm_msr_entry entry[MSRS_MAX] = {{.index = MSR_TSC}, {.index = MSR_TSC_DEADLINE}};
+	int r = msrs(fd, KVM_GET_MSRS, entry, MSRS_MAX);
 
-	s->deadline = 0;
+	s->tsc = r >= 1 ? entry[0].data : 0;
+	s->deadline = r >= 2 ? entry[1].data : 0;
 	s->counts = false;
-	if (msr(fd, KVM_GET_MSRS, MSR_TSC_DEADLINE, &s->deadline) == 0 && s->deadline)
+	if (s->deadline)
 		return 0;
 	r = kvm_ioctl(fd, KVM_GET_LAPIC, &s->lapic);
 	if (r < 0)
@@ -110,7 +124,7 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
 		r = kvm_ioctl(vcpu_fd, parts[i].request, parts[i].to);
-	return r < 0 ? r : capture_timer(vcpu_fd, s);
+	return r < 0 ? r : capture_clocks(vcpu_fd, s);
 }
 
 uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
@@ -214,19 +228,31 @@ void arch_vcpu_registers(const struct arch_vcpu_state *s,
 
 /* ---- the VM's clocks -------------------------------------------------------------------- */
 
+/* While it ticks it can be neither set back nor kept from interrupting a vCPU whose local APIC is
+ * being set (arch_vcpu_timer_go_on), which would lose the tick and all that wait for its end. One
+ * that ticks once is left to run. */
 static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
+	struct kvm_pit_state2 still;
+	uint8_t mode;
+
 	vm->pit_ticks = false;
 	if (vm->split_irqchip)
 		return; /* there is none */
-	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &vm->pit) < 0)
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &vm->pit) < 0) {
+		lack(clock, LACK_PIT);
+		return;
+	}
+	still = vm->pit;
+	mode = still.channels[0].mode;
+	/* Beyond 7: never programmed. */
+	if (mode > 7 || ((mode & 3) != PIT_RATE && (mode & 3) != PIT_SQUARE))
+		return;
+	still.channels[0].mode = PIT_NEVER;
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &still) < 0)
 		lack(clock, LACK_PIT);
 	else
-		vm->pit_ticks = (vm->pit.channels[0].mode & 3) == PIT_RATE ||
-				(vm->pit.channels[0].mode & 3) == PIT_SQUARE;
-	/* 0xff: never programmed. */
-	if (vm->pit.channels[0].mode > 7)
-		vm->pit_ticks = false;
+		vm->pit_ticks = true;
 }
 
 void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
@@ -249,7 +275,8 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 
 	if (!clock->stopped)
 		return;
-	/* Starts the period anew and drops the ticks that are owed. */
+	/* Starts the period anew, so its first tick comes by up to a period too late; and drops
+	 * the ticks that are owed. */
 	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
 		lack(clock, LACK_PIT);
 	if (data.clock == 0 || kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) < 0)
@@ -277,8 +304,16 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 	lack(clock, LACK_TIMER);
 }
 
+/* Whether KVM has set it back by itself: where the host's TSC is unstable, it gives a vCPU that it
+ * loads, so at every ioctl, the TSC that it last left the guest with. Half: host CPUs' may differ.
+ */
+static bool tsc_stood_still(const struct arch_vcpu_state *state, uint64_t tsc, uint64_t ticks)
+{
+	return (int64_t)(tsc - state->tsc) < (int64_t)(ticks / 2);
+}
+
 /* The same for all vCPUs, so that TSCs which agreed still do. */
-static int tsc_offset_back(int fd, uint64_t ticks)
+static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks)
 {
 	uint64_t offset, wanted;
 	struct kvm_device_attr attr = {
@@ -290,6 +325,10 @@ static int tsc_offset_back(int fd, uint64_t ticks)
 
 	if (r < 0)
 		return r;
+	/* All the same it is set, to what it is: KVM lets such a TSC catch up with the time since
+	 * it was set last, which must not have the freeze in it. What is read back is another. */
+	if (tsc_stood_still(state, __rdtsc() + offset, ticks))
+		return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
 	wanted = offset -= ticks;
 	r = kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
 	if (r == 0)
@@ -298,18 +337,31 @@ static int tsc_offset_back(int fd, uint64_t ticks)
 	return r < 0 ? r : offset == wanted ? 0 : -ENODEV;
 }
 
-static int tsc_value_back(int fd, uint64_t ticks)
+static int tsc_value_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks)
 {
 	uint64_t value = 0, before;
 	int r = msr(fd, KVM_GET_MSRS, MSR_TSC, &value);
 
+	if (r < 0)
+		return r;
+	if (tsc_stood_still(state, value, ticks))
+		return msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
 	before = value;
 	value -= ticks;
-	if (r == 0)
-		r = msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
+	r = msr(fd, KVM_SET_MSRS, MSR_TSC, &value);
 	if (r == 0)
 		r = msr(fd, KVM_GET_MSRS, MSR_TSC, &value);
 	return r < 0 ? r : value < before ? 0 : -ENODEV;
+}
+
+static void tsc_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks,
+		     struct arch_clock *clock)
+{
+	/* Relaxed: who misses it finds out by itself. What one vCPU can't, no other can. */
+	if (atomic_load_explicit(&clock->lacks, memory_order_relaxed) & 1u << LACK_TSC)
+		return;
+	if (tsc_offset_back(fd, state, ticks) < 0)
+		lack(clock, tsc_value_back(fd, state, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
 }
 
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
@@ -319,9 +371,7 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	if (!ticks)
 		return; /* it was let go before the clocks stopped */
 	state->skipped = clock->skipped;
-	if (tsc_offset_back(vcpu_fd, ticks) < 0) {
-		lack(clock, tsc_value_back(vcpu_fd, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
-	}
+	tsc_back(vcpu_fd, state, ticks, clock);
 	/* After the TSC: KVM then works out the host's time of it anew. What fired meanwhile is
 	 * taken back by this, and what had fired before is past, and fires at once. */
 	if (state->deadline && msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &state->deadline) < 0)

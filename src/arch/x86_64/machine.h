@@ -68,9 +68,10 @@ struct arch_vm {
 	enum cpu_vendor vendor;
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
-	struct kvm_pit_state2 pit; /* at the freeze; control thread */
-	bool pit_ticks;		   /* … when it was counting over and over */
-	uint64_t unknown_events;   /* system events that mean nothing here; control thread */
+	struct kvm_pit_state2
+		pit;	/* at the freeze, KVM's own is stopped if pit_ticks; control thread */
+	bool pit_ticks; /* … and it was counting over and over */
+	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };
 
@@ -113,6 +114,7 @@ struct arch_vcpu_state {
 	struct kvm_mp_state mp;
 	struct kvm_vcpu_events events;
 	uint64_t skipped;	      /* of arch_clock.skipped, how much its TSC has been told */
+	uint64_t tsc;		      /* at the park */
 	uint64_t deadline;	      /* IA32_TSC_DEADLINE; 0: not armed, or another mode */
 	bool counts;		      /* the LAPIC's timer counts, in another mode */
 	struct kvm_lapic_state lapic; /* only where counts */

@@ -28,6 +28,7 @@
 #define LVT_MASKED	   (1u << 16)
 #define LVT_PERIODIC	   (1u << 17)
 #define LVT_TSC_DEADLINE   (2u << 17)
+#define PIT_LACKS	   (1u << 4) /* of arch_clock_lacks */
 
 static struct rig {
 	struct kvm kvm;
@@ -241,6 +242,105 @@ static void a_deadline_is_kept(void **state UNUSED)
 	assert_int_equal(deadline_msr(KVM_GET_MSRS, 0, &done), far);
 }
 
+/* Its channel 0, which interrupts. */
+static struct kvm_pit_channel_state pit_get(void)
+{
+	struct kvm_pit_state2 pit;
+
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_PIT2, &pit), 0);
+	return pit.channels[0];
+}
+
+static bool pit_set(uint8_t mode, uint32_t count)
+{
+	struct kvm_pit_config config = {0};
+	struct kvm_pit_state2 pit;
+
+	if (kvm_ioctl(rig.kvm.vm_fd, KVM_CREATE_PIT2, &config) < 0)
+		return false;
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_PIT2, &pit), 0);
+	pit.channels[0].mode = mode;
+	pit.channels[0].count = count;
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_SET_PIT2, &pit), 0);
+	return true;
+}
+
+static void the_pit_ticks_not_while_frozen(void **state UNUSED)
+{
+	struct kvm_pit_channel_state before, after;
+
+	if (!pit_set(2, 11932))
+		skip();
+	before = pit_get();
+	assert_int_equal(before.mode, 2);
+	freeze(0);
+	assert_int_equal(pit_get().mode, 0xff);
+	usleep(FROZEN_US);
+	thaw();
+	after = pit_get();
+	assert_int_equal(after.mode, before.mode);
+	assert_int_equal(after.count, before.count);
+	assert_int_equal(atomic_load(&rig.clock.lacks) & PIT_LACKS, 0);
+}
+
+static void a_pit_that_ticks_once_is_left_alone(void **state UNUSED)
+{
+	if (!pit_set(4, 11932))
+		skip();
+	freeze(0);
+	assert_int_equal(pit_get().mode, 4);
+	/* As if the guest were to find it so: a thaw does not start it anew. */
+	rig.vm.pit.channels[0].count = 1;
+	thaw();
+	assert_int_equal(pit_get().mode, 4);
+	assert_int_equal(pit_get().count, 11932);
+}
+
+/* Where KVM has set the TSC back by itself, the thaw does not do it once more. Played by a park at
+ * which the TSC was what it is now. */
+static void a_tsc_that_stood_still_is_left(void **state UNUSED)
+{
+	uint64_t offset = 0, after;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	if (kvm_ioctl(rig.vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+		skip();
+	freeze(FROZEN_US);
+	assert_true(rig.state.tsc != 0);
+	rig.state.tsc = __rdtsc() + offset;
+	thaw();
+	attr.addr = (uintptr_t)&after;
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_DEVICE_ATTR, &attr), 0);
+	assert_int_equal(after, offset);
+	assert_int_equal(rig.state.skipped, rig.clock.skipped);
+	assert_true(rig.clock.skipped > 0);
+}
+
+static void a_tsc_that_went_on_is_set_back(void **state UNUSED)
+{
+	uint64_t offset = 0, after;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	if (kvm_ioctl(rig.vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+		skip();
+	freeze(FROZEN_US);
+	thaw();
+	attr.addr = (uintptr_t)&after;
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_DEVICE_ATTR, &attr), 0);
+	if (after == offset) /* a software back end: said */
+		assert_true(atomic_load(&rig.clock.lacks) != 0);
+	else
+		assert_int_equal(offset - after, rig.clock.skipped);
+}
+
 static void every_lack_has_words(void **state UNUSED)
 {
 	unsigned n = 0;
@@ -261,9 +361,11 @@ static void every_lack_has_words(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(registers_are_captured),	     TEST(kvmclock_goes_on_from_the_stop),
-		TEST(the_skipped_ticks_add_up),	     TEST(a_counting_timer_goes_on_from_its_count),
-		TEST(a_stopped_timer_is_left_alone), TEST(a_deadline_is_kept),
+		TEST(registers_are_captured),	      TEST(kvmclock_goes_on_from_the_stop),
+		TEST(the_skipped_ticks_add_up),	      TEST(a_counting_timer_goes_on_from_its_count),
+		TEST(a_stopped_timer_is_left_alone),  TEST(a_deadline_is_kept),
+		TEST(the_pit_ticks_not_while_frozen), TEST(a_pit_that_ticks_once_is_left_alone),
+		TEST(a_tsc_that_stood_still_is_left), TEST(a_tsc_that_went_on_is_set_back),
 		TEST(every_lack_has_words),
 	};
 

@@ -4,9 +4,10 @@
 
 #include "vcpu/vcpu.h"
 
-#define FAKE_RAM_BYTES 0x10000u
-#define FAKE_VCPUS_MAX 1024
-#define FAKE_CLOCK_GPA 0x8010u
+#define FAKE_RAM_BYTES	 0x10000u
+#define FAKE_VCPUS_MAX	 1024
+#define FAKE_CLOCK_GPA	 0x8010u
+#define FAKE_CLOCK_SHIFT 16
 /* Where a program is, and how long it can be. */
 #define FAKE_PROGRAM_GPA(program) (0x1000u + 0x100u * (unsigned)(program))
 #define FAKE_PROGRAM_BYTES	  32u
@@ -20,7 +21,7 @@ enum fake_program {
 	FAKE_LEADER,   /* writes n to port 0x10, tells the follower by memory, waits for it */
 	FAKE_FOLLOWER, /* … which then writes n to port 0x11 */
 	FAKE_NMI,      /* halts; each NMI writes 'N' to port 0x20 */
-	FAKE_CLOCK,    /* keeps its TSC at FAKE_CLOCK_GPA */
+	FAKE_CLOCK,    /* keeps 32 bits of its TSC, from FAKE_CLOCK_SHIFT on, at FAKE_CLOCK_GPA */
 	FAKE_WAITS,    /* not a program: waits for its start-up IPI */
 	FAKE_BROKEN,   /* set-up replaces the descriptor, so that KVM_RUN fails */
 	FAKE_REFUSED,  /* set-up fails */

@@ -1,0 +1,81 @@
+#!/bin/bash
+# A stock kernel that is frozen for a minute: its clocks go on from where they stood, a timer comes when
+# it is due, its connections live, and it has nothing to say of it.
+. "$(dirname "$0")/lib.sh"
+begin
+[ "$guest_arch" = x86_64 ] || skip_all "the host's clock is known to x86 guests only"
+release=$("$STASIS" kernel list | sed -n 's/^\(6\.12[^ ]*-amd64\) .*/\1/p' | head -n 1)
+kernel=$("$STASIS" kernel list | awk -v release="$release" '$1 == release { print $3; exit }')
+module=$(ls "${kernel%/boot/*}/lib/modules/$release/kernel/drivers/ptp"/ptp_kvm.ko* 2>/dev/null | head -n 1)
+[ -n "$module" ] || skip_all "the kernel $release has no module ptp_kvm"
+case $module in
+*.xz) xz -dc "$module" >"$work/ptp_kvm.ko" ;;
+*) cp "$module" "$work/ptp_kvm.ko" ;;
+esac
+
+# minute NAME OPTIONS...: the guest is frozen as soon as its witness is ready.
+minute() {
+	local name=$1
+	shift
+	"$STASIS" run "$LAB" -q --name "$name" -c 2 --report "$work/report" --timeout 400s \
+		--include "$work/ptp_kvm.ko:/ptp_kvm.ko" --include "$WITNESS:/witness" "$@" -- sh -c '
+		echo on >/proc/sys/kernel/printk_devkmsg
+		insmod /ptp_kvm.ko && /witness || exit
+		echo "clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+		dmesg | grep -i -E "stall|lockup|unstable|hung|skew|watchdog: BUG" | sed "s,^,barked: ,"
+		true' >"$work/out" 2>"$work/err" </dev/null &
+	pid=$!
+	while ! grep -q ready "$work/out" && kill -0 $pid 2>/dev/null; do
+		sleep 0.1
+	done
+	check "$name: freeze" "$STASIS" freeze "$name"
+	sleep 60
+	check "$name: thaw" "$STASIS" thaw "$name"
+	wait $pid
+	status=$?
+}
+value() { sed -n "s/^$1 //p" "$work/out"; }
+report() { python3 -c "import json, sys; r = json.load(open(sys.argv[1])); print($1)" "$work/report"; }
+us() { echo "$(($1 / 1000)) us"; }
+less() { [ -n "$1" ] && [ -n "$2" ] && [ "$1" -lt "$2" ]; }
+abs() { echo "${1#-}"; }
+
+bears() { # bears NAME: what its witness says
+	local name=$1 frozen rendezvous shown
+	if [ $status = 77 ]; then
+		skip "$name: what the guest saw" "$(tail -n 1 "$work/err")"
+		return
+	fi
+	equal "$name: the guest ends well" 0 "$status"
+	[ $status = 0 ] || return
+	frozen=$(report "r['freezes'][0]['frozen_ns']")
+	rendezvous=$(report "r['freezes'][0]['rendezvous_ns']")
+	check "$name: it was frozen for a minute ($(us "$frozen"), after $(us "$rendezvous"))" \
+		less 60000000000 "$frozen"
+	equal "$name: nothing is degraded" "[]" "$(report "r['degraded']")"
+	# By the host's stamps the guest stood still for frozen_ns, and so it ran for all the rest.
+	shown=$((frozen - $(value hidden_ns)))
+	check "$name: CLOCK_MONOTONIC shows less than 1 ms of it (${shown} ns, give or take $(value hidden_error_ns))" \
+		less $(($(abs $shown) + $(value hidden_error_ns))) 1000000
+	check "$name: sched_clock goes with it (off by $(value sched_ns) ns, give or take $(value sched_error_ns))" \
+		less $(($(abs "$(value sched_ns)") + $(value sched_error_ns))) 1000000
+	echo "# $name: between two looks at the clock, the longest: $(us "$(value gap_ns)")"
+	# The emulator stands still now and then: as long as it did to other timers.
+	check "$name: a timer of 100 ms takes $(us "$(value nap_ns)") (others at most $(us "$(value nap_worst_ns)"))" \
+		less "$(value nap_ns)" $(($(value nap_worst_ns) + rendezvous + 1000000))
+	check "$name: ... and no timer comes early (shortest $(us "$(value nap_shortest_ns)"))" \
+		less 99999999 "$(value nap_shortest_ns)"
+	check "$name: a busy connection goes on ($(value bytes_before) bytes before, $(value bytes_after) after)" \
+		less 1000 "$(value bytes_after)"
+	check "$name: one that waits to send again was waiting ($(value retransmits) times sent again)" \
+		less 0 "$(value unacked)"
+	check "$name: ... and gets it across (in $(us "$(value lost_arrived_ns)"))" \
+		[ -n "$(value lost_arrived_ns)" ]
+	equal "$name: the kernel has nothing to say" "" \
+		"$(grep -i -E 'barked' "$work/out")"
+	echo "# $name: clocksource $(value clocksource), load of this host $(cut -d ' ' -f 1-3 /proc/loadavg)"
+}
+
+minute kvm-clock
+bears kvm-clock
+end
