@@ -186,20 +186,26 @@ begin() {
 	lab_started=yes
 }
 
-# scx_kernel: sets $scx_kernel, the folder of a kernel with sched_ext for -k, and $scx, the folder of
-# the schedulers of that kernel's own source. Built if need be, which takes minutes; skips the file
-# where this machine can't build it.
-scx_kernel() {
+# find_scx_kernel: sets $scx_kernel, the folder of a kernel with sched_ext for -k, and $scx, the folder
+# of the schedulers of that kernel's own source. Built if need be, which takes minutes. False, with
+# the reason in $missing, where this machine can't build it.
+find_scx_kernel() {
 	scx_kernel=$("$STASIS" kernel build --schedulers --arch "$debian_arch" 2>"$work/build.err") || {
 		[ $? = 77 ] || {
 			sed 's/^/# /' "$work/build.err"
-			echo "1..1"
-			echo "not ok 1 - a kernel with sched_ext is built"
+			echo "1..$((tap_count + 1))"
+			echo "not ok $((tap_count + 1)) - a kernel with sched_ext is built"
 			exit 1
 		}
-		skip_all "no kernel with sched_ext: $(tail -n 1 "$work/build.err")"
+		missing=$(tail -n 1 "$work/build.err")
+		return 1
 	}
 	scx=$scx_kernel/schedulers
+}
+
+# scx_kernel: as find_scx_kernel; skips the file where there is none.
+scx_kernel() {
+	find_scx_kernel || skip_all "no kernel with sched_ext: $missing"
 }
 
 # end: the plan, and the exit status.
