@@ -20,7 +20,7 @@ equal "log: nothing stops" "0" "$(report '.freezes | length')"
 equal "log: nothing is lacking" "0" "$(report '.degraded | length')"
 
 stasis_run -t 1n1l2c1t --watch 'jiffies_64:8&0x100' --dump "$work/dump.json" --report "$work/report.json" -- \
-	sh -c 'for i in 1 2 3; do (while :; do :; done) & done; sleep 5; echo through; kill -9 $(jobs -p)'
+	sh -c 'for i in 1 2 3; do (while :; do :; done) & done; sleep 5; echo through'
 equal "dump: the guest goes on to its end" "0 through" "$status $out"
 equal "dump: it stopped once" "watch:jiffies_64:8&0x100 $work/dump.json" \
 	"$(report '.freezes[] | .cause + " " + .dump')"
