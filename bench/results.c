@@ -197,7 +197,8 @@ static bool add_samples(struct results_row *row, enum results_side side, const j
 	const json_t *value;
 	size_t i;
 
-	json_array_foreach(values, i, value) {
+	json_array_foreach(values, i, value)
+	{
 		double v = json_number_value(value);
 
 		if (!json_is_number(value) || !isfinite(v) || v < 0)
@@ -253,7 +254,8 @@ int results_from_json(struct results *r, json_t *json, const char *path, struct 
 		return no_memory(err);
 	if (!r->host)
 		r->host = json_incref(json_object_get(json, "host"));
-	json_array_foreach(rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		if (!add_row(r, row, err))
 			return err->code < 0 ? err->code
 					     : error_usage(err, "%s: row %zu makes no sense", path,

@@ -138,7 +138,8 @@ bool stats_compare(const struct stats_round *before, size_t before_n, const stru
 	CLEANUP_FREE double *quotient = calloc(STATS_RESAMPLES, sizeof(*quotient));
 	struct sampler old = {0}, new = {0};
 	uint64_t state = SEED;
-	bool ok = quotient && sampler_init(&old, before, before_n) && sampler_init(&new, now, now_n);
+	bool ok =
+		quotient && sampler_init(&old, before, before_n) && sampler_init(&new, now, now_n);
 
 	if (ok) {
 		struct stats_interval ci;
