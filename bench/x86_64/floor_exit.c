@@ -8,7 +8,7 @@
 
 #include "vcpu/futex.h"
 
-enum { GO_HOLD, GO_RUN, GO_END };
+#define GO_END UINT32_MAX
 
 struct floor_exit {
 	const struct bench *bench;
@@ -25,8 +25,8 @@ struct floor_exit {
 	_Atomic int failed; /* negative errno of a thread's */
 
 	/* Futex words. */
-	CACHE_ALIGNED _Atomic uint32_t go;	/* GO_*: main thread to vCPU threads */
-	CACHE_ALIGNED _Atomic uint32_t running; /* vCPU threads that don't hold; 0 wakes main */
+	CACHE_ALIGNED _Atomic uint32_t go;	/* counts runs; or GO_END: to vCPU threads */
+	CACHE_ALIGNED _Atomic uint32_t running; /* vCPU threads still in this run; 0 wakes main */
 	CACHE_ALIGNED _Atomic uint32_t bell;	/* counts exits, 0 at the end: to the helper */
 	CACHE_ALIGNED _Atomic uint32_t reply;	/* the bell's count when answered; spun on */
 	CACHE_ALIGNED _Atomic uint64_t exits;	/* of this run */
@@ -112,24 +112,18 @@ static void *run_vcpu(void *arg)
 	struct floor_thread *t = arg;
 	struct floor_exit *f = t->floor;
 	struct error err = {0};
-	uint32_t go;
+	uint32_t seen = 0, go;
 
 	if (bench_pin(f->bench, f->pinned ? 0 : -1, &err) < 0)
 		f->failed = err.code;
-	for (;;) {
-		while ((go = f->go) == GO_HOLD)
-			futex_wait(&f->go, GO_HOLD);
+	for (;; seen = go) {
+		while ((go = f->go) == seen)
+			futex_wait(&f->go, seen);
 		if (go == GO_END)
 			return NULL;
 		run_guest(f, &f->vm.vcpu[t->index]);
-		/* The last one holds them all before it tells, so that none begins again. */
-		if (atomic_fetch_sub(&f->running, 1) == 1) {
-			f->go = GO_HOLD;
+		if (atomic_fetch_sub(&f->running, 1) == 1)
 			futex_wake(&f->running, 1);
-		} else {
-			while (f->running > 0 && f->go == GO_RUN)
-				futex_wait(&f->go, GO_RUN);
-		}
 	}
 }
 
@@ -142,11 +136,10 @@ int floor_exit_run(struct floor_exit *f, uint64_t exits, uint64_t *ret_ns, struc
 	f->exits = 0;
 	f->wanted = exits;
 	f->running = f->vm.count;
-	f->go = GO_RUN;
+	f->go++;
 	futex_wake(&f->go, INT_MAX);
 	while ((running = f->running) > 0)
 		futex_wait(&f->running, running);
-	futex_wake(&f->go, INT_MAX);
 	if (f->failed < 0)
 		return error_set(err, f->failed, "running the floor's guest");
 	*ret_ns = f->last_ns - f->first_ns;
