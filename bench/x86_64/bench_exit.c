@@ -86,10 +86,13 @@ static int measure_one(struct bench *b, const struct kind *kind, struct error *e
 	struct rig rig = {0};
 	int r = floor_exit_open(b, 1, kind->program, kind->floor, true, &floor, err);
 
+	/* The pool spins where it sees a host CPU for each thread: this one is bound after that. */
 	if (r == 0)
-		r = bench_pin(b, 1, err);
+		r = bench_pin(b, -1, err);
 	if (r == 0)
 		r = rig_open(&rig, &config, err);
+	if (r == 0)
+		r = bench_pin(b, 1, err);
 	if (r == 0 && kind->asleep)
 		loop_set_spin(rig.loop, 0);
 	while (r == 0 && bench_round(b, err))
