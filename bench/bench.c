@@ -23,34 +23,47 @@ bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds
 	if (err->code < 0 || (only && strncmp(spec->name, only, strlen(only)) != 0))
 		return false;
 	b->rounds = b->options.rounds ? b->options.rounds : rounds;
-	return results_row_add(&b->results, spec, &b->row, err) == 0;
+	b->row[1] = NULL;
+	return results_row_add(&b->results, spec, &b->row[0], err) == 0;
+}
+
+int bench_companion(struct bench *b, const struct results_spec *spec, struct error *err)
+{
+	return results_row_add(&b->results, spec, &b->row[1], err);
 }
 
 /* On a terminal one line that changes; else one for each row. */
 static void tell(const struct bench *b, size_t round)
 {
 	if (b->terminal)
-		fprintf(stderr, "\r\033[K%s: round %zu of %u", b->row->spec.name, round, b->rounds);
+		fprintf(stderr, "\r\033[K%s: round %zu of %u", b->row[0]->spec.name, round,
+			b->rounds);
 	else if (round == 1)
-		fprintf(stderr, "%s: %u rounds\n", b->row->spec.name, b->rounds);
+		fprintf(stderr, "%s: %u rounds\n", b->row[0]->spec.name, b->rounds);
 }
 
 bool bench_round(struct bench *b, struct error *err)
 {
-	if (err->code < 0 || b->row->rounds >= b->rounds) {
+	if (err->code < 0 || b->row[0]->rounds >= b->rounds) {
 		if (b->terminal)
 			fprintf(stderr, "\r\033[K");
 		return false;
 	}
-	if (results_round_begin(b->row, err) < 0)
-		return false;
-	tell(b, b->row->rounds);
+	for (int i = 0; i < 2; i++)
+		if (b->row[i] && results_round_begin(b->row[i], err) < 0)
+			return false;
+	tell(b, b->row[0]->rounds);
 	return true;
 }
 
 int bench_sample(struct bench *b, enum results_side side, double value, struct error *err)
 {
-	return results_add(b->row, side, value, err);
+	return results_add(b->row[0], side, value, err);
+}
+
+int bench_sample_companion(struct bench *b, enum results_side side, double value, struct error *err)
+{
+	return results_add(b->row[1], side, value, err);
 }
 
 /* ---- the host -------------------------------------------------------------------------- */

@@ -22,10 +22,10 @@ struct bench_options {
 struct bench {
 	struct bench_options options;
 	struct results results;
-	const char *folder;	 /* of this program: floor programs and guests are beside it */
-	struct results_row *row; /* the one that is being measured */
-	unsigned rounds;	 /* … how many it gets */
-	bool terminal;		 /* progress goes to one */
+	const char *folder;	    /* of this program: floor programs and guests are beside it */
+	struct results_row *row[2]; /* what is being measured: the row, and its companion or NULL */
+	unsigned rounds;	    /* … how many it gets */
+	bool terminal;		    /* progress goes to one */
 };
 
 struct bench_program {
@@ -40,10 +40,14 @@ int bench_main(const struct bench_program *program, int argc, char **argv);
 /* False: nobody asked for the row. Else it is the one that bench_round and bench_sample mean. */
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds,
 	       struct error *err) MUST_CHECK;
+/* A second row of the same rounds. */
+int bench_companion(struct bench *b, const struct results_spec *spec, struct error *err) MUST_CHECK;
 /* Begins the next round and tells of it; false when the row has all, or err is set. */
 bool bench_round(struct bench *b, struct error *err) MUST_CHECK;
 int bench_sample(struct bench *b, enum results_side side, double value,
 		 struct error *err) MUST_CHECK;
+int bench_sample_companion(struct bench *b, enum results_side side, double value,
+			   struct error *err) MUST_CHECK;
 
 /* Binds the calling thread to options.cpu[which]; -1: to both. */
 int bench_pin(const struct bench *b, int which, struct error *err) MUST_CHECK;

@@ -128,6 +128,7 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 		rig->failure = *err;
 	else
 		rig->frozen = true;
+	rig->frozen_ns = now_ns();
 }
 
 int rig_turn(struct rig *rig, struct error *err)

@@ -28,6 +28,7 @@ struct rig {
 	struct freeze_wait wait;
 	bool started;
 	bool frozen;	      /* wait's answer came */
+	uint64_t frozen_ns;   /* … when */
 	uint64_t served;      /* exits */
 	struct error failure; /* of a vCPU thread */
 };
