@@ -31,7 +31,10 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 			if (e < 0)
 				break;
 			row->p50[side] = stats_percentile(values, row->samples, 0.5);
-			row->p99[side] = stats_percentile(values, row->samples, 0.99);
+			/* The bad end: low where more is better. */
+			row->p99[side] =
+				stats_percentile(values, row->samples,
+						 r->row[i]->spec.more_is_better ? 0.01 : 0.99);
 		}
 		if (e < 0)
 			return e;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -22,19 +23,26 @@ extern char **environ;
 
 /* ---- one child ------------------------------------------------------------------------- */
 
-static int no_stamp(struct child *child, const char *name, struct error *err)
+/* said: what it wrote to standard error, which says why. */
+static int no_stamp(struct child *child, const char *name, const char *said, struct error *err)
 {
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
 	int status = 0;
 
 	kill(child->pid, SIGKILL);
 	waitpid(child->pid, &status, 0);
 	fd_close(&child->fd);
+	if (file_read(said, KIB(64), &text, &len) < 0 || len == 0)
+		return error_set(err, -EPROTO, "%s: it ended or hung before its guest ran", name);
+	text[strcspn(text, "\n")] = '\0';
+	text_one_line(text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		return error_contention(err, "%s: this host can't (see above)", name);
-	return error_set(err, -EPROTO, "%s: it ended or hung before its guest ran", name);
+		return error_contention(err, "%s: %s", name, text);
+	return error_set(err, -EPROTO, "%s: %s", name, text);
 }
 
-static int spawn(char *const *argv, int fd, pid_t *ret_pid)
+static int spawn(char *const *argv, const char *said, int fd, pid_t *ret_pid)
 {
 	posix_spawn_file_actions_t files;
 	int r;
@@ -42,6 +50,8 @@ static int spawn(char *const *argv, int fd, pid_t *ret_pid)
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, said, O_WRONLY | O_CREAT | O_TRUNC,
+					 0600);
 	/* The same number: takes close-on-exec away. */
 	posix_spawn_file_actions_adddup2(&files, fd, fd);
 	r = posix_spawn(ret_pid, argv[0], &files, NULL, argv, environ);
@@ -53,7 +63,7 @@ int child_start(const struct bench *b, char *const *argv, struct child *ret_chil
 		struct error *err)
 {
 	struct child child = {0};
-	char number[16];
+	char number[16], said[PATH_MAX];
 	int ends[2], r = bench_pin(b, -1, err);
 	struct pollfd stamp;
 
@@ -62,10 +72,11 @@ int child_start(const struct bench *b, char *const *argv, struct child *ret_chil
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return error_set_shortage(err, -errno, "making a pipe");
 	snprintf(number, sizeof(number), "%d", ends[1]);
+	snprintf(said, sizeof(said), "%s/said", getenv("XDG_RUNTIME_DIR") ?: "/tmp");
 	setenv(CHILD_FD, number, 1);
 	child.fd = ends[0];
 	child.began_ns = now_ns();
-	r = spawn(argv, ends[1], &child.pid);
+	r = spawn(argv, said, ends[1], &child.pid);
 	fd_close(&ends[1]);
 	if (r < 0) {
 		fd_close(&child.fd);
@@ -75,7 +86,7 @@ int child_start(const struct bench *b, char *const *argv, struct child *ret_chil
 	if (poll(&stamp, 1, STAMP_MS) != 1 ||
 	    read(child.fd, &child.entered_ns, sizeof(child.entered_ns)) !=
 		    (ssize_t)sizeof(child.entered_ns))
-		return no_stamp(&child, argv[0], err);
+		return no_stamp(&child, argv[0], said, err);
 	*ret_child = child;
 	return 0;
 }

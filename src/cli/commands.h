@@ -11,6 +11,7 @@ int command_status(int argc, char **argv);
 int command_freeze(int argc, char **argv);
 int command_thaw(int argc, char **argv);
 int command_locks(int argc, char **argv);
+int command_bench(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_kernel(int argc, char **argv);
 int command_lab(int argc, char **argv);

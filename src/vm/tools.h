@@ -17,5 +17,7 @@ int tools_busybox(const struct arch_kind *kind, char **ret_path, struct error *e
 
 /* The program behind `stasis kernel get`. malloc'ed. */
 int tools_fetch_kernel(char **ret_path, struct error *err) MUST_CHECK;
+/* The program behind `stasis bench`. malloc'ed. */
+int tools_bench(char **ret_path, struct error *err) MUST_CHECK;
 
 #endif
