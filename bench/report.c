@@ -88,17 +88,12 @@ static void print_values(FILE *out, const struct report_row *rows, size_t n)
 	}
 }
 
-/* By the interval: a benchmark never fails, it says what can be said. */
-static const char *against_goal(const struct results_spec *spec, const struct stats_ratio *r)
+/* By the whole interval: a benchmark never fails, it says what can be said. */
+static const char *against(const struct stats_interval *ci, double goal, bool more_is_better)
 {
-	double good = spec->more_is_better ? r->ratio_ci.low : spec->goal - r->ratio_ci.high;
-	double bad = spec->more_is_better ? r->ratio_ci.high : spec->goal - r->ratio_ci.low;
-
-	if (spec->more_is_better) {
-		good -= spec->goal;
-		bad -= spec->goal;
-	}
-	return good >= 0 ? "met" : bad < 0 ? "missed" : "open";
+	if (more_is_better)
+		return ci->low >= goal ? "met" : ci->high < goal ? "missed" : "open";
+	return ci->high <= goal ? "met" : ci->low > goal ? "missed" : "open";
 }
 
 static void print_goals(FILE *out, const struct report_row *r)
@@ -109,16 +104,15 @@ static void print_goals(FILE *out, const struct report_row *r)
 	char text[32];
 
 	if (spec->goal > 0)
-		fprintf(out, "  %s %.2f: %s", side, spec->goal, against_goal(spec, &r->ratio));
+		fprintf(out, "  %s %.2f: %s", side, spec->goal,
+			against(&r->ratio.ratio_ci, spec->goal, spec->more_is_better));
 	if (spec->goal_p99 > 0)
 		fprintf(out, "; p99 %s %.2f: %s", side, spec->goal_p99,
 			(tail <= spec->goal_p99) != spec->more_is_better ? "met" : "missed");
 	if (spec->limit > 0)
 		fprintf(out, "  at most %s: %s",
 			report_number(spec->limit, spec->unit, text, sizeof(text)),
-			r->ratio.product_ci.high <= spec->limit	 ? "met"
-			: r->ratio.product_ci.low <= spec->limit ? "open"
-								 : "missed");
+			against(&r->ratio.product_ci, spec->limit, false));
 }
 
 void report_print(FILE *out, const struct report_row *rows, size_t n)
