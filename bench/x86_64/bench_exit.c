@@ -33,23 +33,6 @@ static const struct kind kinds[] = {
 	 false},
 };
 
-/* The guest's samples since there were `from`, without the first, which held still in between. */
-static int take_samples(struct bench *b, enum results_side side, struct guest_area *area,
-			uint64_t from, struct error *err)
-{
-	/* Acquire: pairs with the guest's store, which on x86 is a release. */
-	uint64_t count = atomic_load_explicit(&area->count, memory_order_acquire);
-
-	for (uint64_t i = from + 1; i < count; i++) {
-		uint32_t ticks = atomic_load_explicit(&area->sample[i % GUEST_SAMPLES],
-						      memory_order_relaxed);
-
-		if (bench_sample(b, side, ticks * guest_tick_ns(), err) < 0)
-			return err->code;
-	}
-	return 0;
-}
-
 /* Lets the guests run until so many exits more were served. */
 static int run_product(struct rig *rig, uint64_t exits, struct error *err)
 {
@@ -68,13 +51,13 @@ static int one_round(struct bench *b, struct rig *rig, struct floor_exit *floor,
 	int r = floor_exit_run(floor, ONE_EXITS, &ns, err);
 
 	if (r == 0)
-		r = take_samples(b, RESULTS_FLOOR, area, from, err);
+		r = rig_samples(b, RESULTS_FLOOR, area, from, err);
 	if (r < 0)
 		return r;
 	area = rig_area(rig, 0);
 	from = atomic_load_explicit(&area->count, memory_order_relaxed);
 	r = run_product(rig, ONE_EXITS, err);
-	return r < 0 ? r : take_samples(b, RESULTS_PRODUCT, area, from, err);
+	return r < 0 ? r : rig_samples(b, RESULTS_PRODUCT, area, from, err);
 }
 
 static int measure_one(struct bench *b, const struct kind *kind, struct error *err)

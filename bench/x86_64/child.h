@@ -18,7 +18,8 @@ struct child {
 	uint64_t began_ns, entered_ns;
 };
 
-/* Between child_folder_make and _remove: starts argv, on both host CPUs of b, and waits for its stamp. On failure it has ended. */
+/* Between child_folder_make and _remove: starts argv, on both host CPUs of b, and waits for its
+ * stamp. On failure it has ended. */
 int child_start(const struct bench *b, char *const *argv, struct child *ret_child,
 		struct error *err) MUST_CHECK;
 /* Waits for its end; signo is sent before, if not 0. */

@@ -122,6 +122,11 @@ int floor_freeze_hold(struct floor_freeze *f, struct error *err)
 	return f->failed < 0 ? error_set(err, f->failed, "freezing the floor's guest") : 0;
 }
 
+struct floor_vm *floor_freeze_vm(struct floor_freeze *f)
+{
+	return &f->vm;
+}
+
 int floor_freeze_go(struct floor_freeze *f, struct error *err)
 {
 	struct kvm_clock_data clock = {.clock = f->clock.clock};

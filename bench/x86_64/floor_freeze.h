@@ -11,6 +11,8 @@ struct floor_freeze; /* opaque */
 int floor_freeze_open(const struct bench *b, unsigned vcpus, enum guest_program program,
 		      bool pinned, struct floor_freeze **ret_floor, struct error *err) MUST_CHECK;
 void floor_freeze_close(struct floor_freeze *f); /* accepts NULL */
+/* Its VM, for what else is bound to it. */
+struct floor_vm *floor_freeze_vm(struct floor_freeze *f);
 /* Returns when all hold still and the VM's clock was read. */
 int floor_freeze_hold(struct floor_freeze *f, struct error *err) MUST_CHECK;
 /* Returns at once; each thread sets its counter back before it runs. */

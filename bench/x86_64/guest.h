@@ -19,12 +19,15 @@
 #define GUEST_PORT	   0x30 /* what GUEST_ASK reads and GUEST_TELL writes */
 #define GUEST_DOORBELL_GPA 0xC0000000u
 
+#define GUEST_VECTOR 0x30
+
 enum guest_program {
 	GUEST_SPIN, /* jumps to itself */
 	GUEST_ASK,  /* reads the port, over and over, and keeps how long each took */
 	GUEST_TELL, /* writes the port, likewise */
 	GUEST_RING, /* writes the doorbell, and waits until its answer word has changed */
 	GUEST_GAPS, /* keeps time-stamp gaps, see guest_area */
+	GUEST_IRQ,  /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
 	GUEST_HALT, /* no program: halted in KVM, until an interrupt that never comes */
 };
 
@@ -33,7 +36,7 @@ enum guest_program {
 /* What a vCPU and the host say to each other. */
 struct guest_area {
 	CACHE_ALIGNED _Atomic uint64_t count;  /* guest: samples so far */
-	CACHE_ALIGNED _Atomic uint32_t answer; /* host: changes once for each doorbell */
+	CACHE_ALIGNED _Atomic uint32_t answer; /* changes once for each doorbell, interrupt */
 	CACHE_ALIGNED _Atomic uint32_t sample[GUEST_SAMPLES]; /* ticks; at count % GUEST_SAMPLES */
 };
 

@@ -73,6 +73,22 @@ uint64_t rig_entries_wait(void)
 	return at;
 }
 
+int rig_samples(struct bench *b, enum results_side side, const struct guest_area *area,
+		uint64_t from, struct error *err)
+{
+	/* Acquire: pairs with the guest's store, which on x86 is a release. */
+	uint64_t count = atomic_load_explicit(&area->count, memory_order_acquire);
+
+	for (uint64_t i = from + 1; i < count; i++) {
+		uint32_t ticks = atomic_load_explicit(&area->sample[i % GUEST_SAMPLES],
+						      memory_order_relaxed);
+
+		if (bench_sample(b, side, ticks * guest_tick_ns(), err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
 /* ---- vCPUs ----------------------------------------------------------------------------- */
 
 /* Whose vCPUs are set up: written before threads start. */

@@ -49,6 +49,11 @@ int rig_go(struct rig *rig, struct error *err) MUST_CHECK;
 int rig_turn(struct rig *rig, struct error *err) MUST_CHECK;
 struct guest_area *rig_area(struct rig *rig, unsigned index);
 
+/* Adds the guest's samples since there were `from`, but for the first, which was held in between.
+ * Not while it runs; of the floor's guest, too. */
+int rig_samples(struct bench *b, enum results_side side, const struct guest_area *area,
+		uint64_t from, struct error *err) MUST_CHECK;
+
 /* From now on, the n-th KVM_RUN from here (of any VM, by any thread) keeps its time. */
 void rig_entries_expect(unsigned n);
 /* Waits for it, a few seconds at most; the time when it was about to begin (now_ns), or 0. */
