@@ -12,10 +12,16 @@
 #define STACK_BYTES KIB(64)
 #define KICK	    SIGRTMIN
 
+#define XAPIC_VCPUS   255
+#define MSR_APIC_BASE 0x1b
+#define X2APIC_ON     0xfee00c00u /* its address, enabled, in x2APIC mode */
+#define BSP_BIT	      8
+
 /* ---- the floor ------------------------------------------------------------------------- */
 
 struct floor_create {
 	struct floor_vm vm;
+	unsigned vcpus;
 	const struct kvm_cpuid2 *cpuid;
 	struct floor_thread {
 		struct floor_create *floor;
@@ -30,6 +36,20 @@ static void on_kick(int signo UNUSED)
 {
 }
 
+/* Ids past xAPIC's reach: interrupts reach them in x2APIC mode only (SDM vol. 3, 11.12). */
+static int set_x2apic(int fd, unsigned index)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = {
+		.head = {.nmsrs = 1},
+		.entry = {.index = MSR_APIC_BASE, .data = X2APIC_ON | (index == 0) << BSP_BIT},
+	};
+
+	return ioctl(fd, KVM_SET_MSRS, &msrs) == 1 ? 0 : -1;
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct floor_thread *t = arg;
@@ -38,7 +58,8 @@ static void *run_vcpu(void *arg)
 
 	if (ioctl(v->fd, KVM_SET_CPUID2, f->cpuid) < 0)
 		f->failed = -errno;
-	else if (guest_enter(v->fd, t->index, GUEST_HALT) < 0)
+	else if ((f->vcpus > XAPIC_VCPUS && set_x2apic(v->fd, t->index) < 0) ||
+		 guest_enter(v->fd, t->index, GUEST_HALT) < 0)
 		f->failed = -EPROTO;
 	while (!f->end)
 		if (ioctl(v->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN))
@@ -99,6 +120,7 @@ static int floor_once(struct bench *b, unsigned vcpus, struct error *err)
 	int r = threads ? 0 : error_set_shortage(err, -ENOMEM, "making the floor");
 
 	f.thread = threads;
+	f.vcpus = vcpus;
 	if (r == 0)
 		r = floor_vm_create(&f.vm, vcpus, err);
 	if (r == 0) {
