@@ -217,6 +217,19 @@ static int tsc_value_back(int fd, uint64_t ticks)
 	return r < 0 ? r : value < before ? 0 : -ENODEV;
 }
 
+/* What this host was seen to lack is not tried again: each try loads the vCPU's state. */
+static void tsc_back(int fd, uint64_t ticks, struct arch_clock *clock)
+{
+	/* Relaxed: who does not see it yet finds out for itself. */
+	uint32_t lacks = atomic_load_explicit(&clock->lacks, memory_order_relaxed);
+
+	if (lacks & 1u << LACK_TSC)
+		return;
+	if (!(lacks & 1u << LACK_TSC_OFFSET) && tsc_offset_back(fd, ticks) == 0)
+		return;
+	lack(clock, tsc_value_back(fd, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
+}
+
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
 {
 	uint64_t ticks = clock->skipped - state->skipped;
@@ -224,9 +237,7 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	if (!ticks)
 		return; /* it was let go before the clocks stopped */
 	state->skipped = clock->skipped;
-	if (tsc_offset_back(vcpu_fd, ticks) < 0) {
-		lack(clock, tsc_value_back(vcpu_fd, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
-	}
+	tsc_back(vcpu_fd, ticks, clock);
 	/* After the TSC: KVM then works out the host's time of it anew. What fired meanwhile is
 	 * taken back by this, and what had fired before is past, and fires at once. */
 	if (state->deadline && msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &state->deadline) < 0)
