@@ -156,6 +156,8 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		r = error_set(&err, -errno, "finding this program's folder");
 	else if (rest < argc)
 		r = error_usage(&err, "%s: no words are taken", argv[rest]);
+	else
+		r = bench_options_check(&b.options, &err);
 	if (r == 0) {
 		exe[n] = '\0';
 		*strrchr(exe, '/') = '\0';

@@ -1,5 +1,6 @@
 /* Options of a benchmark, and what is made of its results at the end. Main thread. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -120,6 +121,24 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, const ch
 	printf("%s\n%s", usage, options_help);
 	*ret_status = 0;
 	return 1;
+}
+
+static int check_writable(const char *path, struct error *err)
+{
+	CLEANUP_FD int fd = path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : -1;
+
+	return path && fd < 0 ? error_set(err, -errno, "writing %s", path) : 0;
+}
+
+int bench_options_check(const struct bench_options *o, struct error *err)
+{
+	struct results before = {0};
+	int r = o->compare ? results_load(&before, o->compare, err) : 0;
+
+	results_done(&before);
+	if (r == 0)
+		r = check_writable(o->json, err);
+	return r < 0 ? r : check_writable(o->plot, err);
 }
 
 /* ---- the end --------------------------------------------------------------------------- */

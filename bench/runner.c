@@ -210,6 +210,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	r = find_all(&programs, &err);
 	if (r == 0)
+		r = bench_options_check(&options, &err);
+	if (r == 0)
 		r = options.list ? list(&programs, &err)
 				 : run(&options, &programs, argc - rest, argv + rest, &err);
 	for (size_t i = 0; i < programs.n; i++)
