@@ -39,15 +39,9 @@ static void on_kick(int signo UNUSED)
 /* Ids past xAPIC's reach: interrupts reach them in x2APIC mode only (SDM vol. 3, 11.12). */
 static int set_x2apic(int fd, unsigned index)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.head = {.nmsrs = 1},
-		.entry = {.index = MSR_APIC_BASE, .data = X2APIC_ON | (index == 0) << BSP_BIT},
-	};
+	uint64_t base = X2APIC_ON | (uint64_t)(index == 0) << BSP_BIT;
 
-	return ioctl(fd, KVM_SET_MSRS, &msrs) == 1 ? 0 : -1;
+	return floor_msr(fd, KVM_SET_MSRS, MSR_APIC_BASE, &base);
 }
 
 static void *run_vcpu(void *arg)

@@ -46,15 +46,7 @@ static void on_kick(int signo UNUSED)
 
 static int tsc(int fd, unsigned long request, uint64_t *value)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {.head = {.nmsrs = 1}, .entry = {.index = MSR_TSC, .data = *value}};
-
-	if (ioctl(fd, request, &msrs) != 1)
-		return -EPROTO;
-	*value = msrs.entry.data;
-	return 0;
+	return floor_msr(fd, request, MSR_TSC, value);
 }
 
 /* A back end that takes it and does nothing is asked once. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -22,6 +23,21 @@ struct kvm_cpuid2 *floor_cpuid(int kvm_fd)
 		return cpuid;
 	free(cpuid);
 	return NULL;
+}
+
+int floor_msr(int vcpu_fd, unsigned long request, uint32_t index, uint64_t *value)
+{
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *msrs = (struct kvm_msrs *)room;
+	const struct kvm_msr_entry entry = {.index = index, .data = *value};
+
+	msrs->nmsrs = 1;
+	memcpy(msrs->entries, &entry, sizeof(entry));
+	if (ioctl(vcpu_fd, request, msrs) != 1)
+		return -EPROTO;
+	*value = msrs->entries[0].data;
+	return 0;
 }
 
 /* All in the kernel; past the ids that xAPIC reaches, the local APICs only. */

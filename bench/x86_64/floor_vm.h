@@ -34,5 +34,7 @@ void floor_vm_close(struct floor_vm *vm);
 int floor_vm_create(struct floor_vm *vm, unsigned count, struct error *err) MUST_CHECK;
 int floor_vcpu_create(struct floor_vm *vm, unsigned index, struct error *err) MUST_CHECK;
 struct kvm_cpuid2 *floor_cpuid(int kvm_fd); /* malloc'ed, or NULL */
+/* KVM_GET_MSRS or KVM_SET_MSRS of one register. Negative errno. Any thread. */
+int floor_msr(int vcpu_fd, unsigned long request, uint32_t index, uint64_t *value) MUST_CHECK;
 
 #endif
