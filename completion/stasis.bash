@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore locks topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -36,6 +36,14 @@ _stasis() {
 	status | freeze | thaw | dump | vmcore)
 		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
+	bench)
+		case $prev in
+		--json | --plot | --compare | --stasis) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		--work) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "--list --rounds --only --cpus --json --plot --compare --work --stasis --help
+			$(stasis bench --list 2>/dev/null | awk '{ print $1 }')" -- "$cur") ;;
+		esac
 		;;
 	locks) mapfile -t COMPREPLY < <(compgen -W "--watch --json" -- "$cur") ;;
 	doctor | list) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;

@@ -12,6 +12,8 @@
 #define DISABLED_PATH	  "/proc/sys/kernel/io_uring_disabled"
 #define FEATURES_NEEDED	  (IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS | IORING_FEAT_EXT_ARG)
 #define SHORTAGE_PAUSE_NS 1000000u
+#define SPIN_TRIES	  3u
+#define SPIN_RETRY	  16u
 /* Waits longer than this are for ever; the kernel's own sums of times stay in range. */
 #define WAIT_MAX_NS (100ull * 365 * 86400 * 1000000000u)
 
@@ -149,6 +151,7 @@ void loop_remove_source(struct loop *loop, struct loop_source *source)
 void loop_set_spin(struct loop *loop, uint64_t spin_ns)
 {
 	loop->spin_ns = MIN(spin_ns, WAIT_MAX_NS);
+	loop->spins_in_vain = 0;
 }
 
 void loop_stop(struct loop *loop)
@@ -268,6 +271,18 @@ static bool spin(struct loop *loop, uint64_t end_ns, unsigned *served)
 	}
 }
 
+/* Who is waited for may wait for our host CPU. Then each spin only keeps it from work, and no spin
+ * ever tells: after a few in vain it is one of every SPIN_RETRY waits. */
+static bool may_spin(struct loop *loop)
+{
+	if (!loop->spin_ns || loop->freeing)
+		return false;
+	if (loop->spins_in_vain < SPIN_TRIES)
+		return true;
+	loop->spins_in_vain++;
+	return (loop->spins_in_vain - SPIN_TRIES) % SPIN_RETRY == 0;
+}
+
 /* Nothing was ready. Spins, then sleeps, for no longer than timeout_ns or the first timer. */
 static int wait_for_work(struct loop *loop, uint64_t timeout_ns, unsigned *served)
 {
@@ -282,17 +297,20 @@ static int wait_for_work(struct loop *loop, uint64_t timeout_ns, unsigned *serve
 		end_ns = UINT64_MAX;
 	if (!loop->freeing)
 		end_ns = MIN(end_ns, loop_timers_head_ns(loop));
-	if (loop->spin_ns && !loop->freeing) {
+	if (may_spin(loop)) {
 		uint64_t spin_end_ns = MIN(end_ns, now + loop->spin_ns);
 
 		r = loop_ring_submit(loop);
 		if (r < 0)
 			return r;
 		/* Submits what the sources queued, and brings in what the kernel holds. */
-		if (spin(loop, spin_end_ns, served))
+		if (spin(loop, spin_end_ns, served)) {
+			loop->spins_in_vain = 0;
 			return loop_ring_submit(loop);
+		}
 		if (end_ns == spin_end_ns)
 			return 0;
+		loop->spins_in_vain += loop->spins_in_vain < SPIN_TRIES;
 	}
 	armed = !loop->in_sources && !loop->freeing;
 	if (armed && !arm_sources(loop))

@@ -62,7 +62,8 @@ void loop_stop(struct loop *loop);
 void loop_add_source(struct loop *loop, struct loop_source *source);
 /* Not from inside the callbacks of a source. */
 void loop_remove_source(struct loop *loop, struct loop_source *source);
-/* How long the loop keeps looking before it blocks; 0 (the default) never spins. */
+/* How long the loop keeps looking before it blocks; 0 (the default) never spins. Where that was in
+ * vain a few times running, it looks only now and then, until it finds something again. */
 void loop_set_spin(struct loop *loop, uint64_t spin_ns);
 
 /* Operations. -EBUSY if op is active, -ENOMEM if the queue is full and the kernel takes none,

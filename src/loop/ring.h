@@ -24,6 +24,7 @@ struct loop {
 	struct loop_source *sources;
 	bool in_sources; /* a poll() is on the stack */
 	uint64_t spin_ns;
+	unsigned spins_in_vain; /* one after another: see may_spin */
 
 	struct loop_timer **heap; /* binary, earliest first */
 	size_t timers;

@@ -103,6 +103,11 @@ int tools_script(const char *name, char **ret_path, struct error *err)
 	return find_own(name, in_tree, ret_path, err);
 }
 
+int tools_bench(char **ret_path, struct error *err)
+{
+	return find_own("stasis-bench", "../../bench/stasis-bench", ret_path, err);
+}
+
 /* elf_closure's callback: any call means that the file is not static. */
 static int is_dynamic(const char *path UNUSED, void *arg UNUSED)
 {

@@ -17,5 +17,7 @@ int tools_busybox(const struct arch_kind *kind, char **ret_path, struct error *e
 
 /* A program of scripts/ that a command is a front of: "fetch-kernel", "build-kernel". malloc'ed. */
 int tools_script(const char *name, char **ret_path, struct error *err) MUST_CHECK;
+/* The program behind `stasis bench`. malloc'ed. */
+int tools_bench(char **ret_path, struct error *err) MUST_CHECK;
 
 #endif

@@ -72,7 +72,9 @@ static int set_msrs(const struct arch_vm *vm, unsigned index, int fd)
 	return r < 0 ? r : (unsigned)r == n ? 0 : -EPROTO;
 }
 
-/* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. */
+/* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. Only for a vCPU that
+ * starts by itself: INIT puts the others' back to masked (SDM vol. 3, 11.4.7.3). Each call makes
+ * KVM look at every vCPU's APIC anew, so all of them would cost the square of their number. */
 static int set_lapic(int fd)
 {
 	struct kvm_lapic_state lapic;
@@ -138,11 +140,12 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	r = set_msrs(vm, index, vcpu_fd);
 	if (r < 0)
 		return error_set(err, r, "setting the MSRs of vCPU %u", index);
+	/* KVM starts vCPU 0 and lets the others wait for INIT and SIPI. */
+	if (index > 0)
+		return 0;
 	r = set_lapic(vcpu_fd);
 	if (r < 0)
 		return error_set(err, r, "setting the local APIC of vCPU %u", index);
-	/* KVM starts vCPU 0 and lets the others wait for INIT and SIPI. */
-	if (index == 0)
-		r = set_entry(&vm->entry, vcpu_fd);
+	r = set_entry(&vm->entry, vcpu_fd);
 	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
 }

@@ -354,14 +354,18 @@ static int tsc_value_back(int fd, const struct arch_vcpu_state *state, uint64_t 
 	return r < 0 ? r : value < before ? 0 : -ENODEV;
 }
 
+/* What this host was seen to lack is not tried again: each try loads the vCPU's state. */
 static void tsc_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks,
 		     struct arch_clock *clock)
 {
-	/* Relaxed: who misses it finds out by itself. What one vCPU can't, no other can. */
-	if (atomic_load_explicit(&clock->lacks, memory_order_relaxed) & 1u << LACK_TSC)
+	/* Relaxed: who does not see it yet finds out for itself. */
+	uint32_t lacks = atomic_load_explicit(&clock->lacks, memory_order_relaxed);
+
+	if (lacks & 1u << LACK_TSC)
 		return;
-	if (tsc_offset_back(fd, state, ticks) < 0)
-		lack(clock, tsc_value_back(fd, state, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
+	if (!(lacks & 1u << LACK_TSC_OFFSET) && tsc_offset_back(fd, state, ticks) == 0)
+		return;
+	lack(clock, tsc_value_back(fd, state, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
 }
 
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)

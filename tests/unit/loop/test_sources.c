@@ -218,6 +218,61 @@ static void spinning_sees_the_ring_the_clock_and_its_limit(void **state)
 	close_inbox(loop, &in);
 }
 
+/* Counts how often it is asked; finds something once, when it was asked find_at times. */
+struct counter {
+	struct loop_source source;
+	unsigned polls, find_at;
+};
+
+static bool poll_counter(struct loop_source *source)
+{
+	struct counter *c = container_of(source, struct counter, source);
+
+	return ++c->polls == c->find_at;
+}
+
+static bool arm_counter(struct loop_source *source UNUSED)
+{
+	return false;
+}
+
+static void disarm_counter(struct loop_source *source UNUSED)
+{
+}
+
+/* Whether a turn that finds nothing, or something at its n-th look, spins: it looks eight times at
+ * least before it asks for the time. */
+static bool turn_spins(struct loop *loop, struct counter *c, unsigned n)
+{
+	c->polls = 0;
+	c->find_at = n;
+	assert_int_equal(loop_turn(loop, 2 * MS), n ? 1 : 0);
+	return c->polls >= 8;
+}
+
+static void spins_in_vain_become_rare(void **state)
+{
+	struct loop *loop = *state;
+	static struct counter c = {
+		.source = {.poll = poll_counter, .arm = arm_counter, .disarm = disarm_counter}};
+
+	loop_add_source(loop, &c.source);
+	loop_set_spin(loop, MS / 10);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 3; i++)
+			assert_true(turn_spins(loop, &c, 0));
+		for (unsigned i = 0; i < 15; i++)
+			assert_false(turn_spins(loop, &c, 0));
+		/* One try; nothing, and it goes on as before. */
+		assert_true(turn_spins(loop, &c, 0));
+		for (unsigned i = 0; i < 15; i++)
+			assert_false(turn_spins(loop, &c, 0));
+		/* The next finds something: it spins again. */
+		assert_true(turn_spins(loop, &c, 8));
+	}
+	loop_remove_source(loop, &c.source);
+}
+
 /* Work that comes just when arm() looks. */
 static bool arm_late(struct loop_source *source)
 {
@@ -320,6 +375,7 @@ int main(void)
 		LOOP_TEST(spinning_a_little_loses_no_wake),
 		LOOP_TEST(posts_while_it_spins_need_no_bell),
 		LOOP_TEST(spinning_sees_the_ring_the_clock_and_its_limit),
+		LOOP_TEST(spins_in_vain_become_rare),
 		LOOP_TEST(work_that_comes_with_arming_prevents_sleep),
 		LOOP_TEST(a_turn_inside_poll_leaves_sources_alone),
 		LOOP_TEST(what_was_posted_before_an_event_is_served_first),

@@ -1,0 +1,69 @@
+/* What every benchmark program has in common: options, rows, rounds, progress, and what is made of
+ * the results. The main thread's. */
+#ifndef STASIS_BENCH_BENCH_H
+#define STASIS_BENCH_BENCH_H
+
+#include "base/util.h"
+#include "results.h"
+
+/* What a person asks for. */
+struct bench_options {
+	unsigned rounds;  /* 0: each row's own */
+	int cpu[2];	  /* for the vCPU's side; for the control thread's */
+	const char *json; /* NULL: none, as below */
+	const char *plot;
+	const char *compare;
+	const char *only;   /* rows whose name begins so */
+	const char *stasis; /* the program that is measured */
+	const char *work;   /* folder for files */
+	bool help, list;
+};
+
+struct bench {
+	struct bench_options options;
+	struct results results;
+	const char *folder;	    /* of this program: floor programs and guests are beside it */
+	struct results_row *row[2]; /* what is being measured: the row, and its companion or NULL */
+	unsigned rounds;	    /* … how many it gets */
+	bool terminal;		    /* progress goes to one */
+};
+
+struct bench_program {
+	const char *name, *about;
+	/* Measures. Contention (77): this host can't. */
+	int (*run)(struct bench *b, struct error *err);
+};
+
+/* The body of main. */
+int bench_main(const struct bench_program *program, int argc, char **argv);
+
+/* False: nobody asked for the row. Else it is the one that bench_round and bench_sample mean. */
+bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds,
+	       struct error *err) MUST_CHECK;
+/* A second row of the same rounds. */
+int bench_companion(struct bench *b, const struct results_spec *spec, struct error *err) MUST_CHECK;
+/* Begins the next round and tells of it; false when the row has all, or err is set. */
+bool bench_round(struct bench *b, struct error *err) MUST_CHECK;
+int bench_sample(struct bench *b, enum results_side side, double value,
+		 struct error *err) MUST_CHECK;
+int bench_sample_companion(struct bench *b, enum results_side side, double value,
+			   struct error *err) MUST_CHECK;
+
+/* Binds the calling thread to options.cpu[which]; -1: to both. */
+int bench_pin(const struct bench *b, int which, struct error *err) MUST_CHECK;
+/* Opens /dev/kvm; a host without it is short of something (77). Negative errno, or the
+ * descriptor. */
+int bench_kvm(struct error *err) MUST_CHECK;
+
+/* ---- finish.c: shared with the runner ----------------------------------------------------- */
+
+/* 0; 1: the caller ends with *ret_status. rest is the index of the first word. */
+int bench_options_parse(struct bench_options *o, int argc, char **argv, const char *usage,
+			int *ret_rest, int *ret_status);
+/* Before anything is measured: whether the files that were named can be read, or written. */
+int bench_options_check(const struct bench_options *o, struct error *err) MUST_CHECK;
+/* Writes and prints what was asked for. */
+int bench_finish(const struct bench_options *o, const struct results *r,
+		 struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,12 @@
+/* What host, build and load the samples belong to. Any thread. */
+#ifndef STASIS_BENCH_FACTS_H
+#define STASIS_BENCH_FACTS_H
+
+#include <jansson.h>
+
+/* NULL when out of memory. What can't be read is left out. */
+json_t *facts_gather(void);
+/* "load 0.50 of 2 CPUs, Linux 6.12.0, …": one line of the above; buf is len bytes. */
+void facts_line(const json_t *facts, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,180 @@
+/* Tables of results, and what has changed since earlier ones. */
+#include "report.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+
+int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
+		struct error *err)
+{
+	CLEANUP_FREE struct report_row *rows = calloc(r->rows + 1, sizeof(*rows));
+	size_t n = 0;
+
+	if (!rows)
+		return error_set_shortage(err, -ENOMEM, "making the report");
+	for (size_t i = 0; i < r->rows; i++) {
+		CLEANUP_FREE struct stats_round *rounds = NULL;
+		struct report_row *row = &rows[n];
+		int e = results_medians(r->row[i], &rounds, &row->rounds, err);
+
+		row->row = r->row[i];
+		if (e == 0 && row->rounds > 0 && !stats_ratio_of(rounds, row->rounds, &row->ratio))
+			e = error_set_shortage(err, -ENOMEM, "making the report");
+		for (int side = 0; e == 0 && row->rounds > 0 && side < RESULTS_SIDES; side++) {
+			CLEANUP_FREE double *values = NULL;
+
+			e = results_sorted(r->row[i], (enum results_side)side, &values,
+					   &row->samples, err);
+			if (e < 0)
+				break;
+			row->p50[side] = stats_percentile(values, row->samples, 0.5);
+			/* The bad end: low where more is better. */
+			row->p99[side] =
+				stats_percentile(values, row->samples,
+						 r->row[i]->spec.more_is_better ? 0.01 : 0.99);
+		}
+		if (e < 0)
+			return e;
+		n += row->rounds > 0;
+	}
+	*ret_rows = rows;
+	rows = NULL;
+	*ret_n = n;
+	return 0;
+}
+
+const char *report_number(double value, const char *unit, char *buf, size_t len)
+{
+	static const struct {
+		const char *unit, *larger;
+		double times;
+	} units[] = {{"ns", "us", 1000},
+		     {"us", "ms", 1000},
+		     {"ms", "s", 1000},
+		     {"B", "KiB", 1024},
+		     {"KiB", "MiB", 1024}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (!strcmp(unit, units[i].unit) && value >= units[i].times) {
+			value /= units[i].times;
+			unit = units[i].larger;
+		}
+	}
+	snprintf(buf, len,
+		 value < 10    ? "%.2f %s"
+		 : value < 100 ? "%.1f %s"
+			       : "%.0f %s",
+		 value, unit);
+	return buf;
+}
+
+static void print_values(FILE *out, const struct report_row *rows, size_t n)
+{
+	char text[4][32];
+
+	fprintf(out, "%-18s %11s %11s %11s %11s %7s  %s\n", "", "floor p50", "p99", "stasis p50",
+		"p99", "rounds", "");
+	for (size_t i = 0; i < n; i++) {
+		const struct report_row *r = &rows[i];
+
+		for (int k = 0; k < 4; k++)
+			report_number(k % 2 ? r->p99[k / 2] : r->p50[k / 2], r->row->spec.unit,
+				      text[k], sizeof(text[k]));
+		fprintf(out, "%-18s %11s %11s %11s %11s %7zu  %s\n", r->row->spec.name, text[0],
+			text[1], text[2], text[3], r->rounds, r->row->spec.what);
+	}
+}
+
+/* By the whole interval: a benchmark never fails, it says what can be said. */
+static const char *against(const struct stats_interval *ci, double goal, bool more_is_better)
+{
+	if (more_is_better)
+		return ci->low >= goal ? "met" : ci->high < goal ? "missed" : "open";
+	return ci->high <= goal ? "met" : ci->low > goal ? "missed" : "open";
+}
+
+static void print_goals(FILE *out, const struct report_row *r)
+{
+	const struct results_spec *spec = &r->row->spec;
+	const char *side = spec->more_is_better ? "at least" : "at most";
+	double tail = r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR];
+	char text[32];
+
+	if (spec->goal > 0)
+		fprintf(out, "  %s %.2f: %s", side, spec->goal,
+			against(&r->ratio.ratio_ci, spec->goal, spec->more_is_better));
+	if (spec->goal_p99 > 0)
+		fprintf(out, "; p99 %s %.2f: %s", side, spec->goal_p99,
+			(tail <= spec->goal_p99) != spec->more_is_better ? "met" : "missed");
+	if (spec->limit > 0)
+		fprintf(out, "  at most %s: %s",
+			report_number(spec->limit, spec->unit, text, sizeof(text)),
+			against(&r->ratio.product_ci, spec->limit, false));
+}
+
+void report_print(FILE *out, const struct report_row *rows, size_t n)
+{
+	print_values(out, rows, n);
+	fprintf(out, "\n%-18s %6s  %-16s %6s   %s\n", "stasis / floor", "ratio", "95 % interval",
+		"p99", "goal");
+	for (size_t i = 0; i < n; i++) {
+		const struct report_row *r = &rows[i];
+
+		fprintf(out, "%-18s %6.3f  %6.3f to %6.3f %6.2f ", r->row->spec.name,
+			r->ratio.ratio, r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
+			r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR]);
+		print_goals(out, r);
+		fputc('\n', out);
+	}
+}
+
+/* ---- then and now ---------------------------------------------------------------------- */
+
+static const char *verdict_text(const struct results_spec *spec, enum stats_verdict verdict)
+{
+	bool size = !strcmp(spec->unit, "B") || !strcmp(spec->unit, "KiB");
+
+	if (verdict == STATS_NO_DIFFERENCE)
+		return "no difference seen";
+	if (size)
+		return verdict == STATS_LESS ? "smaller" : "larger";
+	return (verdict == STATS_MORE) == spec->more_is_better ? "faster" : "slower";
+}
+
+static int compare_row(FILE *out, const struct results_row *before, const struct results_row *now,
+		       struct error *err)
+{
+	CLEANUP_FREE struct stats_round *old = NULL, *new = NULL;
+	size_t old_n = 0, new_n = 0;
+	enum stats_verdict verdict;
+	struct stats_interval q;
+	int r = results_medians(before, &old, &old_n, err);
+
+	if (r == 0)
+		r = results_medians(now, &new, &new_n, err);
+	if (r < 0 || old_n == 0 || new_n == 0)
+		return r;
+	if (!stats_compare(old, old_n, new, new_n, &verdict, &q))
+		return error_set_shortage(err, -ENOMEM, "comparing");
+	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n", now->spec.name,
+		verdict_text(&now->spec, verdict), q.low, q.high);
+	return 0;
+}
+
+int report_compare(FILE *out, const struct results *before, const struct results *now,
+		   struct error *err)
+{
+	for (size_t i = 0; i < now->rows; i++) {
+		const struct results_row *old = results_find(before, now->row[i]->spec.name);
+		int r = old ? compare_row(out, old, now->row[i], err) : 0;
+
+		if (r < 0)
+			return r;
+		if (!old)
+			fprintf(out, "%-18s was not measured before\n", now->row[i]->spec.name);
+	}
+	return 0;
+}

@@ -1,0 +1,32 @@
+/* Results for people: tables, plots, comparisons. Any thread, one at a time. */
+#ifndef STASIS_BENCH_REPORT_H
+#define STASIS_BENCH_REPORT_H
+
+#include <stdio.h>
+
+#include "results.h"
+
+/* What is shown of a row that has rounds of both sides. */
+struct report_row {
+	const struct results_row *row;
+	struct stats_ratio ratio;
+	double p50[RESULTS_SIDES], p99[RESULTS_SIDES];
+	size_t rounds, samples;
+};
+
+/* Makes *ret_rows (malloc'ed) of those that were measured. */
+int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
+		struct error *err) MUST_CHECK;
+/* Times and sizes, then the ratios, last. */
+void report_print(FILE *out, const struct report_row *rows, size_t n);
+/* Ratios on one logarithmic axis. */
+void report_plot_text(FILE *out, const struct report_row *rows, size_t n);
+void report_plot_svg(FILE *out, const struct report_row *rows, size_t n);
+/* A verdict for each row that both have. */
+int report_compare(FILE *out, const struct results *before, const struct results *now,
+		   struct error *err) MUST_CHECK;
+
+/* A number of a unit as people write it: "12.3 us". buf of 32 is enough. */
+const char *report_number(double value, const char *unit, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,283 @@
+/* Rows of rounds of samples, in memory and as JSON. Any thread, one at a time. */
+#include "results.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+
+#define FORMAT	     "stasis-bench"
+#define VERSION	     1
+#define RESULTS_FILE MIB(256) /* bytes of JSON that are read */
+
+static const char *const side_name[RESULTS_SIDES] = {"floor", "product"};
+
+static int no_memory(struct error *err)
+{
+	return error_set_shortage(err, -ENOMEM, "keeping samples");
+}
+
+void results_done(struct results *r)
+{
+	for (size_t i = 0; i < r->rows; i++) {
+		struct results_row *row = r->row[i];
+
+		for (size_t k = 0; k < row->rounds; k++)
+			for (int side = 0; side < RESULTS_SIDES; side++)
+				free(row->round[k].side[side].value);
+		free(row->round);
+		free(row);
+	}
+	free(r->row);
+	json_decref(r->host);
+	json_decref(r->input);
+	*r = (struct results){0};
+}
+
+int results_row_add(struct results *r, const struct results_spec *spec,
+		    struct results_row **ret_row, struct error *err)
+{
+	struct results_row **rows = reallocarray(r->row, r->rows + 1, sizeof(struct results_row *));
+	struct results_row *row = calloc(1, sizeof(*row));
+
+	if (rows)
+		r->row = rows;
+	if (!rows || !row) {
+		free(row);
+		return no_memory(err);
+	}
+	row->spec = *spec;
+	r->row[r->rows++] = row;
+	*ret_row = row;
+	return 0;
+}
+
+int results_round_begin(struct results_row *row, struct error *err)
+{
+	if (row->rounds == row->room) {
+		size_t room = row->room ? 2 * row->room : 32;
+		struct results_round *round = reallocarray(row->round, room, sizeof(*round));
+
+		if (!round)
+			return no_memory(err);
+		row->round = round;
+		row->room = room;
+	}
+	row->round[row->rounds++] = (struct results_round){0};
+	return 0;
+}
+
+int results_add(struct results_row *row, enum results_side side, double value, struct error *err)
+{
+	struct results_samples *s = &row->round[row->rounds - 1].side[side];
+
+	if (s->n == s->room) {
+		size_t room = s->room ? 2 * s->room : 16;
+		double *values = reallocarray(s->value, room, sizeof(*values));
+
+		if (!values)
+			return no_memory(err);
+		s->value = values;
+		s->room = room;
+	}
+	s->value[s->n++] = value;
+	return 0;
+}
+
+int results_medians(const struct results_row *row, struct stats_round **ret_rounds, size_t *ret_n,
+		    struct error *err)
+{
+	struct stats_round *rounds = calloc(row->rounds + 1, sizeof(*rounds));
+	size_t n = 0;
+
+	if (!rounds)
+		return no_memory(err);
+	for (size_t i = 0; i < row->rounds; i++) {
+		const struct results_samples *floor = &row->round[i].side[RESULTS_FLOOR];
+		const struct results_samples *product = &row->round[i].side[RESULTS_PRODUCT];
+
+		if (floor->n == 0 || product->n == 0)
+			continue;
+		if (!stats_median(floor->value, floor->n, &rounds[n].floor) ||
+		    !stats_median(product->value, product->n, &rounds[n].product)) {
+			free(rounds);
+			return no_memory(err);
+		}
+		n++;
+	}
+	*ret_rounds = rounds;
+	*ret_n = n;
+	return 0;
+}
+
+int results_sorted(const struct results_row *row, enum results_side side, double **ret_values,
+		   size_t *ret_n, struct error *err)
+{
+	size_t n = 0;
+	double *values;
+
+	for (size_t i = 0; i < row->rounds; i++)
+		n += row->round[i].side[side].n;
+	values = calloc(n + 1, sizeof(*values));
+	if (!values)
+		return no_memory(err);
+	n = 0;
+	for (size_t i = 0; i < row->rounds; i++) {
+		const struct results_samples *s = &row->round[i].side[side];
+
+		if (s->n > 0)
+			memcpy(values + n, s->value, s->n * sizeof(*values));
+		n += s->n;
+	}
+	stats_sort(values, n);
+	*ret_values = values;
+	*ret_n = n;
+	return 0;
+}
+
+const struct results_row *results_find(const struct results *r, const char *name)
+{
+	for (size_t i = 0; i < r->rows; i++)
+		if (!strcmp(r->row[i]->spec.name, name))
+			return r->row[i];
+	return NULL;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------ */
+
+static json_t *samples_to_json(const struct results_row *row, enum results_side side)
+{
+	json_t *rounds = json_array();
+
+	for (size_t i = 0; rounds && i < row->rounds; i++) {
+		const struct results_samples *s = &row->round[i].side[side];
+		json_t *values = json_array();
+
+		for (size_t k = 0; k < s->n; k++)
+			json_array_append_new(values, json_real(s->value[k]));
+		if (json_array_append_new(rounds, values) < 0) {
+			json_decref(rounds);
+			return NULL;
+		}
+	}
+	return rounds;
+}
+
+static json_t *row_to_json(const struct results_row *row)
+{
+	const struct results_spec *s = &row->spec;
+
+	return json_pack("{ss ss ss sb sf sf sf so* so*}", "name", s->name, "what", s->what, "unit",
+			 s->unit, "more_is_better", s->more_is_better, "goal", s->goal, "goal_p99",
+			 s->goal_p99, "limit", s->limit, side_name[RESULTS_FLOOR],
+			 samples_to_json(row, RESULTS_FLOOR), side_name[RESULTS_PRODUCT],
+			 samples_to_json(row, RESULTS_PRODUCT));
+}
+
+json_t *results_to_json(const struct results *r)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; rows && i < r->rows; i++) {
+		if (json_array_append_new(rows, row_to_json(r->row[i])) < 0) {
+			json_decref(rows);
+			return NULL;
+		}
+	}
+	return json_pack("{ss si sO? so}", "format", FORMAT, "version", VERSION, "host", r->host,
+			 "rows", rows);
+}
+
+/* Numbers that can be compared: finite, not negative. */
+static bool add_samples(struct results_row *row, enum results_side side, const json_t *values,
+			struct error *err)
+{
+	const json_t *value;
+	size_t i;
+
+	json_array_foreach(values, i, value)
+	{
+		double v = json_number_value(value);
+
+		if (!json_is_number(value) || !isfinite(v) || v < 0)
+			return false;
+		if (results_add(row, side, v, err) < 0)
+			return false;
+	}
+	return json_is_array(values);
+}
+
+static bool add_rounds(struct results_row *row, const json_t *json, struct error *err)
+{
+	const json_t *floor = json_object_get(json, side_name[RESULTS_FLOOR]);
+	const json_t *product = json_object_get(json, side_name[RESULTS_PRODUCT]);
+	size_t n = json_array_size(floor);
+
+	if (!json_is_array(floor) || !json_is_array(product) || json_array_size(product) != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (results_round_begin(row, err) < 0 ||
+		    !add_samples(row, RESULTS_FLOOR, json_array_get(floor, i), err) ||
+		    !add_samples(row, RESULTS_PRODUCT, json_array_get(product, i), err))
+			return false;
+	return true;
+}
+
+static bool add_row(struct results *r, json_t *json, struct error *err)
+{
+	struct results_spec spec = {0};
+	struct results_row *row;
+	int more;
+
+	if (json_unpack(json, "{ss ss ss sb sF sF sF}", "name", &spec.name, "what", &spec.what,
+			"unit", &spec.unit, "more_is_better", &more, "goal", &spec.goal, "goal_p99",
+			&spec.goal_p99, "limit", &spec.limit) < 0)
+		return false;
+	spec.more_is_better = more;
+	return results_row_add(r, &spec, &row, err) == 0 && add_rounds(row, json, err);
+}
+
+int results_from_json(struct results *r, json_t *json, const char *path, struct error *err)
+{
+	const char *format = json_string_value(json_object_get(json, "format"));
+	json_t *rows = json_object_get(json, "rows"), *row;
+	size_t i;
+
+	if (!format || strcmp(format, FORMAT) || !json_is_array(rows) ||
+	    json_integer_value(json_object_get(json, "version")) != VERSION)
+		return error_usage(err, "%s: no result of stasis bench", path);
+	if (!r->input)
+		r->input = json_array();
+	if (json_array_append(r->input, json) < 0)
+		return no_memory(err);
+	if (!r->host)
+		r->host = json_incref(json_object_get(json, "host"));
+	json_array_foreach(rows, i, row)
+	{
+		if (!add_row(r, row, err))
+			return err->code < 0 ? err->code
+					     : error_usage(err, "%s: row %zu makes no sense", path,
+							   i + 1);
+	}
+	return 0;
+}
+
+int results_load(struct results *r, const char *path, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	json_error_t why;
+	json_t *json;
+	size_t len;
+	int n = file_read(path, RESULTS_FILE, &text, &len);
+
+	if (n < 0)
+		return error_set(err, n, "reading %s", path);
+	json = json_loadb(text, len, 0, &why);
+	if (!json)
+		return error_usage(err, "%s: line %d: %s", path, why.line, why.text);
+	n = results_from_json(r, json, path, err);
+	json_decref(json);
+	return n;
+}

@@ -1,0 +1,222 @@
+/* stasis-bench: finds the benchmark programs beside itself, runs them one after another, and makes
+ * one result of all. `stasis bench` is this. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/text.h"
+#include "bench.h"
+
+#define PREFIX	 "bench-"
+#define PROGRAMS 32
+#define SKIPPED	 77
+
+extern char **environ;
+
+struct programs {
+	char *path[PROGRAMS]; /* malloc'ed; by name */
+	size_t n;
+};
+
+/* "exit" of ".../bench-exit". */
+static const char *name_of(const char *path)
+{
+	return strrchr(path, '/') + 1 + strlen(PREFIX);
+}
+
+/* "bench-exit", but not what they measure, nor a guest. */
+static bool is_program(const char *name)
+{
+	return !strncmp(name, PREFIX, strlen(PREFIX)) && strcmp(name, PREFIX "stasis") &&
+	       !strchr(name, '.');
+}
+
+/* What is in folder, and in a build tree one level below: an architecture's. */
+static void collect(struct programs *p, const char *folder, bool below)
+{
+	DIR *dir = opendir(folder);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char *path = text_format("%s/%s", folder, entry->d_name);
+		bool take = path && p->n < PROGRAMS && is_program(entry->d_name) &&
+			    entry->d_type != DT_DIR && access(path, X_OK) == 0;
+
+		if (take)
+			p->path[p->n++] = path;
+		else if (path && below && entry->d_type == DT_DIR && entry->d_name[0] != '.')
+			collect(p, path, false);
+		if (!take)
+			free(path);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(name_of(*(char *const *)a), name_of(*(char *const *)b));
+}
+
+static int find_all(struct programs *p, struct error *err)
+{
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n < 0)
+		return error_set(err, -errno, "finding the benchmarks");
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	collect(p, exe, true);
+	qsort(p->path, p->n, sizeof(p->path[0]), by_name);
+	return p->n > 0 ? 0 : error_set(err, -ENOENT, "finding benchmarks in %s", exe);
+}
+
+/* Runs argv; output: whether what it prints is shown. Its status, or a negative errno. */
+static int run_program(char *const *argv, bool output)
+{
+	posix_spawn_file_actions_t files;
+	int r, status = 0;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&files);
+	if (!output)
+		posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	fflush(stdout);
+	r = -posix_spawn(&pid, argv[0], &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	if (r < 0)
+		return r;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+/* only: rows that begin so; NULL: all. A program that can't run here is left out. */
+static int measure(const struct bench_options *o, const char *path, const char *only,
+		   struct results *all, struct error *err)
+{
+	CLEANUP_FREE char *json = text_format("%s/stasis-bench-XXXXXX",
+					      o->work ?: getenv("TMPDIR") ?: "/tmp");
+	const char *argv[16] = {path, "--json", json};
+	char rounds[16], cpus[32];
+	size_t n = 3;
+	int r, fd = json ? mkostemp(json, O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return error_set_shortage(err, -errno, "making a file");
+	close(fd);
+	snprintf(rounds, sizeof(rounds), "%u", o->rounds);
+	snprintf(cpus, sizeof(cpus), "%d,%d", o->cpu[0], o->cpu[1]);
+	const char *const passed[][2] = {
+		{"--rounds", o->rounds ? rounds : NULL},
+		{"--cpus", o->cpu[0] >= 0 ? cpus : NULL},
+		{"--only", only},
+		{"--work", o->work},
+		{"--stasis", o->stasis},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(passed); i++) {
+		if (!passed[i][1])
+			continue;
+		argv[n++] = passed[i][0];
+		argv[n++] = passed[i][1];
+	}
+	r = run_program((char *const *)argv, false);
+	if (r == 0)
+		r = results_load(all, json, err);
+	else if (r == SKIPPED)
+		r = 0; /* it has said why */
+	else
+		r = error_set(err, r < 0 ? r : -EPROTO, "running %s", path);
+	unlink(json);
+	return r;
+}
+
+/* word: a program's name, or the beginning of rows' names, which begin with the program's. */
+static int measure_word(const struct bench_options *o, const struct programs *p, const char *word,
+			struct results *all, struct error *err)
+{
+	const char *names[PROGRAMS], *nearest;
+	size_t len = strcspn(word, ".");
+
+	for (size_t i = 0; i < p->n; i++) {
+		names[i] = name_of(p->path[i]);
+		if (strlen(names[i]) == len && !strncmp(names[i], word, len))
+			return measure(o, p->path[i], word[len] ? word : o->only, all, err);
+	}
+	nearest = parse_nearest(word, names, p->n);
+	if (nearest)
+		return error_usage(err, "%s: no such benchmark; did you mean %s?", word, nearest);
+	return error_usage(err, "%s: no such benchmark; --list lists them", word);
+}
+
+static int run(const struct bench_options *o, const struct programs *p, int words, char **word,
+	       struct error *err)
+{
+	struct results all = {0};
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < words; i++)
+		r = measure_word(o, p, word[i], &all, err);
+	for (size_t i = 0; r == 0 && words == 0 && i < p->n; i++)
+		r = measure(o, p->path[i], o->only, &all, err);
+	if (r == 0 && all.rows == 0)
+		r = error_contention(err, "none of these benchmarks can run here");
+	if (r == 0)
+		r = bench_finish(o, &all, err);
+	results_done(&all);
+	return r;
+}
+
+static int list(const struct programs *p, struct error *err)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		char *const argv[] = {p->path[i], (char[]){"--list"}, NULL};
+		int r = run_program(argv, true);
+
+		if (r != 0)
+			return error_set(err, r < 0 ? r : -EPROTO, "running %s", p->path[i]);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const char usage[] =
+		"usage: stasis bench [OPTIONS] [NAME…]\n\n"
+		"Measures stasis against the least that the same operation takes (its floor), by\n"
+		"turns. NAME is a benchmark, or the beginning of its rows' names; without, all "
+		"are\n"
+		"run.\n\n"
+		"      --list          what there is\n";
+	struct programs programs = {0};
+	struct bench_options options;
+	struct error err = {0};
+	int rest, status, r;
+
+	if (bench_options_parse(&options, argc, argv, usage, &rest, &status))
+		return status;
+	signal(SIGPIPE, SIG_IGN);
+	r = find_all(&programs, &err);
+	if (r == 0)
+		r = bench_options_check(&options, &err);
+	if (r == 0)
+		r = options.list ? list(&programs, &err)
+				 : run(&options, &programs, argc - rest, argv + rest, &err);
+	for (size_t i = 0; i < programs.n; i++)
+		free(programs.path[i]);
+	if (r < 0)
+		log_failure(&err);
+	return r < 0 ? error_exit_status(&err) : 0;
+}

@@ -1,0 +1,223 @@
+/* Starts measured programs, and looks at them from outside. Main thread. */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/text.h"
+
+#define MEMORY_MIB "256"
+#define STAMP_MS   60000
+
+extern char **environ;
+
+/* ---- one child ------------------------------------------------------------------------- */
+
+/* said: what it wrote to standard error, which says why. */
+static int no_stamp(struct child *child, const char *name, const char *said, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
+	int status = 0;
+
+	kill(child->pid, SIGKILL);
+	waitpid(child->pid, &status, 0);
+	fd_close(&child->fd);
+	if (file_read(said, KIB(64), &text, &len) < 0 || len == 0)
+		return error_set(err, -EPROTO, "%s: it ended or hung before its guest ran", name);
+	text[strcspn(text, "\n")] = '\0';
+	text_one_line(text);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		return error_contention(err, "%s: %s", name, text);
+	return error_set(err, -EPROTO, "%s: %s", name, text);
+}
+
+static int spawn(char *const *argv, const char *said, int fd, pid_t *ret_pid)
+{
+	posix_spawn_file_actions_t files;
+	int r;
+
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, said, O_WRONLY | O_CREAT | O_TRUNC,
+					 0600);
+	/* The same number: takes close-on-exec away. */
+	posix_spawn_file_actions_adddup2(&files, fd, fd);
+	r = posix_spawn(ret_pid, argv[0], &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	return -r;
+}
+
+int child_start(const struct bench *b, char *const *argv, struct child *ret_child,
+		struct error *err)
+{
+	struct child child = {0};
+	char number[16], said[PATH_MAX];
+	int ends[2], r = bench_pin(b, -1, err);
+	struct pollfd stamp;
+
+	if (r < 0)
+		return r;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_set_shortage(err, -errno, "making a pipe");
+	snprintf(number, sizeof(number), "%d", ends[1]);
+	snprintf(said, sizeof(said), "%s/said", getenv("XDG_RUNTIME_DIR") ?: "/tmp");
+	setenv(CHILD_FD, number, 1);
+	child.fd = ends[0];
+	child.began_ns = now_ns();
+	r = spawn(argv, said, ends[1], &child.pid);
+	fd_close(&ends[1]);
+	if (r < 0) {
+		fd_close(&child.fd);
+		return error_set_shortage(err, r, "starting %s", argv[0]);
+	}
+	stamp = (struct pollfd){.fd = child.fd, .events = POLLIN};
+	if (poll(&stamp, 1, STAMP_MS) != 1 ||
+	    read(child.fd, &child.entered_ns, sizeof(child.entered_ns)) !=
+		    (ssize_t)sizeof(child.entered_ns))
+		return no_stamp(&child, argv[0], said, err);
+	*ret_child = child;
+	return 0;
+}
+
+void child_end(struct child *child, int signo)
+{
+	if (signo)
+		kill(child->pid, signo);
+	waitpid(child->pid, NULL, 0);
+	fd_close(&child->fd);
+}
+
+/* ---- its memory ------------------------------------------------------------------------ */
+
+/* Entries of /proc/PID/smaps end with VmFlags: dd is not dumped, dc not copied to children
+ * (proc(5)). */
+int child_private(const struct child *child, double *ret_bytes, struct error *err)
+{
+	char path[64], line[512];
+	double sum = 0, dirty = 0;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)child->pid);
+	in = fopen(path, "re");
+	if (!in)
+		return error_set(err, -errno, "reading %s", path);
+	while (fgets(line, sizeof(line), in)) {
+		if (!strncmp(line, "Private_Dirty:", 14))
+			dirty = strtod(line + 14, NULL) * 1024;
+		else if (!strncmp(line, "VmFlags:", 8) &&
+			 !(strstr(line, " dd") && strstr(line, " dc")))
+			sum += dirty;
+	}
+	fclose(in);
+	*ret_bytes = sum;
+	return 0;
+}
+
+/* ---- command lines --------------------------------------------------------------------- */
+
+void child_argv_free(char **argv)
+{
+	for (char **a = argv; a && *a; a++)
+		free(*a);
+	free(argv);
+}
+
+/* Takes the n words, which are malloc'ed, even on failure. */
+static char **argv_of(char *const *words, size_t n, struct error *err)
+{
+	char **argv = calloc(n + 1, sizeof(*argv));
+	bool all = argv != NULL;
+
+	for (size_t i = 0; i < n; i++)
+		all = all && words[i];
+	for (size_t i = 0; i < n; i++) {
+		if (all)
+			argv[i] = words[i];
+		else
+			free(words[i]);
+	}
+	if (all)
+		return argv;
+	free(argv);
+	error_set_shortage(err, -ENOMEM, "making a command line");
+	return NULL;
+}
+
+char **child_product_argv(const struct bench *b, unsigned vcpus, const char *guest,
+			  struct error *err)
+{
+	char *words[] = {
+		b->options.stasis ? strdup(b->options.stasis)
+				  : text_format("%s/bench-stasis", b->folder),
+		strdup("run"),
+		strdup("--no-lab"),
+		strdup("-q"),
+		strdup("-m"),
+		strdup(MEMORY_MIB "M"),
+		strdup("-k"),
+		text_format("%s/%s", b->folder, guest),
+		strdup("-i"),
+		strdup("/dev/null"),
+		strdup("-c"),
+		text_format("%u", vcpus),
+	};
+
+	return argv_of(words, ARRAY_SIZE(words), err);
+}
+
+char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest, struct error *err)
+{
+	char *words[] = {
+		text_format("%s/floor-start", b->folder),
+		text_format("%u", vcpus),
+		strdup(MEMORY_MIB),
+		text_format("%s/%s", b->folder, guest),
+	};
+
+	return argv_of(words, ARRAY_SIZE(words), err);
+}
+
+/* ---- the folder ------------------------------------------------------------------------ */
+
+int child_folder_make(const struct bench *b, char **ret_path, struct error *err)
+{
+	const char *work = b->options.work ?: getenv("TMPDIR") ?: "/tmp";
+	char *path = text_format("%s/stasis-bench-XXXXXX", work);
+
+	if (!path)
+		return error_set_shortage(err, -ENOMEM, "making a folder");
+	if (!mkdtemp(path)) {
+		int r = error_set(err, -errno, "making a folder in %s", work);
+
+		free(path);
+		return r;
+	}
+	setenv("XDG_RUNTIME_DIR", path, 1);
+	*ret_path = path;
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st UNUSED, int type UNUSED,
+		      struct FTW *at UNUSED)
+{
+	return remove(path);
+}
+
+void child_folder_remove(char *path)
+{
+	if (path)
+		nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(path);
+}

@@ -1,0 +1,40 @@
+/* Tells who measures that the first KVM_RUN is about to begin. Linked into the measured programs,
+ * with --wrap=ioctl. Any thread. */
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "child.h"
+
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+void child_stamp(void)
+{
+	static atomic_bool done;
+	const char *fd = getenv(CHILD_FD);
+	uint64_t ns = now_ns();
+
+	/* A reader that went away has its reason. */
+	if (!atomic_exchange(&done, true) && fd && write(atoi(fd), &ns, sizeof(ns)) < 0)
+		return;
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	static atomic_bool stamped;
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (request == KVM_RUN && !atomic_load_explicit(&stamped, memory_order_relaxed)) {
+		atomic_store_explicit(&stamped, true, memory_order_relaxed);
+		child_stamp();
+	}
+	return __real_ioctl(fd, request, arg);
+}

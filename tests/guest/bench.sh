@@ -1,0 +1,35 @@
+#!/bin/bash
+# Every benchmark runs for two rounds, and its results can be read again. Their figures are nobody's
+# business here.
+# usage: bench.sh STASIS PAYLOAD-DIR; TAP on standard output.
+. "$(dirname "$0")/lib.sh"
+export TMPDIR=$work
+
+names=$("$STASIS" bench --list | cut -d ' ' -f 1)
+ok "there are benchmarks" [ -n "$names" ]
+for name in $names; do
+	"$STASIS" bench "$name" --rounds 2 --json "$work/$name.json" --plot "$work/$name.svg" \
+		>"$work/out" 2>"$work/err"
+	status=$?
+	if [ $status = 77 ]; then
+		skip "$name" "$(tail -n 1 "$work/err")"
+		continue
+	fi
+	ok "$name: runs" is $status 0
+	# A row stands in the table of values, with its two rounds, and in that of ratios.
+	rows=$(sed -n 's/^\([^ :]*\): 2 rounds$/\1/p' "$work/err" | wc -l)
+	ok "$name: says what it does ($rows rows)" [ "$rows" -gt 0 ]
+	ok "$name: gives a ratio for each" [ "$(sed -n '/^stasis \/ floor/,$p' "$work/out" |
+		grep -c "^$name\.")" -ge "$rows" ]
+	ok "$name: draws" grep -q '</svg>' "$work/$name.svg"
+	row=$(sed -n "s/^\($name\.[^ ]*\) .*/\1/p" "$work/out" | head -n 1)
+	"$STASIS" bench "$row" --rounds 2 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
+	ok "$name: compares" grep -Eq "^$row  *(faster|slower|smaller|larger|no difference seen) " "$work/out"
+done
+ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
+
+"$STASIS" bench no-such >"$work/out" 2>"$work/err"
+ok "an unknown one is a usage error" is $? 125
+"$STASIS" bench exit --compare /dev/null --rounds 1 >"$work/out" 2>"$work/err"
+ok "a file that is no result is a usage error" is $? 125
+end

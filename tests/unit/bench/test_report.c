@@ -1,0 +1,181 @@
+/* What tables, plots and comparisons say of known samples. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "report.h"
+
+/* Rounds of floor 100 and product 100 * ratio, give or take one. */
+static void add_row(struct results *r, const struct results_spec *spec, double ratio)
+{
+	struct results_row *row;
+
+	assert_int_equal(results_row_add(r, spec, &row, NULL), 0);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(results_round_begin(row, NULL), 0);
+		assert_int_equal(results_add(row, RESULTS_FLOOR, 100 + i % 3 - 1, NULL), 0);
+		assert_int_equal(results_add(row, RESULTS_PRODUCT, ratio * 100 + i % 2, NULL), 0);
+	}
+}
+
+typedef void (*printer)(FILE *out, const struct report_row *rows, size_t n);
+
+static char *text_of(const struct results *r, printer print)
+{
+	struct report_row *rows;
+	char *text = NULL;
+	size_t n, len;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_non_null(out);
+	assert_int_equal(report_make(r, &rows, &n, NULL), 0);
+	print(out, rows, n);
+	fclose(out);
+	free(rows);
+	return text;
+}
+
+/* The line of text that begins with name, in the part after `after`. */
+static void has_line(const char *text, const char *after, const char *name, const char *what)
+{
+	const char *at = strstr(text, after);
+	size_t len;
+
+	assert_non_null(at);
+	at = strstr(at, name);
+	assert_non_null(at);
+	len = strcspn(at, "\n");
+	assert_non_null(memmem(at, len, what, strlen(what)));
+}
+
+static void goals(void **state)
+{
+	const struct results_spec time = {"time.good", "", "ns", .goal = 1.1},
+				  bad = {"time.bad", "", "ns", .goal = 1.1, .goal_p99 = 2},
+				  rate = {"rate.good", "", "/s", .more_is_better = true,
+					  .goal = 0.95},
+				  slow = {"rate.bad", "", "/s", .more_is_better = true,
+					  .goal = 0.95},
+				  size = {"size", "", "B", .limit = 1000};
+	struct results r = {0};
+	char *text;
+
+	(void)state;
+	add_row(&r, &time, 1.02);
+	add_row(&r, &bad, 1.5);
+	add_row(&r, &rate, 1.0);
+	add_row(&r, &slow, 0.8);
+	add_row(&r, &size, 5);
+	text = text_of(&r, report_print);
+	has_line(text, "stasis / floor", "time.good", "at most 1.10: met");
+	has_line(text, "stasis / floor", "time.bad", "at most 1.10: missed");
+	has_line(text, "stasis / floor", "time.bad", "p99 at most 2.00: met");
+	has_line(text, "stasis / floor", "rate.good", "at least 0.95: met");
+	has_line(text, "stasis / floor", "rate.bad", "at least 0.95: missed");
+	has_line(text, "stasis / floor", "size", "at most 1000 B: met");
+	free(text);
+	results_done(&r);
+}
+
+static void verdict(const struct results_spec *spec, double before, double now, const char *expect)
+{
+	struct results old = {0}, new = {0};
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_non_null(out);
+	add_row(&old, spec, before);
+	add_row(&new, spec, now);
+	assert_int_equal(report_compare(out, &old, &new, NULL), 0);
+	fclose(out);
+	has_line(text, "", spec->name, expect);
+	free(text);
+	results_done(&old);
+	results_done(&new);
+}
+
+static void comparisons(void **state)
+{
+	const struct results_spec time = {"time", "", "ns"},
+				  rate = {"rate", "", "/s", .more_is_better = true},
+				  size = {"size", "", "B"};
+
+	(void)state;
+	verdict(&time, 1.5, 1.2, "faster");
+	verdict(&time, 1.2, 1.5, "slower");
+	verdict(&time, 1.2, 1.2, "no difference seen");
+	verdict(&rate, 1.2, 1.5, "faster");
+	verdict(&rate, 1.5, 1.2, "slower");
+	verdict(&size, 1.5, 1.2, "smaller");
+	verdict(&size, 1.2, 1.5, "larger");
+}
+
+static void new_rows_are_named(void **state)
+{
+	const struct results_spec time = {"time", "", "ns"};
+	struct results old = {0}, new = {0};
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)state;
+	assert_non_null(out);
+	add_row(&new, &time, 1);
+	assert_int_equal(report_compare(out, &old, &new, NULL), 0);
+	fclose(out);
+	assert_non_null(strstr(text, "was not measured before"));
+	free(text);
+	results_done(&new);
+}
+
+/* A name from a file can't become markup, and what is off any scale stays on the paper. */
+static void plots(void **state)
+{
+	const struct results_spec evil = {"<a&b>", "", "ns", .goal = 1.1},
+				  huge = {"huge", "", "ns"};
+	struct results r = {0};
+	char *text;
+
+	(void)state;
+	add_row(&r, &evil, 1.2);
+	add_row(&r, &huge, 1e9);
+	text = text_of(&r, report_plot_svg);
+	assert_null(strstr(text, "<a&b>"));
+	assert_non_null(strstr(text, "&#60;a&#38;b&#62;"));
+	assert_non_null(strstr(text, "</svg>"));
+	free(text);
+	text = text_of(&r, report_plot_text);
+	has_line(text, "", "<a&b>", "o");
+	free(text);
+	results_done(&r);
+}
+
+static void numbers(void **state)
+{
+	char text[32];
+
+	(void)state;
+	assert_string_equal(report_number(12, "ns", text, sizeof(text)), "12.0 ns");
+	assert_string_equal(report_number(12345, "ns", text, sizeof(text)), "12.3 us");
+	assert_string_equal(report_number(2.5e9, "ns", text, sizeof(text)), "2.50 s");
+	assert_string_equal(report_number(1536 * 1024, "B", text, sizeof(text)), "1.50 MiB");
+	assert_string_equal(report_number(123456, "/s", text, sizeof(text)), "123456 /s");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(goals),
+		cmocka_unit_test(comparisons),
+		cmocka_unit_test(new_rows_are_named),
+		cmocka_unit_test(plots),
+		cmocka_unit_test(numbers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,139 @@
+/* Rows of samples, to JSON and back; files that are none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "results.h"
+
+static const struct results_spec spec = {"a.b", "what", "ns", .goal = 1.1, .goal_p99 = 2};
+
+static void add(struct results_row *row, enum results_side side, double value)
+{
+	assert_int_equal(results_add(row, side, value, NULL), 0);
+}
+
+/* Two rounds; the second has no floor. */
+static void fill(struct results *r)
+{
+	struct results_row *row;
+
+	assert_int_equal(results_row_add(r, &spec, &row, NULL), 0);
+	assert_int_equal(results_round_begin(row, NULL), 0);
+	add(row, RESULTS_FLOOR, 10);
+	add(row, RESULTS_FLOOR, 30);
+	for (int i = 0; i < 100; i++)
+		add(row, RESULTS_PRODUCT, 100 - i);
+	assert_int_equal(results_round_begin(row, NULL), 0);
+	add(row, RESULTS_PRODUCT, 7);
+}
+
+static void check(const struct results *r)
+{
+	const struct results_row *row = results_find(r, "a.b");
+	struct stats_round *rounds;
+	double *values;
+	size_t n;
+
+	assert_non_null(row);
+	assert_true(row->spec.goal == 1.1 && row->spec.goal_p99 == 2 && row->spec.limit == 0);
+	assert_string_equal(row->spec.unit, "ns");
+	assert_int_equal(row->rounds, 2);
+	assert_int_equal(results_medians(row, &rounds, &n, NULL), 0);
+	assert_int_equal(n, 1);
+	assert_true(rounds[0].floor == 20 && rounds[0].product == 50.5);
+	free(rounds);
+	assert_int_equal(results_sorted(row, RESULTS_PRODUCT, &values, &n, NULL), 0);
+	assert_int_equal(n, 101);
+	assert_true(values[0] == 1 && values[100] == 100);
+	free(values);
+	assert_null(results_find(r, "a"));
+}
+
+static void there_and_back(void **state)
+{
+	struct results r = {0}, again = {0};
+	json_t *json;
+
+	(void)state;
+	fill(&r);
+	check(&r);
+	json = results_to_json(&r);
+	assert_non_null(json);
+	assert_int_equal(results_from_json(&again, json, "x", NULL), 0);
+	json_decref(json);
+	check(&again);
+	results_done(&again);
+	results_done(&r);
+}
+
+static void results_add_up(void **state)
+{
+	struct results r = {0}, all = {0};
+	json_t *json;
+
+	(void)state;
+	fill(&r);
+	json = results_to_json(&r);
+	assert_int_equal(results_from_json(&all, json, "x", NULL), 0);
+	assert_int_equal(results_from_json(&all, json, "x", NULL), 0);
+	json_decref(json);
+	assert_int_equal(all.rows, 2);
+	results_done(&all);
+	results_done(&r);
+}
+
+#define HEAD "{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": "
+#define ROW                                                                                        \
+	"\"name\": \"a\", \"what\": \"\", \"unit\": \"ns\", \"more_is_better\": false, "           \
+	"\"goal\": 0, \"goal_p99\": 0, \"limit\": 0, "
+
+static void refuses(const char *text)
+{
+	struct results r = {0};
+	struct error err = {0};
+	json_t *json = json_loads(text, 0, NULL);
+
+	assert_non_null(json);
+	assert_true(results_from_json(&r, json, "old.json", &err) < 0);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_non_null(strstr(err.what, "old.json"));
+	json_decref(json);
+	results_done(&r);
+}
+
+static void other_files_are_refused(void **state)
+{
+	struct results r = {0};
+	json_t *json = json_loads(HEAD "[{" ROW "\"floor\": [[1]], \"product\": [[2]]}]}", 0, NULL);
+
+	(void)state;
+	/* The least that is one; each of the others has one fault. */
+	assert_int_equal(results_from_json(&r, json, "x", NULL), 0);
+	json_decref(json);
+	results_done(&r);
+	refuses("{}");
+	refuses("[]");
+	refuses("{\"format\": \"stasis-bench\", \"version\": 2, \"rows\": []}");
+	refuses("{\"format\": \"other\", \"version\": 1, \"rows\": []}");
+	refuses(HEAD "7}");
+	refuses(HEAD "[7]}");
+	refuses(HEAD "[{\"name\": \"a\"}]}");
+	refuses(HEAD "[{" ROW "\"floor\": [[1]], \"product\": []}]}");
+	refuses(HEAD "[{" ROW "\"floor\": [1], \"product\": [2]}]}");
+	refuses(HEAD "[{" ROW "\"floor\": [[\"1\"]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"floor\": [[-1]], \"product\": [[2]]}]}");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(there_and_back),
+		cmocka_unit_test(results_add_up),
+		cmocka_unit_test(other_files_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
