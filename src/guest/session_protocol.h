@@ -13,14 +13,14 @@
  *   failed STATUS TEXT  could not start it           bye                power off now
  *   done                all output sent, file systems synced
  *
- * One conversation: hello, which waits for go (the host may have to arm watches), then failed, or started and exited or signalled, then done. The status
- * of failed is a shell's: 127 not found, 126 found but not run. What COMMAND wrote before its end
- * is in the output ports' queues before exited is in the control port's.
- * closed stdin may also come as COMMAND ends.
- * After done, init waits for bye, however long: what it sent may still be in queues in the guest's
- * memory. It powers off by itself when the host closes the control port, at any time.
- * The host opens a port (VIRTIO_CONSOLE_PORT_OPEN) before it names it: a port that isn't open
- * reads as end of file, and init waits only SESSION_CONNECT_MS for it to be opened.
+ * One conversation: hello, which waits for go (the host may have to arm watches), then failed, or
+ * started and exited or signalled, then done. The status of failed is a shell's: 127 not found, 126
+ * found but not run. What COMMAND wrote before its end is in the output ports' queues before exited
+ * is in the control port's. closed stdin may also come as COMMAND ends. After done, init waits for
+ * bye, however long: what it sent may still be in queues in the guest's memory. It powers off by
+ * itself when the host closes the control port, at any time. The host opens a port
+ * (VIRTIO_CONSOLE_PORT_OPEN) before it names it: a port that isn't open reads as end of file, and
+ * init waits only SESSION_CONNECT_MS for it to be opened.
  */
 #ifndef STASIS_GUEST_SESSION_PROTOCOL_H
 #define STASIS_GUEST_SESSION_PROTOCOL_H
