@@ -41,8 +41,10 @@ static int fill(struct net_rx *rx, struct virtq *q)
 		if (rc <= 0)
 			return rc;
 		/* 5.1.6.3.1: room for a header at least, in each. */
-		if (c.in_bytes < NET_HEADER_BYTES)
+		if (c.in_bytes < NET_HEADER_BYTES) {
+			virtq_unpop(q);
 			return -ENOBUFS;
+		}
 		if (rx->segments + c.in > NET_RX_SEGMENTS) {
 			virtq_unpop(q);
 			break;

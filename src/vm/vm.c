@@ -31,6 +31,7 @@ static int claim_name(struct machine *m, struct error *err)
 		return r;
 	free(m->config->name);
 	m->config->name = name;
+	vm_config_settle(m->config);
 	return 0;
 }
 
@@ -143,6 +144,9 @@ static int build(struct machine *m, struct error *err)
 		.disk_count = m->config->disk_count,
 		.disk_queues =
 			MIN(topology_vcpus(&m->config->topology), (unsigned)VIRTIO_BLK_MAX_QUEUES),
+		.nets = m->config->net,
+		.net_count = m->config->net_count,
+		.net_pairs = topology_vcpus(&m->config->topology),
 		.legacy_ops = &machine_legacy_ops,
 		.uart_output = machine_uart_output,
 		.arg = m,
@@ -229,6 +233,17 @@ static json_t *disks_json(struct machine *m)
 	return list;
 }
 
+static json_t *nets_json(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < m->config->net_count; i++)
+		if (m->board.net[i])
+			json_array_append_new(list,
+					      vm_net_report(&m->config->net[i], m->board.net[i]));
+	return list;
+}
+
 static void print_tail(const struct machine *m)
 {
 	CLEANUP_FREE char *tail = console_log_tail(&m->log, TAIL_LINES);
@@ -259,6 +274,7 @@ static bool take_down(struct machine *m)
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS);
 	m->result->disks = disks_json(m);
+	m->result->nets = nets_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_freeze_done(m);
 	vcpu_pool_free(m->pool);

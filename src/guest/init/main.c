@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "guest/init/klog.h"
 #include "guest/init/modload.h"
+#include "guest/init/network.h"
 #include "guest/init/ports.h"
 #include "guest/init/power.h"
 #include "guest/init/serve.h"
@@ -163,6 +164,7 @@ int main(void)
 	if (r < 0)
 		give_up("preparing to run COMMAND", r);
 	control_send(&serve.control, "hello %d", SESSION_VERSION);
+	network_set_up();
 
 	started = start(&ports);
 	ports_done(&ports);

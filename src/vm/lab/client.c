@@ -530,7 +530,10 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 {
 	struct client warm = {.request = request}, cold = {.request = request};
 	struct qmp_socket keeper = {.fd = -1, .dir_fd = -1};
-	int fd = machine->disk_count > 0 ? -1 : lab_connect_warm(machine->kind, err), r = -ESTALE;
+	int fd = machine->disk_count + machine->net_count > 0
+			 ? -1
+			 : lab_connect_warm(machine->kind, err),
+	    r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);

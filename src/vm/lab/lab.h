@@ -13,6 +13,7 @@
 #include "arch/kinds.h"
 #include "base/error.h"
 #include "vm/disk.h"
+#include "vm/net.h"
 
 /* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
 struct lab_file {
@@ -53,6 +54,9 @@ struct lab_machine {
 	 * so a run with disks boots a lab for itself. */
 	const struct vm_disk *disks;
 	size_t disk_count;
+	/* The guest's networks as L1's interfaces, likewise: lab_uplink_join. */
+	const struct vm_net *nets;
+	size_t net_count;
 };
 
 /* Fills in file->hash from its contents. */
