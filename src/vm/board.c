@@ -167,6 +167,20 @@ static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 	return add_virtio(b, kvm, b->virtio_count++, err);
 }
 
+static int add_vsock(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		     const struct board_config *config, struct error *err)
+{
+	struct board_virtio *v = NULL;
+	int r = next_virtio(b, &v, err);
+
+	if (r == 0)
+		r = virtio_vsock_new(b->loop, mem, v->irq_fd, &config->vsock, &b->vsock, err);
+	if (r < 0)
+		return r;
+	v->dev = virtio_vsock_device(b->vsock);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
 static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		    const struct vm_disk *disk, const struct board_config *config,
 		    struct virtio_blk **ret_blk, struct error *err)
@@ -236,10 +250,7 @@ static int add_nets(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 /* The virtio devices, in the order of their windows. A new device is a row here. */
 static int (*const virtio_devices[])(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 				     const struct board_config *config, struct error *err) = {
-	add_console,
-	add_rng,
-	add_disks,
-	add_nets,
+	add_console, add_rng, add_disks, add_nets, add_vsock,
 };
 
 int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
@@ -353,6 +364,7 @@ void board_done(struct board *b)
 	}
 	virtio_console_free(b->console);
 	virtio_rng_free(b->rng);
+	virtio_vsock_free(b->vsock);
 	for (size_t i = 0; i < VM_MAX_DISKS; i++)
 		virtio_blk_free(b->disk[i]);
 	for (size_t i = 0; i < VM_MAX_NETS; i++) {

@@ -22,7 +22,7 @@
 /* What every guest of ours needs, where the kernel has it as a module: the transport, entropy,
  * and the panic device's driver. */
 static const char *const base_modules[] = {"virtio_mmio", "virtio_console", "virtio_rng",
-					   "pvpanic_mmio"};
+					   "vmw_vsock_virtio_transport", "pvpanic_mmio"};
 
 /* Names that scripts expect in both places on a host whose /bin is /usr/bin. */
 static const char *const both_bins[] = {"sh", "env", "cat", "test", "true", "false", "["};

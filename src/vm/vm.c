@@ -147,6 +147,7 @@ static int build(struct machine *m, struct error *err)
 		.nets = m->config->net,
 		.net_count = m->config->net_count,
 		.net_pairs = topology_vcpus(&m->config->topology),
+		.vsock = {.listen_fd = -1, .connect = vm_vsock_connect, .arg = &m->vsock},
 		.legacy_ops = &machine_legacy_ops,
 		.uart_output = machine_uart_output,
 		.arg = m,
@@ -167,6 +168,9 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = build_vm(m, err);
 	machine_events_init(m);
+	if (r == 0)
+		r = vm_vsock_open(&m->vsock, m->runtime.path, err);
+	board.vsock.listen_fd = m->vsock.socket.fd;
 	if (r == 0)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
 	if (r == 0)
@@ -288,6 +292,7 @@ static bool take_down(struct machine *m)
 	kvm_close(&m->kvm);
 	loop_free(m->loop);
 	machine_perf_done(m);
+	vm_vsock_close(&m->vsock);
 	runtime_release(&m->runtime);
 	return quiet;
 }
@@ -304,6 +309,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.config = config,
 		.result = result,
 		.runtime = {.lock_fd = -1},
+		.vsock = VM_VSOCK_NONE,
 		.kvm = {.fd = -1, .vm_fd = -1},
 		.image = {.base = {.fd = -1}},
 		.signals = {.fd = -1},
