@@ -10,6 +10,7 @@ int command_list(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_freeze(int argc, char **argv);
 int command_thaw(int argc, char **argv);
+int command_exec(int argc, char **argv);
 int command_locks(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_kernel(int argc, char **argv);

@@ -410,5 +410,5 @@ int command_lab_agent(int argc UNUSED, char **argv UNUSED)
 
 int command_lab_pipe(int argc, char **argv)
 {
-	return argc == 2 ? lab_pipe(argv[1]) : 125;
+	return argc == 3 && !strchr(argv[2], '/') ? lab_pipe(argv[1], argv[2]) : 125;
 }

@@ -23,6 +23,7 @@ static const struct command {
 	{"status", command_status, "how a running VM is"},
 	{"freeze", command_freeze, "hold a running VM still"},
 	{"thaw", command_thaw, "let it go on"},
+	{"exec", command_exec, "another command in a running VM"},
 	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
 	{"kernel", command_kernel, "kernels in the cache: get, list"},
@@ -32,8 +33,8 @@ static const struct command {
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"dump", "vmcore", "snapshot", "restore", "exec",	"bench",
-				    "top",  "stats",  "profile",  "report",  "compare", "locks"};
+static const char *const later[] = {"dump",  "vmcore",	"snapshot", "restore", "bench", "top",
+				    "stats", "profile", "report",   "compare", "locks"};
 
 static void print_help(void)
 {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "guest/init/exec.h"
 #include "guest/init/klog.h"
 #include "guest/init/modload.h"
 #include "guest/init/network.h"
@@ -135,6 +136,7 @@ static bool start(struct ports *p)
 
 	if (!envp)
 		return cannot_start("making the environment", -ENOMEM);
+	exec_start(envp);
 	if (r == -ENOENT)
 		return start_shell(p, envp);
 	if (r < 0)

@@ -45,7 +45,8 @@ struct lab_request {
 	void (*opened)(void *arg); /* the inner stasis has been started; or NULL */
 	void *arg;
 };
-#define LAB_CONTROLS 2
+#define LAB_CONTROLS 3
+#define LAB_VSOCK    1 /* of them, the one whose clients go to the VM's vsock */
 
 struct lab_machine {
 	const struct arch_kind *kind;
@@ -80,8 +81,8 @@ int lab_stop(const struct arch_kind *kind, struct error *err) MUST_CHECK;
 bool lab_is_warm(const struct arch_kind *kind);
 
 /* In the lab, as a session: standard input and output of the process are a client of the VM called
- * name, from when it has a control socket. Returns an exit status. */
-int lab_pipe(const char *name);
+ * name, at that socket of its folder, from when it is there. Returns an exit status. */
+int lab_pipe(const char *name, const char *socket);
 
 /* Which build of stasis this process is; a lab runs the one that started it. buf: LAB_BUILD_MAX. */
 #define LAB_BUILD_MAX 96
