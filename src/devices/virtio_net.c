@@ -350,8 +350,10 @@ static void serve_control(struct virtio_net *net)
 		r = virtq_pop(q, &c);
 		if (r == 0)
 			break;
-		if (r > 0 && !c.in_bytes)
+		if (r > 0 && !c.in_bytes) {
+			virtq_unpop(q);
 			r = -ENOBUFS;
+		}
 		if (r < 0) {
 			virtio_fault(&net->dev, "%s: bad command (%d)", net->name, r);
 			break;

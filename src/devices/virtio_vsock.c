@@ -502,8 +502,10 @@ static void serve_tx(struct virtio_vsock *v)
 
 			/* The copy is what gets checked. */
 			__asm__ volatile("" ::: "memory");
-			if (got < sizeof(h) || h.len > chain.out_bytes - sizeof(h))
+			if (got < sizeof(h) || h.len > chain.out_bytes - sizeof(h)) {
+				virtq_unpop(q);
 				r = -EINVAL;
+			}
 		}
 		if (r < 0) {
 			virtio_fault(&v->dev, "bad packet (%d)", r);

@@ -107,7 +107,7 @@ static void packet(struct fuzz *f, struct fuzz_input *in)
 		.type = small & 64 ? fuzz_u8(in) & 3 : 1,
 		.op = fuzz_u8(in) % 9,
 		.flags = fuzz_u8(in),
-		.buf_alloc = fuzz_take(in, 3),
+		.buf_alloc = (uint32_t)fuzz_take(in, 3),
 		.fwd_cnt = fuzz_u16(in),
 	};
 	uint64_t gpa = MIB(1) + (uint64_t)head * KIB(2);
