@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,17 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 	}
 }
 
+/* A tap that was made for many queues is opened with more than one. */
+static bool has_queues(const char *tap)
+{
+	CLEANUP_FREE char *path = text_format("/sys/class/net/%s/tun_flags", tap);
+	CLEANUP_FREE char *flags = NULL;
+	size_t len;
+
+	return path && file_read(path, 1 << 16, &flags, &len) == 0 &&
+	       strtoul(flags, NULL, 16) & IFF_MULTI_QUEUE;
+}
+
 /* The host's tap, or the socket to a passt that lives as long as the emulator does. */
 static int add_nets(struct arguments *a, const struct lab_machine *machine, int fds[VM_MAX_NETS],
 		    struct error *err)
@@ -216,7 +228,8 @@ static int add_nets(struct arguments *a, const struct lab_machine *machine, int 
 			fd_close(&passt.words_fd);
 			add(a, "stream,id=net%zu,addr.type=fd,addr.str=%d", i, fds[i]);
 		} else {
-			add(a, "tap,id=net%zu,ifname=%s,script=no,downscript=no", i, net->tap);
+			add(a, "tap,id=net%zu,ifname=%s,script=no,downscript=no%s", i, net->tap,
+			    has_queues(net->tap) ? ",queues=2" : "");
 		}
 		add(a, "-device");
 		add(a, "virtio-net-pci,netdev=net%zu,mac=" LAB_UPLINK_MAC ",romfile=", i,
