@@ -27,6 +27,7 @@ static bool parse_mac(const char *text, uint8_t mac[NET_MAC_BYTES])
 	char end;
 
 	if (strlen(text) != MAC_TEXT_BYTES - 1 ||
+	    strspn(text, "0123456789abcdefABCDEF:") != MAC_TEXT_BYTES - 1 ||
 	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
 		   &end) != NET_MAC_BYTES)
 		return false;
