@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "base/parse.h"
 #include "base/util.h"
 #include "devices/net_port.h"
 #include "devices/vsock_conn.h"
@@ -169,50 +168,11 @@ static void flush(struct vsock_conn *c)
 
 /* ---- to the guest ------------------------------------------------------------------------- */
 
-static struct virtio_vsock_header header(const struct vsock_conn *c, uint16_t op)
-{
-	return (struct virtio_vsock_header){
-		.src_cid = VIRTIO_VSOCK_HOST_CID,
-		.dst_cid = VIRTIO_VSOCK_GUEST_CID,
-		.src_port = c->host_port,
-		.dst_port = c->guest_port,
-		.type = VIRTIO_VSOCK_TYPE_STREAM,
-		.op = op,
-		.buf_alloc = VIRTIO_VSOCK_BUFFER,
-		.fwd_cnt = c->forwarded,
-	};
-}
-
 static void put(struct virtio_vsock *v, const struct virtq_chain *chain,
 		const struct virtio_vsock_header *h)
 {
 	net_iov_write(chain->iov + chain->out, chain->in, 0, h, sizeof(*h));
 	virtq_put(&v->dev.queue[RX], chain->head, (uint32_t)(sizeof(*h) + h->len));
-}
-
-/* Bytes of the host's straight into the chain, behind a header: how many; 0 at the end; -EAGAIN. */
-static ssize_t read_into(const struct vsock_conn *c, const struct virtq_chain *chain, size_t most)
-{
-	struct iovec iov[VIRTQ_MAX_SIZE];
-	struct msghdr msg = {.msg_iov = iov};
-	size_t skip = HEADER_BYTES;
-	ssize_t n;
-
-	for (unsigned i = chain->out; i < chain->out + chain->in && most > 0; i++) {
-		size_t over = MIN(skip, chain->iov[i].iov_len);
-		size_t step = MIN(chain->iov[i].iov_len - over, most);
-
-		skip -= over;
-		if (step == 0)
-			continue;
-		iov[msg.msg_iovlen++] =
-			(struct iovec){(uint8_t *)chain->iov[i].iov_base + over, step};
-		most -= step;
-	}
-	do
-		n = recvmsg(c->fd, &msg, MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
 }
 
 /* The host has ended its stream; also its reading, where it has closed the socket. */
@@ -229,33 +189,6 @@ static void host_ended(struct vsock_conn *c)
 		c->owed |= VSOCK_OWE_SHUTDOWN;
 }
 
-/* The one thing to tell, or 0 for bytes, if any. */
-static uint16_t next_op(struct vsock_conn *c, struct virtio_vsock_header *h)
-{
-	static const struct {
-		unsigned owed;
-		uint16_t op;
-	} ops[] = {
-		{VSOCK_OWE_REQUEST, VIRTIO_VSOCK_OP_REQUEST},
-		{VSOCK_OWE_RESPONSE, VIRTIO_VSOCK_OP_RESPONSE},
-		{VSOCK_OWE_RESET, VIRTIO_VSOCK_OP_RST},
-		{VSOCK_OWE_CREDIT, VIRTIO_VSOCK_OP_CREDIT_UPDATE},
-		{VSOCK_OWE_SHUTDOWN, VIRTIO_VSOCK_OP_SHUTDOWN},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
-		if (!(c->owed & ops[i].owed))
-			continue;
-		c->owed &= ~ops[i].owed;
-		*h = header(c, ops[i].op);
-		if (ops[i].op == VIRTIO_VSOCK_OP_SHUTDOWN)
-			h->flags =
-				VIRTIO_VSOCK_NO_SEND | (c->host_gone ? VIRTIO_VSOCK_NO_RECEIVE : 0);
-		return ops[i].op;
-	}
-	return 0;
-}
-
 static bool may_read(const struct vsock_conn *c)
 {
 	return c->state == VSOCK_UP && c->may_read && !c->host_ended &&
@@ -267,13 +200,14 @@ static bool send_one(struct vsock_conn *c, const struct virtq_chain *chain)
 {
 	struct virtio_vsock *v = c->owner;
 	struct virtio_vsock_header h;
-	uint16_t op = next_op(c, &h);
+	uint16_t op = vsock_conn_next(c, &h);
 	ssize_t n;
 
 	if (!op && may_read(c) && chain->in_bytes > HEADER_BYTES) {
-		n = read_into(c, chain, MIN(chain->in_bytes - HEADER_BYTES, vsock_conn_credit(c)));
+		n = vsock_conn_read(c, chain->iov + chain->out, chain->in, HEADER_BYTES,
+				    MIN(chain->in_bytes - HEADER_BYTES, vsock_conn_credit(c)));
 		if (n > 0) {
-			h = header(c, VIRTIO_VSOCK_OP_RW);
+			h = vsock_conn_header(c, VIRTIO_VSOCK_OP_RW);
 			h.len = (uint32_t)n;
 			c->sent += (uint32_t)n;
 			v->stats.to_guest += (uint64_t)n;
@@ -286,7 +220,7 @@ static bool send_one(struct vsock_conn *c, const struct virtq_chain *chain)
 				host_ended(c);
 			else
 				host_lost(c);
-			op = next_op(c, &h);
+			op = vsock_conn_next(c, &h);
 		}
 	}
 	if (!op)
@@ -304,7 +238,7 @@ static void send_reset(struct virtio_vsock *v, const struct virtq_chain *chain)
 {
 	const struct vsock_conn nobody = {.guest_port = v->reset[0].guest_port,
 					  .host_port = v->reset[0].host_port};
-	struct virtio_vsock_header h = header(&nobody, VIRTIO_VSOCK_OP_RST);
+	struct virtio_vsock_header h = vsock_conn_header(&nobody, VIRTIO_VSOCK_OP_RST);
 
 	h.buf_alloc = 0;
 	put(v, chain, &h);
@@ -525,28 +459,6 @@ static void serve_tx(struct virtio_vsock *v)
 
 /* ---- clients of the host ------------------------------------------------------------------ */
 
-/* "CONNECT PORT\n", without a byte of what follows. 0: it is not whole yet. */
-static int read_greeting(struct vsock_conn *c)
-{
-	char line[VIRTIO_VSOCK_LINE_MAX + 1];
-	ssize_t n = recv(c->fd, line, sizeof(line) - 1, MSG_PEEK | MSG_DONTWAIT);
-	const char *newline = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
-	uint64_t port;
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	if (!newline)
-		return n == 0 || n == sizeof(line) - 1 ? -EPROTO : 0;
-	n = newline - line + 1;
-	if (recv(c->fd, line, (size_t)n, MSG_DONTWAIT) != n)
-		return -EPROTO;
-	line[n - 1] = '\0';
-	if (strncmp(line, "CONNECT ", 8) != 0 || parse_uint(line + 8, 0, UINT32_MAX, &port) < 0)
-		return -EPROTO;
-	c->guest_port = (uint32_t)port;
-	return 1;
-}
-
 static uint32_t new_port(struct virtio_vsock *v, uint32_t guest_port)
 {
 	do
@@ -558,7 +470,7 @@ static uint32_t new_port(struct virtio_vsock *v, uint32_t guest_port)
 /* -EAGAIN means that a part of the line is there: polling would say "readable" without end. */
 static void greet(struct vsock_conn *c)
 {
-	int pending = 0, r = read_greeting(c);
+	int pending = 0, r = vsock_conn_greeting(c);
 
 	if (r < 0) {
 		end(c);

@@ -54,6 +54,17 @@ int vsock_conn_take(struct vsock_conn *c, const struct iovec *iov, unsigned coun
 /* Writes what the host takes now: 0, or -EAGAIN with some left; another errno: it takes no more.
  * Counts what has been written in forwarded. */
 int vsock_conn_flush(struct vsock_conn *c) MUST_CHECK;
+/* Reads from the host straight into to[0 .. count), from byte skip on, at most `most` bytes: how
+ * many; 0 at the end; -EAGAIN, or another errno. count is at most VIRTQ_MAX_SIZE. */
+ssize_t vsock_conn_read(const struct vsock_conn *c, const struct iovec *to, unsigned count,
+			size_t skip, size_t most) MUST_CHECK;
+/* A packet of the connection's, without bytes. */
+struct virtio_vsock_header vsock_conn_header(const struct vsock_conn *c, uint16_t op);
+/* Takes the first of what is owed, if anything: its op, and the packet; or 0. */
+uint16_t vsock_conn_next(struct vsock_conn *c, struct virtio_vsock_header *ret_header);
+/* Reads "CONNECT PORT\n" from a client, and not a byte of what follows: 1, and guest_port is set; 0
+ * while it is not whole; a negative errno if it is something else, or the client has gone. */
+int vsock_conn_greeting(struct vsock_conn *c) MUST_CHECK;
 /* Whether the guest should be told of what has been forwarded. */
 bool vsock_conn_owes_credit(const struct vsock_conn *c);
 
