@@ -52,7 +52,7 @@ static bool find(const char *mac, char name[IFNAMSIZ])
 	while (dir && !found && (e = readdir(dir))) {
 		found = strlen(e->d_name) < IFNAMSIZ && has_address(e->d_name, mac);
 		if (found)
-			strcpy(name, e->d_name);
+			(void)snprintf(name, IFNAMSIZ, "%.15s", e->d_name);
 	}
 	if (dir)
 		closedir(dir);
@@ -73,7 +73,7 @@ static int set_address(int fd, const char *name, const struct line *l)
 
 	if (inet_pton(AF_INET, l->address, &address) != 1)
 		return 0;
-	strcpy(req.ifr_name, name);
+	(void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%.15s", name);
 	put(&req.ifr_addr, address);
 	if (ioctl(fd, SIOCSIFADDR, &req) < 0)
 		return -errno;
@@ -86,7 +86,7 @@ static int set_up(int fd, const char *name, const struct line *l)
 	struct ifreq req = {0};
 	int r;
 
-	strcpy(req.ifr_name, name);
+	(void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%.15s", name);
 	req.ifr_mtu = (int)l->mtu;
 	if (l->mtu && ioctl(fd, SIOCSIFMTU, &req) < 0)
 		return -errno;

@@ -54,7 +54,7 @@ static int find(const char *mac, char name[IFNAMSIZ])
 	while (!found && (e = readdir(dir)))
 		if (strlen(e->d_name) < IFNAMSIZ && strncmp(e->d_name, "uplink", 6) != 0 &&
 		    has_address(e->d_name, mac)) {
-			strcpy(name, e->d_name);
+			(void)snprintf(name, IFNAMSIZ, "%.15s", e->d_name);
 			found = true;
 		}
 	closedir(dir);
@@ -65,7 +65,7 @@ static int add(int fd, const char *bridge, const char *name)
 {
 	struct ifreq req = {.ifr_ifindex = (int)if_nametoindex(name)};
 
-	strcpy(req.ifr_name, bridge);
+	(void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%.15s", bridge);
 	if (ioctl(fd, SIOCBRADDIF, &req) < 0 && errno != EBUSY)
 		return -errno;
 	return set_up(fd, name);
