@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore exec locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -21,18 +21,26 @@ _stasis() {
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
 			;;
+		--net)
+			mapfile -t COMPREPLY < <(compgen -W "user tap=" -- "$cur")
+			return
+			;;
 		--modules)
 			mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 			return
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
+	exec)
+		[ "$COMP_CWORD" -gt 3 ] || mapfile -t COMPREPLY < <(compgen -W "-i -t --help
+			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
 	status | freeze | thaw | dump | vmcore)
 		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
+#include "cli/find_vm.h"
 #include "cli/options.h"
 #include "vm/qmp/client.h"
 #include "vm/result.h"
@@ -41,11 +42,6 @@ static const struct cli_option options[] = {
 	{"json", 0, NULL, set_json, "as JSON"},
 };
 
-static const char *text_of(const json_t *object, const char *key)
-{
-	return json_string_value(json_object_get(object, key)) ?: "";
-}
-
 static long long number_of(const json_t *object, const char *key)
 {
 	return json_integer_value(json_object_get(object, key));
@@ -54,49 +50,18 @@ static long long number_of(const json_t *object, const char *key)
 /* ---- finding a VM ---------------------------------------------------------------------------
  */
 
-static int no_such_vm(const json_t *list, const char *name, struct error *err)
-{
-	size_t n = json_array_size(list), i;
-	CLEANUP_FREE const char **names = calloc(n + 1, sizeof(*names));
-	const char *nearest = NULL;
-	json_t *row;
-
-	json_array_foreach((json_t *)(uintptr_t)list, i, row)
-	{
-		if (names)
-			names[i] = text_of(row, "name");
-	}
-	if (names)
-		nearest = parse_nearest(name, names, n);
-	if (nearest)
-		return error_usage(err, "%s: no VM of this name runs; did you mean %s?", name,
-				   nearest);
-	return error_usage(err, "%s: no VM of this name runs; %s", name,
-			   n ? "stasis list shows those that do" : "none does at all");
-}
-
 /* Opens the control socket of the VM called name. */
 static int open_vm(const char *name, struct qmp_client *ret_client, struct error *err)
 {
-	json_t *list, *row;
-	size_t i;
-	int r = runtime_list(&list, err);
+	json_t *vm;
+	int r = find_vm(name, &vm, err);
 
 	if (r < 0)
 		return r;
-	r = -ENOENT;
-	json_array_foreach(list, i, row)
-	{
-		if (strcmp(text_of(row, "name"), name))
-			continue;
-		r = qmp_client_open(text_of(row, "qmp"), ANSWER_LIMIT_NS, ret_client, err);
-		break;
-	}
-	/* Also where it ended just now. */
-	if (r == -ENOENT || r == -ECONNREFUSED)
-		r = no_such_vm(list, name, err);
-	json_decref(list);
-	return r;
+	r = qmp_client_open(find_vm_text(vm, "qmp"), ANSWER_LIMIT_NS, ret_client, err);
+	json_decref(vm);
+	/* It ended just now. */
+	return r == -ENOENT || r == -ECONNREFUSED ? find_vm_none(name, err) : r;
 }
 
 /* ---- the commands ---------------------------------------------------------------------------
@@ -239,13 +204,14 @@ static void print_status(const json_t *s)
 	char memory[32];
 
 	format_size((uint64_t)number_of(s, "memory_bytes"), memory, sizeof(memory));
-	printf("name    %s\n", text_of(s, "name"));
-	printf("state   %s\n", text_of(s, "state"));
+	printf("name    %s\n", find_vm_text(s, "name"));
+	printf("state   %s\n", find_vm_text(s, "state"));
 	printf("pid     %lld%s\n", number_of(s, "pid"),
 	       json_is_true(json_object_get(s, "lab")) ? " (in the lab)" : "");
-	printf("shape   %s: %lld vCPUs, %s\n", text_of(s, "topology"), number_of(s, "vcpus"),
+	printf("shape   %s: %lld vCPUs, %s\n", find_vm_text(s, "topology"), number_of(s, "vcpus"),
 	       memory);
-	printf("kernel  %s\n", text_of(s, "kernel")[0] ? text_of(s, "kernel") : "unknown");
+	printf("kernel  %s\n",
+	       find_vm_text(s, "kernel")[0] ? find_vm_text(s, "kernel") : "unknown");
 	printf("uptime  %lld.%03lld s\n", ms / 1000, ms % 1000);
 	printf("exits   %lld\n", number_of(exits, "total"));
 }

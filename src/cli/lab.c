@@ -134,6 +134,12 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 		in->failed |= !disk;
 		option(in, "--disk", disk);
 	}
+	for (size_t i = 0; i < c->net_count; i++) {
+		CLEANUP_FREE char *net = vm_net_inner(&c->net[i], i);
+
+		in->failed |= !net;
+		option(in, "--net", net);
+	}
 	if (c->hugepages)
 		word(in, strdup("--hugepages"));
 	option(in, "--pin", pin);
@@ -273,6 +279,14 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 		if (disk)
 			json_object_set_new(disk, "path", json_string(c->disk[i].path));
 	}
+	for (size_t i = 0; i < c->net_count; i++) {
+		json_t *net = json_array_get(json_object_get(json, "nets"), i);
+		json_t *outside = vm_net_json(&c->net[i]);
+
+		if (net)
+			json_object_update(net, outside);
+		json_decref(outside);
+	}
 	return vm_report_write(json, c->report, err);
 }
 
@@ -293,7 +307,9 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 				  .kernel = machine->path,
 				  .modules = machine->modules,
 				  .disks = disks,
-				  .disk_count = c->disk_count};
+				  .disk_count = c->disk_count,
+				  .nets = c->net,
+				  .net_count = c->net_count};
 	struct lab_output outputs[OUTS] = {
 		[OUT_REPORT] = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)},
 		[OUT_DUMP] = {.name = "dump", .fd = memfd_create("dump", MFD_CLOEXEC)},
@@ -383,6 +399,14 @@ static int hold_disks(const struct vm_config *c, struct block_file held[VM_MAX_D
 	return r;
 }
 
+/* In there it is no other network than out here, but for what carries it. */
+static void lab_settle(struct vm_config *c)
+{
+	vm_config_settle(c);
+	for (size_t i = 0; i < c->net_count; i++)
+		c->net[i].mtu = 0;
+}
+
 int lab_run_config(struct vm_config *config)
 {
 	struct block_file held[VM_MAX_DISKS];
@@ -394,8 +418,13 @@ int lab_run_config(struct vm_config *config)
 
 	block_signals();
 	r = hold_disks(config, held, &err);
+	for (size_t i = 0; r == 0 && i < config->net_count; i++)
+		if (config->net[i].kind == VM_NET_USER)
+			r = passt_check(&err);
 	if (lab_place_init(&place, config, &err) < 0)
 		r = err.code;
+	else
+		lab_settle(config);
 	if (r == 0)
 		r = choose_machine(config->kind, &machine, &err);
 	if (r == 0) {
@@ -484,5 +513,5 @@ int command_lab_agent(int argc UNUSED, char **argv UNUSED)
 
 int command_lab_pipe(int argc, char **argv)
 {
-	return argc == 2 ? lab_pipe(argv[1]) : 125;
+	return argc == 3 && !strchr(argv[2], '/') ? lab_pipe(argv[1], argv[2]) : 125;
 }

@@ -115,6 +115,19 @@ static int set_disk(void *target, const char *value, struct error *err)
 	return r;
 }
 
+static int set_net(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+	int r;
+
+	if (c->net_count == VM_MAX_NETS)
+		return error_usage(err, "%s: more than %u networks", value, VM_MAX_NETS);
+	r = vm_net_parse(value, &c->net[c->net_count], err);
+	if (r == 0)
+		c->net_count++;
+	return r;
+}
+
 static int set_modules(void *target, const char *value, struct error *err)
 {
 	if (access(value, R_OK | X_OK) < 0)
@@ -385,11 +398,6 @@ static int set_session(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int not_yet(void *target UNUSED, const char *value UNUSED, struct error *err)
-{
-	return error_usage(err, "is not built yet");
-}
-
 static const struct cli_option options[] = {
 	{"kernel", 'k', "PATH", set_kernel, "bzImage, vmlinux with a PVH note, or a build tree"},
 	{"arch", 0, "NAME", set_arch,
@@ -407,6 +415,9 @@ static const struct cli_option options[] = {
 	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
 	{"disk", 0, "PATH[,ro][,direct][,id=NAME][,iops=N][,bps=N]", set_disk,
 	 "a disk: a raw image or a block device; may be given more than once"},
+	{"net", 0, "tap=NAME[,mac=MAC][,ip=ADDRESS/BITS][,gw=ADDRESS][,offloads=off] | user",
+	 set_net,
+	 "a network: a tap of the host's, or its own network without any privilege (passt)"},
 	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"perf", 0, "[=relaxed]", set_perf,
@@ -436,7 +447,6 @@ static const struct cli_option options[] = {
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
-	{"net", 0, "KIND", not_yet, NULL},
 };
 
 static int print_help(void)

@@ -278,6 +278,14 @@ void virtq_unpop(struct virtq *q)
 	q->next_avail--;
 }
 
+void virtq_rewind(struct virtq *q, uint16_t n)
+{
+	assert(n == q->in_flight);
+	memset(q->busy, 0, sizeof(q->busy));
+	q->next_avail -= n;
+	q->in_flight = 0;
+}
+
 /* Fills the next used entry; false if the queue is gone. */
 static bool put(struct virtq *q, uint16_t head, uint32_t written, struct rings *ret_rings)
 {

@@ -54,6 +54,8 @@ void virtq_reset(struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
 /* Puts the chain popped last back, unused. Nothing was popped or pushed since. */
 void virtq_unpop(struct virtq *q);
+/* Puts the last n chains popped back, unused: those are all that are in flight. */
+void virtq_rewind(struct virtq *q, uint16_t n);
 /* Returns a chain with `written` bytes. In any order. Dropped if the queue isn't ready any more. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 /* The same, but the driver need not see it before the next virtq_wants_signal: many chains go back

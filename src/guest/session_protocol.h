@@ -41,6 +41,9 @@
 #define SESSION_MODULES_FILE                                                                       \
 	"/stasis/modules" /* names under /stasis/modules.d/NAME.ko, in order                       \
 			   */
-#define SESSION_MODULES_DIR "/stasis/modules.d"
+/* One string for each network interface: "MAC ADDRESS/PREFIX GATEWAY DNS MTU", "-" (and 0) for what
+ * is left alone. */
+#define SESSION_NETWORK_FILE "/stasis/network"
+#define SESSION_MODULES_DIR  "/stasis/modules.d"
 
 #endif

@@ -167,6 +167,20 @@ static int add_rng(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 	return add_virtio(b, kvm, b->virtio_count++, err);
 }
 
+static int add_vsock(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		     const struct board_config *config, struct error *err)
+{
+	struct board_virtio *v = NULL;
+	int r = next_virtio(b, &v, err);
+
+	if (r == 0)
+		r = virtio_vsock_new(b->loop, mem, v->irq_fd, &config->vsock, &b->vsock, err);
+	if (r < 0)
+		return r;
+	v->dev = virtio_vsock_device(b->vsock);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
 static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		    const struct vm_disk *disk, const struct board_config *config,
 		    struct virtio_blk **ret_blk, struct error *err)
@@ -199,12 +213,44 @@ static int add_disks(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 	return r;
 }
 
+static const char *const net_names[VM_MAX_NETS] = {"net0", "net1", "net2", "net3"};
+
+static int add_net(struct board *b, struct kvm *kvm, struct guest_memory *mem, size_t i,
+		   const struct board_config *config, struct error *err)
+{
+	struct virtio_net_config net = {0};
+	struct board_virtio *v = NULL;
+	int r = next_virtio(b, &v, err);
+
+	if (r == 0)
+		r = vm_net_open(&config->nets[i], net_names[i], config->net_pairs, b->loop,
+				&b->net_host[i], &net, err);
+	if (r < 0)
+		return r;
+	r = virtio_net_new(b->loop, mem, v->irq_fd, &net, &b->net[i], err);
+	if (r < 0) {
+		for (unsigned pair = 0; pair < net.pairs; pair++)
+			net.port[pair]->ops->free(net.port[pair]);
+		return r;
+	}
+	v->dev = virtio_net_device(b->net[i]);
+	return add_virtio(b, kvm, b->virtio_count++, err);
+}
+
+static int add_nets(struct board *b, struct kvm *kvm, struct guest_memory *mem,
+		    const struct board_config *config, struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < config->net_count; i++)
+		r = add_net(b, kvm, mem, i, config, err);
+	return r;
+}
+
 /* The virtio devices, in the order of their windows. A new device is a row here. */
 static int (*const virtio_devices[])(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 				     const struct board_config *config, struct error *err) = {
-	add_console,
-	add_rng,
-	add_disks,
+	add_console, add_rng, add_disks, add_nets, add_vsock,
 };
 
 int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest_memory *mem,
@@ -318,8 +364,13 @@ void board_done(struct board *b)
 	}
 	virtio_console_free(b->console);
 	virtio_rng_free(b->rng);
+	virtio_vsock_free(b->vsock);
 	for (size_t i = 0; i < VM_MAX_DISKS; i++)
 		virtio_blk_free(b->disk[i]);
+	for (size_t i = 0; i < VM_MAX_NETS; i++) {
+		virtio_net_free(b->net[i]);
+		vm_net_close(&b->net_host[i]);
+	}
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);

@@ -10,9 +10,12 @@
 #include "devices/virtio_blk.h"
 #include "devices/virtio_console.h"
 #include "devices/virtio_mmio.h"
+#include "devices/virtio_net.h"
 #include "devices/virtio_rng.h"
+#include "devices/virtio_vsock.h"
 #include "vm/disk.h"
 #include "vm/irqchip.h"
+#include "vm/net.h"
 
 #define BOARD_UARTS	 2
 #define BOARD_MAX_SLOTS	 32
@@ -35,7 +38,10 @@ struct board {
 	struct legacy i8042, power, pvpanic;
 	struct virtio_console *console;
 	struct virtio_rng *rng;
+	struct virtio_vsock *vsock;
 	struct virtio_blk *disk[VM_MAX_DISKS];
+	struct virtio_net *net[VM_MAX_NETS];
+	struct vm_net_host net_host[VM_MAX_NETS];
 	struct board_virtio *virtio; /* BOARD_MAX_VIRTIO of them, owned */
 	unsigned virtio_count;
 	struct arch_slot slot[BOARD_MAX_SLOTS]; /* for the firmware tables */
@@ -52,6 +58,10 @@ struct board_config {
 	const struct vm_disk *disks; /* outlive board_init */
 	size_t disk_count;
 	unsigned disk_queues; /* of each; 1 to VIRTIO_BLK_MAX_QUEUES */
+	struct virtio_vsock_config vsock;
+	const struct vm_net *nets;
+	size_t net_count;
+	unsigned net_pairs; /* of each, at most */
 	const struct legacy_ops *legacy_ops;
 	void (*uart_output)(struct serial *uart, const uint8_t *data, size_t len);
 	void *arg; /* of the legacy devices and UARTs */

@@ -34,6 +34,12 @@ void vm_config_done(struct vm_config *c)
 	*c = (struct vm_config){0};
 }
 
+void vm_config_settle(struct vm_config *c)
+{
+	for (size_t i = 0; i < c->net_count; i++)
+		vm_net_settle(&c->net[i], c->name, i);
+}
+
 static json_t *string_or_null(const char *text)
 {
 	return text ? json_string(text) : json_null();
@@ -79,6 +85,15 @@ static json_t *disks_json(const struct vm_config *c)
 
 	for (size_t i = 0; i < c->disk_count; i++)
 		json_array_append_new(list, vm_disk_json(&c->disk[i]));
+	return list;
+}
+
+static json_t *nets_json(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->net_count; i++)
+		json_array_append_new(list, vm_net_json(&c->net[i]));
 	return list;
 }
 
@@ -128,7 +143,7 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -137,9 +152,9 @@ json_t *vm_config_json(const struct vm_config *c)
 		topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
 		(int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),
 		"memory_bytes", (json_int_t)topology_memory(&c->topology), "hugepages",
-		c->hugepages, "pin", pin_json(c), "disks", disks_json(c), "timeout_ns",
-		c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(), "report",
-		string_or_null(c->report), "qmp", string_or_null(c->qmp), "perf",
+		c->hugepages, "pin", pin_json(c), "disks", disks_json(c), "nets", nets_json(c),
+		"timeout_ns", c->timeout_ns ? json_integer((json_int_t)c->timeout_ns) : json_null(),
+		"report", string_or_null(c->report), "qmp", string_or_null(c->qmp), "perf",
 		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget, "freeze_at_ns",
 		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null(),
 		"watches", watches_json(c), "on_hit", vm_on_hit_name(c->on_hit), "dump",

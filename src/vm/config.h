@@ -9,6 +9,7 @@
 #include "freeze/watch_expr.h"
 #include "guest/topology.h"
 #include "vm/disk.h"
+#include "vm/net.h"
 #include "vm/perf/claim.h"
 
 /* What stasis's streams are connected to. */
@@ -48,6 +49,8 @@ struct vm_config {
 	size_t include_count;
 	struct vm_disk disk[VM_MAX_DISKS];
 	size_t disk_count;
+	struct vm_net net[VM_MAX_NETS];
+	size_t net_count;
 	struct topology topology; /* memory included */
 	bool hugepages;		  /* guest memory on the host's 2 MiB pages */
 	int *pin;		  /* host CPU of each vCPU, or NULL */
@@ -69,6 +72,8 @@ struct vm_config {
 
 const char *vm_on_hit_name(enum vm_on_hit on_hit);
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
+/* Gives its networks their addresses; once its name stands. */
+void vm_config_settle(struct vm_config *c);
 /* The resolved configuration; the caller owns the reference. NULL when out of memory. */
 json_t *vm_config_json(const struct vm_config *c);
 

@@ -22,7 +22,7 @@
 /* What every guest of ours needs, where the kernel has it as a module: the transport, entropy,
  * and the panic device's driver. */
 static const char *const base_modules[] = {"virtio_mmio", "virtio_console", "virtio_rng",
-					   "pvpanic_mmio"};
+					   "vmw_vsock_virtio_transport", "pvpanic_mmio"};
 
 /* Names that scripts expect in both places on a host whose /bin is /usr/bin. */
 static const char *const both_bins[] = {"sh", "env", "cat", "test", "true", "false", "["};
@@ -204,6 +204,8 @@ static int build_base(const struct vm_config *config, struct shm_segment *ret_ba
 		parts.module[parts.module_count++] = base_modules[i];
 	if (config->disk_count > 0)
 		parts.module[parts.module_count++] = "virtio_blk";
+	if (config->net_count > 0)
+		parts.module[parts.module_count++] = "virtio_net";
 	for (const char *const *more = config->more_modules;
 	     more && *more && parts.module_count < MODULES_MAX; more++)
 		parts.module[parts.module_count++] = *more;
@@ -313,6 +315,25 @@ static int add_env(struct initramfs *fs, struct error *err)
 	return r;
 }
 
+/* What init gives the guest's interfaces. */
+static int add_network(struct initramfs *fs, const struct vm_config *config, struct error *err)
+{
+	const char *lines[VM_MAX_NETS + 1] = {NULL};
+	char *made[VM_MAX_NETS] = {NULL};
+	int r = 0;
+
+	for (size_t i = 0; i < config->net_count; i++) {
+		lines[i] = made[i] = vm_net_line(&config->net[i]);
+		if (!made[i])
+			r = error_set(err, -ENOMEM, "writing " SESSION_NETWORK_FILE);
+	}
+	if (r == 0)
+		r = add_strings(fs, SESSION_NETWORK_FILE, lines, err);
+	for (size_t i = 0; i < config->net_count; i++)
+		free(made[i]);
+	return r;
+}
+
 static int build_tail(const struct vm_config *config, struct image *image, struct error *err)
 {
 	struct initramfs fs = {0};
@@ -330,6 +351,8 @@ static int build_tail(const struct vm_config *config, struct image *image, struc
 		r = add_argv(&fs, config->command, err);
 	if (r == 0)
 		r = add_env(&fs, err);
+	if (r == 0 && config->net_count > 0)
+		r = add_network(&fs, config, err);
 	if (r == 0)
 		r = initramfs_finish(&fs, err);
 	if (r == 0) {

@@ -23,6 +23,7 @@
 #include "vm/session.h"
 #include "vm/stream_out.h"
 #include "vm/terminal.h"
+#include "vm/vsock.h"
 
 /* The console's ports: the order is the guest's port number. */
 enum machine_port { PORT_CONSOLE, PORT_CONTROL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, PORT_COUNT };
@@ -45,6 +46,7 @@ struct machine {
 	struct vm_config *config;
 	struct vm_result *result;
 	struct runtime_vm runtime;
+	struct vm_vsock vsock;
 
 	struct loop *loop;
 	struct kvm kvm;

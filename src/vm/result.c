@@ -81,6 +81,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 		json_object_set_new(json, "exits", json_object());
 	if (r->disks && json_array_size(r->disks) > 0)
 		json_object_set(json, "disks", r->disks);
+	if (r->nets && json_array_size(r->nets) > 0)
+		json_object_set(json, "nets", r->nets);
 	if (r->perf)
 		json_object_set(json, "perf", r->perf);
 	if (r->evidence)
@@ -170,6 +172,7 @@ void vm_result_done(struct vm_result *r)
 {
 	json_decref(r->exits);
 	json_decref(r->disks);
+	json_decref(r->nets);
 	json_decref(r->evidence);
 	json_decref(r->perf);
 	json_decref(r->freezes);

@@ -28,6 +28,7 @@ struct vm_result {
 	bool lab;
 	uint64_t setup_ns, guest_start_to_init_ns, command_ns, teardown_ns;
 	json_t *exits;	  /* object, or NULL */
+	json_t *nets;	  /* likewise */
 	json_t *disks;	  /* array of objects, or NULL */
 	json_t *evidence; /* what the host did to the vCPU threads, or NULL */
 	json_t *perf;	  /* where performance mode put the threads, or NULL */

@@ -4,6 +4,7 @@
  *     NAME/lock        held exclusively (flock) for as long as the VM's process lives
  *     NAME/info.json   pid, shape, state, path of the control socket
  *     NAME/qmp         the control socket
+ *     NAME/vsock       the guest's sockets (vm/vsock.h)
  *
  * A folder whose lock nobody holds is left over from a crash; the next start removes it. */
 #ifndef STASIS_VM_RUNTIME_H
@@ -14,6 +15,7 @@
 #include "base/error.h"
 
 #define RUNTIME_SOCKET "qmp"
+#define RUNTIME_VSOCK  "vsock"
 
 struct runtime_vm {
 	char *path;  /* the VM's folder; owned */

@@ -31,6 +31,7 @@ static int claim_name(struct machine *m, struct error *err)
 		return r;
 	free(m->config->name);
 	m->config->name = name;
+	vm_config_settle(m->config);
 	return 0;
 }
 
@@ -143,6 +144,10 @@ static int build(struct machine *m, struct error *err)
 		.disk_count = m->config->disk_count,
 		.disk_queues =
 			MIN(topology_vcpus(&m->config->topology), (unsigned)VIRTIO_BLK_MAX_QUEUES),
+		.nets = m->config->net,
+		.net_count = m->config->net_count,
+		.net_pairs = topology_vcpus(&m->config->topology),
+		.vsock = {.listen_fd = -1, .connect = vm_vsock_connect, .arg = &m->vsock},
 		.legacy_ops = &machine_legacy_ops,
 		.uart_output = machine_uart_output,
 		.arg = m,
@@ -163,6 +168,9 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = build_vm(m, err);
 	machine_events_init(m);
+	if (r == 0)
+		r = vm_vsock_open(&m->vsock, m->runtime.path, err);
+	board.vsock.listen_fd = m->vsock.socket.fd;
 	if (r == 0)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
 	if (r == 0)
@@ -231,6 +239,17 @@ static json_t *disks_json(struct machine *m)
 	return list;
 }
 
+static json_t *nets_json(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < m->config->net_count; i++)
+		if (m->board.net[i])
+			json_array_append_new(list,
+					      vm_net_report(&m->config->net[i], m->board.net[i]));
+	return list;
+}
+
 static void print_tail(const struct machine *m)
 {
 	CLEANUP_FREE char *tail = console_log_tail(&m->log, TAIL_LINES);
@@ -261,6 +280,7 @@ static bool take_down(struct machine *m)
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS) && quiet;
 	m->result->disks = disks_json(m);
+	m->result->nets = nets_json(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_watch_done(m);
 	machine_freeze_done(m);
@@ -276,6 +296,7 @@ static bool take_down(struct machine *m)
 	kvm_close(&m->kvm);
 	loop_free(m->loop);
 	machine_perf_done(m);
+	vm_vsock_close(&m->vsock);
 	runtime_release(&m->runtime);
 	return quiet;
 }
@@ -292,6 +313,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.config = config,
 		.result = result,
 		.runtime = {.lock_fd = -1},
+		.vsock = VM_VSOCK_NONE,
 		.kvm = {.fd = -1, .vm_fd = -1},
 		.image = {.base = {.fd = -1}},
 		.signals = {.fd = -1},

@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "guest/init/exec.h"
 #include "guest/init/klog.h"
 #include "guest/init/modload.h"
+#include "guest/init/network.h"
 #include "guest/init/ports.h"
 #include "guest/init/power.h"
 #include "guest/init/serve.h"
@@ -134,6 +136,7 @@ static bool start(struct ports *p)
 
 	if (!envp)
 		return cannot_start("making the environment", -ENOMEM);
+	exec_start(envp);
 	if (r == -ENOENT)
 		return start_shell(p, envp);
 	if (r < 0)
@@ -163,6 +166,7 @@ int main(void)
 	if (r < 0)
 		give_up("preparing to run COMMAND", r);
 	control_send(&serve.control, "hello %d", SESSION_VERSION);
+	network_set_up();
 
 	/* A host that goes away instead wants nothing started. */
 	started = serve_wait_go(&serve) && start(&ports);

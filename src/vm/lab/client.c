@@ -449,7 +449,9 @@ static int turn(struct client *c, const struct pollfd fds[POLLED])
 		r = pump_output(c, 2);
 	for (size_t i = 0; r == 0 && i < LAB_CONTROLS; i++)
 		if (fds[CONTROL + i].revents)
-			lab_forward(c->request, c->keeper > 0, fds[CONTROL + i].fd);
+			lab_forward(c->request, c->keeper > 0,
+				    i == LAB_VSOCK ? RUNTIME_VSOCK : RUNTIME_SOCKET,
+				    fds[CONTROL + i].fd);
 	if (r == 0 && !c->ended)
 		r = lab_conn_flush(&c->conn);
 	progress_tick(&c->progress);
@@ -530,7 +532,10 @@ int lab_run(const struct lab_machine *machine, const struct lab_request *request
 {
 	struct client warm = {.request = request}, cold = {.request = request};
 	struct qmp_socket keeper = {.fd = -1, .dir_fd = -1};
-	int fd = machine->disk_count > 0 ? -1 : lab_connect_warm(machine->kind, err), r = -ESTALE;
+	int fd = machine->disk_count + machine->net_count > 0
+			 ? -1
+			 : lab_connect_warm(machine->kind, err),
+	    r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);

@@ -35,17 +35,18 @@ static int connect_keeper(const struct lab_request *run, bool private_lab, struc
 	return r < 0 ? r : fd;
 }
 
-static _Noreturn void forward(const struct lab_request *run, bool private_lab, int fd)
+static _Noreturn void forward(const struct lab_request *run, bool private_lab, const char *socket,
+			      int fd)
 {
 	char command[] = "lab-pipe", *name = strdup(run->name);
-	char *argv[] = {command, name, NULL};
+	char *argv[] = {command, name, strdup(socket), NULL};
 	const struct lab_request pipe = {.argv = argv};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), lab_fd, status;
 	struct error err = {0};
 
 	/* A terminal's Ctrl-C is the run's to pass on: clients shall hear how it ends. */
 	setsid();
-	if (!name || dup2(fd, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
+	if (!name || !argv[2] || dup2(fd, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
 	    dup2(null, STDERR_FILENO) < 0)
 		_exit(1);
 	close_range(STDERR_FILENO + 1, ~0u, 0);
@@ -53,7 +54,7 @@ static _Noreturn void forward(const struct lab_request *run, bool private_lab, i
 	_exit(lab_fd < 0 || lab_session(lab_fd, &pipe, &status, &err) < 0);
 }
 
-void lab_forward(const struct lab_request *run, bool private_lab, int listen_fd)
+void lab_forward(const struct lab_request *run, bool private_lab, const char *socket, int listen_fd)
 {
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	pid_t pid;
@@ -65,7 +66,7 @@ void lab_forward(const struct lab_request *run, bool private_lab, int listen_fd)
 	if (pid == 0) {
 		pid = fork();
 		if (pid == 0)
-			forward(run, private_lab, fd);
+			forward(run, private_lab, socket, fd);
 		_exit(pid < 0);
 	}
 	if (pid > 0)
@@ -107,7 +108,7 @@ static int pipe_through(int fd)
 	}
 }
 
-int lab_pipe(const char *name)
+int lab_pipe(const char *name, const char *socket)
 {
 	uint64_t end_ns = now_ns() + PIPE_LIMIT_NS;
 	CLEANUP_FREE char *dir = NULL;
@@ -117,7 +118,7 @@ int lab_pipe(const char *name)
 	int r = runtime_dir(&dir, &err);
 
 	if (r == 0) {
-		path = text_format("%s/%s/" RUNTIME_SOCKET, dir, name);
+		path = text_format("%s/%s/%s", dir, name, socket);
 		r = path ? -ENOENT : -ENOMEM;
 	}
 	while (r == -ENOENT && now_ns() < end_ns) {

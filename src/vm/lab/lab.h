@@ -13,6 +13,7 @@
 #include "arch/kinds.h"
 #include "base/error.h"
 #include "vm/disk.h"
+#include "vm/net.h"
 
 /* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
 struct lab_file {
@@ -44,7 +45,8 @@ struct lab_request {
 	void (*opened)(void *arg); /* the inner stasis has been started; or NULL */
 	void *arg;
 };
-#define LAB_CONTROLS 2
+#define LAB_CONTROLS 3
+#define LAB_VSOCK    1 /* of them, the one whose clients go to the VM's vsock */
 
 struct lab_machine {
 	const struct arch_kind *kind;
@@ -53,6 +55,9 @@ struct lab_machine {
 	 * so a run with disks boots a lab for itself. */
 	const struct vm_disk *disks;
 	size_t disk_count;
+	/* The guest's networks as L1's interfaces, likewise: lab_uplink_join. */
+	const struct vm_net *nets;
+	size_t net_count;
 };
 
 /* Fills in file->hash from its contents. */
@@ -76,8 +81,8 @@ int lab_stop(const struct arch_kind *kind, struct error *err) MUST_CHECK;
 bool lab_is_warm(const struct arch_kind *kind);
 
 /* In the lab, as a session: standard input and output of the process are a client of the VM called
- * name, from when it has a control socket. Returns an exit status. */
-int lab_pipe(const char *name);
+ * name, at that socket of its folder, from when it is there. Returns an exit status. */
+int lab_pipe(const char *name, const char *socket);
 
 /* Which build of stasis this process is; a lab runs the one that started it. buf: LAB_BUILD_MAX. */
 #define LAB_BUILD_MAX 96

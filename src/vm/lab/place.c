@@ -21,13 +21,16 @@ static int listen_on(struct lab_place *p, const char *path, struct error *err)
 static int listen_all(struct lab_place *p, struct error *err)
 {
 	CLEANUP_FREE char *path = text_format("%s/" RUNTIME_SOCKET, p->runtime.path);
+	CLEANUP_FREE char *vsock = text_format("%s/" RUNTIME_VSOCK, p->runtime.path);
 	struct error inner = {0};
 	int r;
 
 	p->keeper_path = text_format("%s/lab", p->runtime.path);
-	if (!path || !p->keeper_path)
+	if (!path || !vsock || !p->keeper_path)
 		return error_set(err, -ENOMEM, "making the control socket");
 	r = listen_on(p, path, err);
+	if (r == 0)
+		r = listen_on(p, vsock, err); /* LAB_VSOCK */
 	if (r < 0 || !p->config->qmp)
 		return r;
 	r = listen_on(p, p->config->qmp, &inner);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +20,15 @@
 #include "base/util.h"
 #include "guest/session_protocol.h"
 #include "vm/image.h"
+#include "vm/lab/uplink.h"
 #include "vm/tools.h"
 
-#define OLD_MAJOR  8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
-#define ARGS_MAX   (64 + 4 * VM_MAX_DISKS)
-#define CPUS_MAX   8
-#define MEMORY_MIN GIB(2)
-#define MEMORY_MAX GIB(12)
+#define OLD_MAJOR   8 /* QEMU before it needs other CPU flags, and fires no data watchpoints */
+#define ARGS_MAX    (64 + 4 * VM_MAX_DISKS + 4 * VM_MAX_NETS)
+#define MODULES_MAX 12
+#define CPUS_MAX    8
+#define MEMORY_MIN  GIB(2)
+#define MEMORY_MAX  GIB(12)
 
 enum { CONTROL, INPUT, OUTPUT, ERRORS, CONSOLE, CHANNELS };
 
@@ -78,6 +81,18 @@ static uint64_t memory_bytes(void)
 		   MEMORY_MAX);
 }
 
+/* Names of what L1's kernel needs besides a guest's usual. */
+static void join_modules(const struct lab_machine *machine, const char *more[MODULES_MAX])
+{
+	size_t n = 0;
+
+	for (const char *const *m = machine->kind->lab_modules; m && *m && n < MODULES_MAX - 1; m++)
+		more[n++] = *m;
+	for (const char *const *m = lab_uplink_modules;
+	     machine->net_count > 0 && *m && n < MODULES_MAX - 1; m++)
+		more[n++] = *m;
+}
+
 /* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
 static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
 {
@@ -85,17 +100,19 @@ static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct e
 	static char agent[] = "lab-agent";
 	char *command[] = {NULL, agent, NULL};
 	char *modules = machine->modules ? strdup(machine->modules) : NULL;
+	const char *more[MODULES_MAX] = {NULL};
 	struct vm_config config = {
 		.kind = machine->kind,
 		.command = command,
 		.modules = modules,
-		.more_modules = machine->kind->lab_modules,
+		.more_modules = more,
 		.session = VM_SESSION_COMMAND,
 		.disk_count = machine->disk_count, /* for the driver's module */
 	};
 	struct image image;
 	int fd, r;
 
+	join_modules(machine, more);
 	r = tools_stasis(machine->kind, &exe, err);
 	command[0] = exe;
 	if (r == 0)
@@ -183,6 +200,45 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 	}
 }
 
+/* A tap that was made for many queues is opened with more than one. */
+static bool has_queues(const char *tap)
+{
+	CLEANUP_FREE char *path = text_format("/sys/class/net/%s/tun_flags", tap);
+	CLEANUP_FREE char *flags = NULL;
+	size_t len;
+
+	return path && file_read(path, 1 << 16, &flags, &len) == 0 &&
+	       strtoul(flags, NULL, 16) & IFF_MULTI_QUEUE;
+}
+
+/* The host's tap, or the socket to a passt that lives as long as the emulator does. */
+static int add_nets(struct arguments *a, const struct lab_machine *machine, int fds[VM_MAX_NETS],
+		    struct error *err)
+{
+	for (size_t i = 0; i < machine->net_count; i++) {
+		const struct vm_net *net = &machine->nets[i];
+		struct passt passt;
+		int r;
+
+		add(a, "-netdev");
+		if (net->kind == VM_NET_USER) {
+			r = passt_start(NULL, &passt, &fds[i], err);
+			if (r < 0)
+				return r;
+			fd_close(&passt.pid_fd);
+			fd_close(&passt.words_fd);
+			add(a, "stream,id=net%zu,addr.type=fd,addr.str=%d", i, fds[i]);
+		} else {
+			add(a, "tap,id=net%zu,ifname=%s,script=no,downscript=no%s", i, net->tap,
+			    has_queues(net->tap) ? ",queues=2" : "");
+		}
+		add(a, "-device");
+		add(a, "virtio-net-pci,netdev=net%zu,mac=" LAB_UPLINK_MAC ",romfile=", i,
+		    (unsigned)i);
+	}
+	return 0;
+}
+
 static void build_arguments(struct arguments *a, const struct lab_machine *machine, int major,
 			    int initrd_fd, const int theirs[CHANNELS])
 {
@@ -209,7 +265,8 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	add(a, "-initrd");
 	add(a, "/proc/self/fd/%d", initrd_fd);
 	add(a, "-append");
-	add(a, "%s", kind->lab_cmdline);
+	/* An interface of a bridge must not speak for itself. */
+	add(a, "%s%s", kind->lab_cmdline, machine->net_count > 0 ? " ipv6.disable=1" : "");
 	add(a, "-device");
 	add(a, "virtio-serial-pci,id=ports");
 	add_disks(a, machine);
@@ -227,7 +284,8 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	}
 }
 
-static _Noreturn void child(char **argv, pid_t parent, const int theirs[CHANNELS])
+static _Noreturn void child(char **argv, pid_t parent, const int theirs[CHANNELS],
+			    const int nets[VM_MAX_NETS])
 {
 	sigset_t none;
 	int null = open("/dev/null", O_RDWR);
@@ -239,6 +297,9 @@ static _Noreturn void child(char **argv, pid_t parent, const int theirs[CHANNELS
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (unsigned i = 0; i < CHANNELS; i++)
 		(void)fcntl(theirs[i], F_SETFD, 0);
+	for (unsigned i = 0; i < VM_MAX_NETS; i++)
+		if (nets[i] >= 0)
+			(void)fcntl(nets[i], F_SETFD, 0);
 	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		_exit(1);
 	execvp(argv[0], argv);
@@ -262,6 +323,7 @@ static int make_pairs(int ours[CHANNELS], int theirs[CHANNELS], struct error *er
 int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu, struct error *err)
 {
 	int ours[CHANNELS] = {-1, -1, -1, -1, -1}, theirs[CHANNELS] = {-1, -1, -1, -1, -1};
+	int nets[VM_MAX_NETS] = {-1, -1, -1, -1};
 	struct arguments arguments = {.count = 0};
 	pid_t parent = getpid(), pid = -1;
 	CLEANUP_FD int initrd_fd = -1;
@@ -272,17 +334,20 @@ int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
 		r = make_pairs(ours, theirs, err);
 	if (r == 0) {
 		build_arguments(&arguments, machine, major, initrd_fd, theirs);
-		if (arguments.failed)
+		r = add_nets(&arguments, machine, nets, err);
+		if (r == 0 && arguments.failed)
 			r = error_set(err, -ENOMEM, "starting %s", machine->kind->qemu);
 	}
 	if (r == 0) {
 		pid = fork();
 		if (pid == 0)
-			child(arguments.word, parent, theirs);
+			child(arguments.word, parent, theirs, nets);
 		if (pid < 0)
 			r = error_set_shortage(err, -errno, "starting %s", machine->kind->qemu);
 	}
 	arguments_done(&arguments);
+	for (unsigned i = 0; i < VM_MAX_NETS; i++)
+		fd_close(&nets[i]);
 	for (unsigned i = 0; i < CHANNELS; i++) {
 		fd_close(&theirs[i]);
 		if (r < 0)

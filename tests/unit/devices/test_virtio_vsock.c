@@ -1,0 +1,462 @@
+/* virtio-vsock as a driver and its peers on the host see it: connections both ways, credit, ends of
+ * every kind, freezes and resets; and in bad hands. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "vsock_guest.h"
+
+#define HOST_PORT 99
+
+static int set_up(void **state)
+{
+	struct vsock_guest *g = calloc(1, sizeof(*g));
+
+	log_set_level(LOG_ERROR);
+	vsock_guest_init(g);
+	vsock_guest_boot(g, 32);
+	*state = g;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	vsock_guest_done(*state);
+	free(*state);
+	return 0;
+}
+
+/* The next packet has this op. */
+static struct vsock_packet expect(struct vsock_guest *g, uint16_t op)
+{
+	struct vsock_packet p = {0};
+
+	vsock_guest_settle(g);
+	assert_true(vsock_guest_receive(g, &p));
+	assert_int_equal(p.h.op, op);
+	return p;
+}
+
+static void nothing_more(struct vsock_guest *g)
+{
+	struct vsock_packet p;
+
+	vsock_guest_settle(g);
+	assert_false(vsock_guest_receive(g, &p));
+}
+
+static void guest_connects(struct vsock_guest *g, uint32_t guest_port)
+{
+	struct vsock_packet p;
+
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_REQUEST, guest_port, HOST_PORT, 0, NULL, 0);
+	p = expect(g, VIRTIO_VSOCK_OP_RESPONSE);
+	assert_int_equal(p.h.dst_port, guest_port);
+	assert_int_equal(p.h.src_port, HOST_PORT);
+	assert_int_equal(p.h.buf_alloc, VIRTIO_VSOCK_BUFFER);
+}
+
+static void a_client_reaches_the_guest(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct vsock_packet p;
+	uint32_t port;
+	char text[16] = "";
+	int fd = vsock_client_up(g, &port);
+
+	assert_int_equal(write(fd, "hello", 5), 5);
+	p = expect(g, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(p.h.len, 5);
+	assert_memory_equal(p.data, "hello", 5);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 7, port, 0, "back", 4);
+	assert_int_equal(read(fd, text, sizeof(text)), 4);
+	assert_string_equal(text, "back");
+	close(fd);
+	p = expect(g, VIRTIO_VSOCK_OP_SHUTDOWN);
+	assert_int_equal(p.h.flags, VIRTIO_VSOCK_NO_SEND | VIRTIO_VSOCK_NO_RECEIVE);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 7, port, 0, NULL, 0);
+	nothing_more(g);
+	assert_int_equal(virtio_vsock_stats(g->vsock).connections, 1);
+}
+
+static void what_follows_the_greeting_is_the_guests(void **state)
+{
+	struct vsock_guest *g = *state;
+	int fd = vsock_client(g, "CONNECT 7\nearly");
+	struct vsock_packet p = expect(g, VIRTIO_VSOCK_OP_REQUEST);
+
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RESPONSE, 7, p.h.src_port, 0, NULL, 0);
+	p = expect(g, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(p.h.len, 5);
+	assert_memory_equal(p.data, "early", 5);
+	close(fd);
+}
+
+static bool is_closed(int fd)
+{
+	ssize_t n;
+	char byte;
+
+	n = read(fd, &byte, 1);
+	/* Reset where bytes of ours were never read. */
+	return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
+static void a_greeting_that_is_none_is_an_end(void **state)
+{
+	static const char *const bad[] = {"HELLO\n",
+					  "CONNECT\n",
+					  "CONNECT x\n",
+					  "CONNECT -1\n",
+					  "CONNECT 99999999999\n",
+					  "\n",
+					  "CONNECT 1 without an end to the line at all"};
+	struct vsock_guest *g = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		int fd = vsock_client(g, bad[i]);
+
+		nothing_more(g);
+		assert_true(is_closed(fd));
+		close(fd);
+	}
+}
+
+static void a_greeting_may_come_in_parts(void **state)
+{
+	struct vsock_guest *g = *state;
+	int fd = vsock_client(g, "CONN");
+
+	nothing_more(g);
+	assert_int_equal(write(fd, "ECT 7\n", 6), 6);
+	for (unsigned i = 0;
+	     i < 500 && g->drv.ring[VSOCK_RX].last_used == *g->drv.ring[VSOCK_RX].used_idx; i++)
+		loop_turn(g->loop, 1000000);
+	expect(g, VIRTIO_VSOCK_OP_REQUEST);
+	close(fd);
+}
+
+static void a_refused_client_sees_the_end(void **state)
+{
+	struct vsock_guest *g = *state;
+	int fd = vsock_client(g, "CONNECT 8\n");
+	struct vsock_packet p = expect(g, VIRTIO_VSOCK_OP_REQUEST);
+
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 8, p.h.src_port, 0, NULL, 0);
+	vsock_guest_settle(g);
+	assert_true(is_closed(fd));
+	assert_int_equal(virtio_vsock_stats(g->vsock).refused, 1);
+	close(fd);
+}
+
+static void the_guest_reaches_a_service(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct vsock_packet p;
+	char text[16] = "";
+
+	guest_connects(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 1000, HOST_PORT, 0, "abc", 3);
+	assert_int_equal(read(g->service, text, sizeof(text)), 3);
+	assert_int_equal(write(g->service, "de", 2), 2);
+	p = expect(g, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(p.h.len, 2);
+	assert_int_equal(p.h.fwd_cnt, 3);
+	/* It closes: all that it wrote arrives, then the end, then it is told. */
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 1000, HOST_PORT, 0, "last", 4);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	expect(g, VIRTIO_VSOCK_OP_RST);
+	assert_int_equal(read(g->service, text, sizeof(text)), 4);
+	assert_true(is_closed(g->service));
+}
+
+static void nobody_listens_is_a_reset(void **state)
+{
+	struct vsock_guest *g = *state;
+
+	g->refuse = true;
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_REQUEST, 1000, HOST_PORT, 0, NULL, 0);
+	expect(g, VIRTIO_VSOCK_OP_RST);
+	/* So is a packet of no connection. */
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 5, 6, 0, "x", 1);
+	expect(g, VIRTIO_VSOCK_OP_RST);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 5, 6, 0, NULL, 0);
+	nothing_more(g);
+}
+
+static void each_way_ends_by_itself(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct vsock_packet p;
+	char text[16];
+
+	guest_connects(g, 1000);
+	assert_int_equal(shutdown(g->service, SHUT_WR), 0);
+	p = expect(g, VIRTIO_VSOCK_OP_SHUTDOWN);
+	assert_int_equal(p.h.flags, VIRTIO_VSOCK_NO_SEND);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 1000, HOST_PORT, 0, "more", 4);
+	assert_int_equal(read(g->service, text, sizeof(text)), 4);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, VIRTIO_VSOCK_NO_SEND, NULL,
+			 0);
+	expect(g, VIRTIO_VSOCK_OP_RST);
+	assert_true(is_closed(g->service));
+}
+
+static void keeps_to_the_guests_credit(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint8_t data[9000] = {0};
+	struct vsock_packet p;
+	uint32_t got = 0;
+
+	g->alloc = 5000;
+	guest_connects(g, 1000);
+	assert_int_equal(write(g->service, data, sizeof(data)), sizeof(data));
+	vsock_guest_settle(g);
+	while (vsock_guest_receive(g, &p))
+		got += p.h.len;
+	assert_int_equal(got, 5000);
+	nothing_more(g);
+	/* It has read some. */
+	g->forwarded = 3000;
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 1000, HOST_PORT, 0, NULL, 0);
+	vsock_guest_settle(g);
+	while (vsock_guest_receive(g, &p))
+		got += p.h.len;
+	assert_int_equal(got, 8000);
+	/* A buffer that shrinks below what is under way is no credit. */
+	g->alloc = 10;
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 1000, HOST_PORT, 0, NULL, 0);
+	nothing_more(g);
+}
+
+static void holds_a_bounded_amount_for_the_host(void **state)
+{
+	struct vsock_guest *g = *state;
+	static uint8_t data[32768], back[65536];
+	struct vsock_packet p;
+	uint64_t sent = 0, got = 0, credit = VIRTIO_VSOCK_BUFFER;
+	ssize_t n;
+
+	guest_connects(g, 1000);
+	for (unsigned i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i % 251);
+	/* As a guest that keeps to its credit; the host doesn't read for a while, then does. */
+	for (unsigned i = 0; i < 2000 && got < MIB(2); i++) {
+		while (credit - sent >= sizeof(data) && sent < MIB(2)) {
+			vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 1000, HOST_PORT, 0, data,
+					 sizeof(data));
+			sent += sizeof(data);
+		}
+		if (i > 20)
+			while ((n = read(g->service, back, sizeof(back))) > 0) {
+				for (ssize_t k = 0; k < n; k++)
+					assert_int_equal(back[k], data[(got + k) % sizeof(data)]);
+				got += (uint64_t)n;
+			}
+		loop_turn(g->loop, 100000);
+		while (vsock_guest_receive(g, &p)) {
+			assert_int_equal(p.h.op, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+			credit = p.h.fwd_cnt + (uint64_t)p.h.buf_alloc;
+		}
+	}
+	assert_int_equal(got, MIB(2));
+	assert_int_equal(virtio_vsock_stats(g->vsock).to_host, MIB(2));
+}
+
+static void more_than_its_credit_is_a_reset(void **state)
+{
+	struct vsock_guest *g = *state;
+	static uint8_t data[65536];
+	struct vsock_packet p = {0};
+
+	guest_connects(g, 1000);
+	for (unsigned i = 0; i < 20; i++)
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, 1000, HOST_PORT, 0, data, sizeof(data));
+	vsock_guest_settle(g);
+	/* What fitted was acknowledged before. */
+	while (vsock_guest_receive(g, &p) && p.h.op == VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+		;
+	assert_int_equal(p.h.op, VIRTIO_VSOCK_OP_RST);
+	assert_int_equal(g->dev->faults, 0);
+}
+
+static void answers_a_request_for_credit(void **state)
+{
+	struct vsock_guest *g = *state;
+
+	guest_connects(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 1000, HOST_PORT, 0, NULL, 0);
+	expect(g, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+}
+
+static void a_nonsensical_packet_ends_its_connection_alone(void **state)
+{
+	static const uint16_t ops[] = {VIRTIO_VSOCK_OP_REQUEST, VIRTIO_VSOCK_OP_RESPONSE, 0, 8,
+				       0xffff};
+	struct vsock_guest *g = *state;
+	struct vsock_packet p;
+	uint32_t port;
+	int fd = vsock_client_up(g, &port);
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(ops); i++) {
+		guest_connects(g, 2000 + i);
+		vsock_guest_send(g, ops[i], 2000 + i, HOST_PORT, 0, NULL, 0);
+		p = expect(g, VIRTIO_VSOCK_OP_RST);
+		assert_int_equal(p.h.dst_port, 2000 + i);
+	}
+	assert_int_equal(write(fd, "x", 1), 1);
+	expect(g, VIRTIO_VSOCK_OP_RW);
+	assert_int_equal(g->dev->faults, 0);
+	close(fd);
+}
+
+static void serves_many_and_no_more_than_it_can(void **state)
+{
+	struct vsock_guest *g = *state;
+	unsigned up = 0, refused = 0;
+	struct vsock_packet p;
+
+	for (uint32_t i = 0; i < VIRTIO_VSOCK_CONNECTIONS + 10; i++) {
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_REQUEST, 3000 + i, HOST_PORT, 0, NULL, 0);
+		vsock_guest_settle(g);
+		assert_true(vsock_guest_receive(g, &p));
+		up += p.h.op == VIRTIO_VSOCK_OP_RESPONSE;
+		refused += p.h.op == VIRTIO_VSOCK_OP_RST;
+		/* The device keeps its end; ours is not needed. */
+		g->service = dup(g->service);
+	}
+	assert_true(refused >= 10);
+	assert_int_equal(up + refused, VIRTIO_VSOCK_CONNECTIONS + 10);
+}
+
+static void answers_are_bounded_while_the_guest_gives_no_room(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct virtq *tx = &g->dev->queue[VSOCK_TX];
+	uint16_t before;
+
+	vsock_guest_boot(g, 0);
+	g->refuse = true;
+	before = tx->next_avail;
+	for (uint32_t i = 0; i < 100; i++)
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_REQUEST, i, HOST_PORT, 0, NULL, 0);
+	/* The rest stays in the ring. */
+	assert_true((uint16_t)(tx->next_avail - before) <= 64);
+	vsock_guest_settle(g);
+	assert_int_equal(g->dev->faults, 0);
+}
+
+static void quiet(struct virtio_device *dev UNUSED, void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static void a_freeze_keeps_connections(void **state)
+{
+	struct vsock_guest *g = *state;
+	bool done = false;
+	uint32_t port;
+	int fd = vsock_client_up(g, &port), other;
+
+	virtio_quiesce(g->dev, quiet, &done);
+	for (unsigned i = 0; i < 1000 && !done; i++)
+		loop_turn(g->loop, 1000000);
+	assert_true(done);
+	assert_int_equal(write(fd, "x", 1), 1);
+	other = vsock_client(g, "CONNECT 9\n");
+	nothing_more(g);
+	virtio_resume(g->dev);
+	expect(g, VIRTIO_VSOCK_OP_RW);
+	expect(g, VIRTIO_VSOCK_OP_REQUEST);
+	close(fd);
+	close(other);
+}
+
+static void a_reset_ends_connections(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint32_t port;
+	int fd = vsock_client_up(g, &port);
+
+	guest_connects(g, 1000);
+	vsock_guest_boot(g, 32);
+	assert_true(is_closed(fd));
+	assert_true(is_closed(g->service));
+	close(fd);
+	fd = vsock_client_up(g, &port);
+	close(fd);
+}
+
+static void survives_bad_chains(void **state)
+{
+	struct vsock_guest *g = *state;
+	const struct vdesc bad[] = {
+		{KIB(8), 64, VDESC_NEXT | VDESC_WRITE, 0},
+		{VDRIVER_LOW_SIZE - 8, 64, VDESC_WRITE, 0},
+		{UINT64_MAX - 4, 64, 0, 0},
+		{KIB(8), 64, VDESC_NEXT, 9999},
+		{KIB(8), 33, VDESC_INDIRECT, 0},
+		{KIB(8), 43, 0, 0}, /* no whole header, nor room for one */
+		{KIB(8), 43, VDESC_WRITE, 0},
+	};
+	struct virtio_vsock_header h = {.src_cid = 3, .dst_cid = 2, .type = 1, .op = 5, .len = 1};
+	struct vseg seg;
+
+	for (unsigned q = VSOCK_RX; q <= VSOCK_TX; q++)
+		for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+			vsock_guest_boot(g, 0);
+			g->drv.ring[q].desc[0] = bad[i];
+			vring_offer(&g->drv.ring[q], 0);
+			virtio_notify(g->dev, q);
+			/* Receive buffers are looked at when there is something for them. */
+			if (q == VSOCK_RX) {
+				g->refuse = true;
+				vsock_guest_send(g, VIRTIO_VSOCK_OP_REQUEST, 1, 1, 0, NULL, 0);
+			}
+			assert_true(g->dev->status & VIRTIO_STATUS_NEEDS_RESET);
+		}
+	/* A length past the chain's end. */
+	vsock_guest_boot(g, 4);
+	seg = (struct vseg){vdriver_bytes(&g->drv, &h, sizeof(h)), sizeof(h), VSEG_OUT};
+	vring_add(&g->drv.ring[VSOCK_TX], 1, &seg);
+	virtio_notify(g->dev, VSOCK_TX);
+	assert_true(g->dev->status & VIRTIO_STATUS_NEEDS_RESET);
+	/* And is as good as new. */
+	g->refuse = false;
+	vsock_guest_boot(g, 32);
+	guest_connects(g, 1000);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(a_client_reaches_the_guest),
+		TEST(what_follows_the_greeting_is_the_guests),
+		TEST(a_greeting_that_is_none_is_an_end),
+		TEST(a_greeting_may_come_in_parts),
+		TEST(a_refused_client_sees_the_end),
+		TEST(the_guest_reaches_a_service),
+		TEST(nobody_listens_is_a_reset),
+		TEST(each_way_ends_by_itself),
+		TEST(keeps_to_the_guests_credit),
+		TEST(holds_a_bounded_amount_for_the_host),
+		TEST(more_than_its_credit_is_a_reset),
+		TEST(answers_a_request_for_credit),
+		TEST(a_nonsensical_packet_ends_its_connection_alone),
+		TEST(serves_many_and_no_more_than_it_can),
+		TEST(answers_are_bounded_while_the_guest_gives_no_room),
+		TEST(a_freeze_keeps_connections),
+		TEST(a_reset_ends_connections),
+		TEST(survives_bad_chains),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
