@@ -39,16 +39,21 @@ const char *freeze_state_name(enum freeze_state state)
 }
 
 /* What a waiter does in done() may end in another start or thaw: each is off the list first. */
-static void tell(struct freeze *f, const struct error *err)
+static void tell(struct freeze_waits *waits, const struct error *err)
 {
-	struct freeze_waits waits = STAILQ_HEAD_INITIALIZER(waits);
 	struct freeze_wait *wait;
 
-	STAILQ_CONCAT(&waits, &f->waits);
-	while ((wait = STAILQ_FIRST(&waits))) {
-		STAILQ_REMOVE_HEAD(&waits, link);
+	while ((wait = STAILQ_FIRST(waits))) {
+		STAILQ_REMOVE_HEAD(waits, link);
 		wait->done(wait, err);
 	}
+}
+
+/* Who comes from now on waits for another freeze, or another turn. */
+static void take_waits(struct freeze *f, struct freeze_waits *ret_waits)
+{
+	STAILQ_INIT(ret_waits);
+	STAILQ_CONCAT(ret_waits, &f->waits);
 }
 
 /* ---- to the rendezvous -------------------------------------------------------------------- */
@@ -103,7 +108,7 @@ void freeze_held(struct freeze *f)
 static void let_go(struct freeze *f)
 {
 	struct vcpu_pool *pool = f->config.pool;
-	struct freeze_report report;
+	bool holding = f->holding;
 
 	enter(f, FREEZE_THAWING);
 	f->keepers = 0;
@@ -120,15 +125,12 @@ static void let_go(struct freeze *f)
 		f->report.rendezvous_ns = now_ns() - f->began_ns;
 	}
 	vcpu_pool_unpark(pool);
-	f->parked = false;
-	if (f->holding)
-		f->config.release(f);
-	f->holding = false;
-	if (f->state == FREEZE_KILLED)
-		return;
-	report = f->report;
+	f->parked = f->holding = false;
 	enter(f, FREEZE_RUNNING);
-	f->config.over(f, &report);
+	f->config.over(f, &f->report);
+	/* Last, because a device that goes on may bring about the next freeze, or the end. */
+	if (holding)
+		f->config.release(f);
 }
 
 static void name_late(struct freeze *f, char *text, size_t len)
@@ -147,17 +149,21 @@ static void name_late(struct freeze *f, char *text, size_t len)
 
 static void give_up(struct freeze *f, const struct error *err)
 {
+	struct freeze_waits waits;
+
 	if (!f->report.reached)
 		snprintf(f->report.why, sizeof(f->report.why), "%s", err->what);
+	take_waits(f, &waits);
 	let_go(f);
-	tell(f, err);
+	tell(&waits, err);
 }
 
 static void on_settled(struct loop_timer *t)
 {
-	struct freeze *f = container_of(t, struct freeze, deadline);
+	struct freeze_waits waits;
 
-	tell(f, NULL);
+	take_waits(container_of(t, struct freeze, deadline), &waits);
+	tell(&waits, NULL);
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -218,6 +224,11 @@ int freeze_start(struct freeze *f, const char *cause, struct freeze_wait *wait, 
 	return 0;
 }
 
+void freeze_rename(struct freeze *f, const char *cause)
+{
+	snprintf(f->report.cause, sizeof(f->report.cause), "%s", cause);
+}
+
 void freeze_leave(struct freeze *f)
 {
 	if (f->state != FREEZE_FREEZING && f->state != FREEZE_FROZEN)
@@ -244,6 +255,7 @@ void freeze_kill(struct freeze *f)
 {
 	bool under_way = f->state == FREEZE_FREEZING || f->state == FREEZE_FROZEN;
 	struct freeze_report report = f->report;
+	struct freeze_waits waits;
 	struct error err = {0};
 
 	if (f->state == FREEZE_KILLED || !f->config.pool)
@@ -261,7 +273,8 @@ void freeze_kill(struct freeze *f)
 			snprintf(report.why, sizeof(report.why), "%s", err.what);
 		f->config.over(f, &report);
 	}
-	tell(f, &err);
+	take_waits(f, &waits);
+	tell(&waits, &err);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

@@ -90,6 +90,9 @@ void freeze_kill(struct freeze *f);
 /* The answer to hold(). */
 void freeze_held(struct freeze *f);
 
+/* The freeze that is under way is somebody else's now. */
+void freeze_rename(struct freeze *f, const char *cause);
+
 const char *freeze_state_name(enum freeze_state state);
 
 #endif

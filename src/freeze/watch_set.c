@@ -31,13 +31,15 @@ static int settle(struct watch_slot *slot, const struct ground *g, enum watch_st
 {
 	const uint8_t *host = host_of(g, gva, bytes);
 
-	if (!host)
+	if (!host || gva % bytes || !arch_kernel_address(gva))
 		return -EFAULT;
 	slot->state = state;
+	/* What was stored since it was looked at last is not forgotten. */
+	if (slot->gva != gva || slot->host != host || slot->bytes != bytes)
+		slot->last = watch_load(host, bytes);
 	slot->gva = gva;
 	slot->bytes = bytes;
 	slot->host = host;
-	slot->last = watch_load(host, bytes);
 	return 0;
 }
 
@@ -72,6 +74,15 @@ static int check_value(const struct watch_expr *e, uint64_t gva, const struct ty
 	return 0;
 }
 
+/* The pointers on the way, which are looked at now and then. */
+static void settle_via(struct watch_slot *slot, const struct ground *g)
+{
+	for (unsigned i = 0; i < slot->place.pointers; i++)
+		slot->via[i] = slot->place.pointer_gva[i] % 8
+				       ? NULL
+				       : host_of(g, slot->place.pointer_gva[i], 8);
+}
+
 /* A pointer on the way leads nowhere: that pointer is watched. */
 static int settle_on_pointer(struct watch_slot *slot, const struct ground *g, struct error *err)
 {
@@ -86,7 +97,7 @@ static int settle_on_pointer(struct watch_slot *slot, const struct ground *g, st
 static bool is_over(const struct watch_set *set, const struct watch_slot *slot)
 {
 	return slot == &set->slot[WATCH_SLOT_SCX] && slot->place.pointers &&
-	       slot->last == SCX_KIND_DONE;
+	       watch_load(slot->host, slot->bytes) == SCX_KIND_DONE;
 }
 
 static int resolve_place(struct watch_set *set, struct watch_slot *slot, const struct ground *g,
@@ -97,6 +108,7 @@ static int resolve_place(struct watch_set *set, struct watch_slot *slot, const s
 	unsigned bytes = 0;
 	int r = inspect_place(g->in, e->place, 0, &slot->place, &inner);
 
+	settle_via(slot, g);
 	if (r == -EFAULT)
 		return settle_on_pointer(slot, g, err);
 	if (r < 0) {
@@ -108,8 +120,6 @@ static int resolve_place(struct watch_set *set, struct watch_slot *slot, const s
 	r = check_value(e, slot->place.gva, &slot->place.value, &bytes, err);
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < slot->place.pointers; i++)
-		slot->via[i] = host_of(g, slot->place.pointer_gva[i], 8);
 	if (settle(slot, g, WATCH_VALUE, slot->place.gva, bytes) < 0)
 		return error_usage(err, "--watch %s: not in RAM", e->text);
 	return is_over(set, slot) ? settle_on_pointer(slot, g, err) : 0;
@@ -179,17 +189,17 @@ int watch_set_resolve(struct watch_set *set, const struct inspect *in,
 
 /* ---- arming --------------------------------------------------------------------------- */
 
-static bool has_pointers(const struct watch_set *set)
-{
-	for (unsigned n = 0; n < ARCH_WATCHES; n++)
-		if (set->slot[n].state == WATCH_VALUE && set->slot[n].place.pointers)
-			return true;
-	return false;
-}
-
 static bool is_live(const struct watch_slot *slot)
 {
 	return slot->state == WATCH_VALUE || slot->state == WATCH_POINTER;
+}
+
+static bool has_pointers(const struct watch_set *set)
+{
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (is_live(&set->slot[n]) && set->slot[n].place.pointers)
+			return true;
+	return false;
 }
 
 static void look_again(struct watch_set *set)
@@ -273,7 +283,7 @@ void watch_set_spend(struct watch_set *set, unsigned slot)
 
 static bool pointers_moved(const struct watch_slot *slot)
 {
-	for (unsigned i = 0; slot->state == WATCH_VALUE && i < slot->place.pointers; i++)
+	for (unsigned i = 0; i < slot->place.pointers; i++)
 		if (slot->via[i] && watch_load(slot->via[i], 8) != slot->place.pointer[i])
 			return true;
 	return false;

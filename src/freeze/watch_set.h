@@ -2,7 +2,7 @@
  * now. Slots change only while the guest is frozen. Control thread.
  *
  *   UNRESOLVED ──resolve──► VALUE ◄──resolve, a pointer on the way changed──► POINTER
- *                             └──hit, spent──► SPENT
+ *       └──────────────────────┴── spent by its hit, or no longer to be had ─────┴──► SPENT
  *
  * A place that pointers lead to is watched while they stay; where one leads nowhere, that pointer
  * is watched. Pointers on the way to a value are looked at every WATCH_LOOK_NS besides.
@@ -44,8 +44,8 @@ struct watch_set_config {
 	struct vcpu_pool *pool;
 	const struct guest_memory *mem;
 	bool polls; /* hardware never fires: arch_probe_watch */
-	/* The condition held; vcpu is -1 in hit->vcpu's place where polled. The slot stays latched
-	 * until watch_set_go_on or watch_set_spend. */
+	/* The condition held; vcpu: whose store, -1 where polled. The slot hits no more until
+	 * watch_set_go_on. */
 	void (*hit)(struct watch_set *set, unsigned slot, uint64_t before, uint64_t after,
 		    int vcpu);
 	/* What a slot stands for has changed: freeze, watch_set_resolve, watch_set_apply. */

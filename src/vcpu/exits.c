@@ -48,7 +48,7 @@ static bool spin(struct vcpu_exits *e, uint64_t begin_ns, uint64_t bound_ns)
 {
 	do {
 		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
-			/* Acquire: pairs with the release in reply; the run page is ours again. */
+			/* Acquire: pairs with the release in answer; the run page is ours again. */
 			if (!still_out(atomic_load_explicit(&e->reply, memory_order_acquire)))
 				return true;
 			cpu_relax();

@@ -265,7 +265,7 @@ void vcpu_pool_stop(struct vcpu_pool *pool)
 	for (unsigned i = 0; i < pool->count; i++) {
 		struct vcpu *vcpu = &pool->vcpu[i];
 
-		/* Sequentially consistent, before the kick: pairs with the look in may_enter. */
+		/* Sequentially consistent, before the kick: pairs with the load in look. */
 		atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_STOP, memory_order_seq_cst);
 		vcpu_kick(vcpu);
 		vcpu_exits_release(&vcpu->exits);

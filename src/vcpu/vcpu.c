@@ -47,7 +47,7 @@ void vcpu_kick(struct vcpu *vcpu)
 
 void vcpu_nmi(struct vcpu *vcpu)
 {
-	/* Sequentially consistent, before the kick: pairs with the look in may_enter. */
+	/* Sequentially consistent, before the kick: pairs with the load in look. */
 	atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_NMI, memory_order_seq_cst);
 	vcpu_kick(vcpu);
 }

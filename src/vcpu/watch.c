@@ -155,6 +155,7 @@ static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)
 void vcpu_watch_arm(struct vcpu *vcpu)
 {
 	const struct vcpu_watch_slot *slots = vcpu->pool->watch;
+	struct vcpu_watching *w = &vcpu->watching;
 
 	/* Cleared first: a change from now on is another one. */
 	atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_WATCH, memory_order_acq_rel);
@@ -162,12 +163,14 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		uint64_t gva = atomic_load_explicit(&slots[n].gva, memory_order_acquire);
 
-		vcpu->watching.armed[n] =
-			(struct arch_watch){.gva = gva, .bytes = gva ? slots[n].bytes : 0};
-		if (!gva)
-			vcpu->watching.pending &= ~(1u << n);
+		struct arch_watch now = {.gva = gva, .bytes = gva ? slots[n].bytes : 0};
+
+		/* A store that is being stepped is none of another address's. */
+		if (now.gva != w->armed[n].gva || now.bytes != w->armed[n].bytes)
+			w->pending &= ~(1u << n);
+		w->armed[n] = now;
 	}
-	set_registers(vcpu, vcpu->watching.pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
+	set_registers(vcpu, w->pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
 }
 
 /* A store to the slot has been done: whether it is for the control thread. */

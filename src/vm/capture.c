@@ -99,10 +99,12 @@ static void tell(struct capture *c)
 /* The guest was frozen for it. */
 static void finish(struct capture *c)
 {
-	struct freeze *f = &c->machine->freeze;
+	struct machine *m = c->machine;
 
 	tell(c);
-	freeze_leave(f);
+	/* A machine that ends does not run once more. */
+	if (!m->capture.ended)
+		freeze_leave(&m->freeze);
 }
 
 /* The JSON dump, of whoever has parked. */

@@ -32,7 +32,8 @@ static enum qmp_state state_of(void *arg)
 		return QMP_SHUTDOWN;
 	if (m->panic_told)
 		return QMP_PANICKED;
-	if (m->freeze.state == FREEZE_FREEZING || m->freeze.state == FREEZE_FROZEN)
+	if ((m->freeze.state == FREEZE_FREEZING || m->freeze.state == FREEZE_FROZEN) &&
+	    !m->freeze_quiet)
 		return QMP_PAUSED;
 	return m->started_ns ? QMP_RUNNING : QMP_PRELAUNCH;
 }

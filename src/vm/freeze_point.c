@@ -140,6 +140,8 @@ int machine_freeze_begin(struct machine *m, const char *cause, bool quiet, struc
 
 	if (r < 0)
 		return r;
+	if (m->freeze_quiet && !quiet)
+		freeze_rename(&m->freeze, cause);
 	m->freeze_quiet = quiet && (begins || m->freeze_quiet);
 	tell_frozen(m);
 	return 0;

@@ -39,6 +39,7 @@ struct watching {
 	struct dump_cause cause;   /* the last hit */
 	struct freeze_wait on_hit; /* … which froze the guest */
 	bool hit;		   /* … and still has */
+	uint32_t served;	   /* slots whose hits this freeze is about, too */
 	struct log_limit log;
 };
 
@@ -152,7 +153,7 @@ void machine_inspect_done(struct machine *m);
 /* After machine_freeze_init, before the vCPUs start. */
 int machine_watch_init(struct machine *m, struct error *err) MUST_CHECK;
 /* When the vCPUs go: for guests whose init says nothing. */
-int machine_watch_running(struct machine *m, struct error *err) MUST_CHECK;
+void machine_watch_running(struct machine *m);
 /* The guest's init is there: it is told to start COMMAND once everything is armed. */
 void machine_watch_hello(struct machine *m);
 /* KVM_EXIT_DEBUG of a vCPU, which stands behind its store. */

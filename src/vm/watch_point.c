@@ -82,6 +82,7 @@ static int find_and_arm(struct machine *m, struct error *err)
 static void armed(struct machine *m)
 {
 	m->watching.armed = true;
+	m->watching.retry_ns = 0;
 	if (m->session.state == SESSION_HELLO)
 		session_send_go(&m->session);
 }
@@ -146,14 +147,19 @@ static void on_hit_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct machine *m = container_of(wait, struct machine, watching.on_hit);
 
-	/* Nobody stores now; whoever hit meanwhile belongs to this moment. */
+	struct watching *w = &m->watching;
+
+	/* Who hit meanwhile belongs to this moment. */
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
-		watch_set_go_on(&m->watching.set, n);
+		if (w->served & 1u << n)
+			watch_set_go_on(&w->set, n);
+	w->served = 0;
 	if (err) {
-		m->watching.hit = false;
+		w->hit = false;
+		try_later(m); /* those that are spent are still armed */
 		return;
 	}
-	watch_set_apply(&m->watching.set); /* without those that are spent */
+	watch_set_apply(&w->set); /* without those that are spent */
 	freeze_leave(&m->freeze);
 }
 
@@ -209,7 +215,9 @@ static void on_hit(struct watch_set *set, unsigned slot, uint64_t before, uint64
 		snprintf(w->cause.name, sizeof(w->cause.name), "watch:%s",
 			 slot == WATCH_SLOT_SCX ? "scx_exit_kind" : s->expr->text);
 	}
-	if (m->config->on_hit == VM_ON_HIT_DUMP)
+	w->served |= 1u << slot;
+	/* The dump is the first one's; another that hits meanwhile keeps its turn. */
+	if (m->config->on_hit == VM_ON_HIT_DUMP && !w->hit)
 		watch_set_spend(set, slot);
 	stop_at(m, slot);
 }
@@ -221,7 +229,8 @@ void machine_watch_exit(struct machine *m, const struct arch_exit *exit)
 
 bool machine_watch_frozen(const struct machine *m)
 {
-	return m->watching.hit && m->freeze.state == FREEZE_FROZEN;
+	return m->watching.hit && m->config->on_hit == VM_ON_HIT_FREEZE && m->freeze_stays &&
+	       m->freeze.state == FREEZE_FROZEN;
 }
 
 /* ---- life ----------------------------------------------------------------------- */
@@ -253,11 +262,10 @@ int machine_watch_init(struct machine *m, struct error *err)
 			      m->config->watch_count, err);
 }
 
-int machine_watch_running(struct machine *m, struct error *err UNUSED)
+void machine_watch_running(struct machine *m)
 {
 	if (wanted(m) && m->config->session == VM_SESSION_NONE)
 		try_later(m);
-	return 0;
 }
 
 static json_t *slot_json(const struct machine *m, unsigned n)

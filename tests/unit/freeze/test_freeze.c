@@ -31,6 +31,7 @@ struct rig {
 	struct vcpu_pool *pool;
 	struct freeze freeze;
 	bool holds_late;      /* the test answers hold() */
+	struct waiter *again; /* release() freezes for it, once */
 	unsigned late_parked; /* vCPUs that had, when it was late */
 	unsigned holds, releases, overs;
 	struct freeze_report last;
@@ -67,7 +68,12 @@ static void hold(struct freeze *f)
 
 static void release(struct freeze *f)
 {
+	struct waiter *again = rig_of(f)->again;
+
 	rig_of(f)->releases++;
+	rig_of(f)->again = NULL;
+	if (again)
+		assert_int_equal(freeze_start(f, "a device's", &again->wait, NULL), 0);
 }
 
 /* Who has parked holds still for as long as this looks. */
@@ -281,6 +287,46 @@ static void a_thaw_gives_up_the_way_there(void **state UNUSED)
 	rig_close(r);
 }
 
+static void the_last_keeper_thaws(void **state UNUSED)
+{
+	struct rig *r = rig_open(4, every, ARRAY_SIZE(every), 0);
+	struct waiter second = WAITER;
+
+	freeze_now(r);
+	start(r, &second);
+	freeze_leave(&r->freeze);
+	assert_int_equal(r->freeze.state, FREEZE_FROZEN);
+	freeze_rename(&r->freeze, "renamed");
+	freeze_leave(&r->freeze);
+	assert_int_equal(r->freeze.state, FREEZE_RUNNING);
+	assert_string_equal(r->last.cause, "renamed");
+	/* Nobody is left to leave: no harm. */
+	freeze_leave(&r->freeze);
+	assert_int_equal(r->overs, 1);
+	rig_close(r);
+}
+
+/* What a device does when it goes on may need the next freeze at once. */
+static void a_release_may_freeze_again(void **state UNUSED)
+{
+	struct rig *r = rig_open(4, every, ARRAY_SIZE(every), 0);
+	struct waiter again = WAITER;
+
+	freeze_now(r);
+	r->again = &again;
+	assert_int_equal(freeze_thaw(&r->freeze), 0);
+	assert_int_equal(r->overs, 1);
+	assert_int_equal(again.told, 0);
+	while (!again.told)
+		assert_true(loop_turn(r->loop, UINT64_MAX) >= 0);
+	assert_int_equal(again.code, 0);
+	assert_int_equal(r->freeze.state, FREEZE_FROZEN);
+	expect_still();
+	thaw_now(r);
+	assert_string_equal(r->last.cause, "a device's");
+	rig_close(r);
+}
+
 static void the_late_are_named(void **state UNUSED)
 {
 	static const enum fake_work work[] = {WORK_SPIN, WORK_HALT, WORK_STUCK};
@@ -455,6 +501,8 @@ int main(void)
 		cmocka_unit_test(vcpus_in_a_wait_park_once_served),
 		cmocka_unit_test(a_second_freeze_joins_the_first),
 		cmocka_unit_test(a_thaw_gives_up_the_way_there),
+		cmocka_unit_test(the_last_keeper_thaws),
+		cmocka_unit_test(a_release_may_freeze_again),
 		cmocka_unit_test(the_late_are_named),
 		cmocka_unit_test(many_late_are_counted),
 		cmocka_unit_test(devices_come_after_vcpus),
