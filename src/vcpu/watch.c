@@ -161,11 +161,13 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		uint64_t gva = atomic_load_explicit(&slots[n].gva, memory_order_acquire);
+		struct arch_watch *armed = &vcpu->watching.armed[n];
+		uint32_t bytes = gva ? slots[n].bytes : 0;
 
-		vcpu->watching.armed[n] =
-			(struct arch_watch){.gva = gva, .bytes = gva ? slots[n].bytes : 0};
-		if (!gva)
+		/* A slot that has moved away from the store under way has nothing to do with it. */
+		if (gva != armed->gva || bytes != armed->bytes)
 			vcpu->watching.pending &= ~(1u << n);
+		*armed = (struct arch_watch){.gva = gva, .bytes = bytes};
 	}
 	set_registers(vcpu, vcpu->watching.pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
 }
