@@ -277,7 +277,7 @@ static void test_bye_instead_of_go(void **state)
 	assert_string_equal(host_line(&h), "hello 2");
 	host_say(&h, "bye");
 	assert_string_equal(host_line(&h), "done");
-	assert_int_equal(recv(h.port[SERVE_STDOUT], text, sizeof(text), MSG_DONTWAIT), -1);
+	assert_true(recv(h.port[SERVE_STDOUT], text, sizeof(text), MSG_DONTWAIT) <= 0);
 	assert_true(host_end(&h));
 
 	/* Both at once: the machine is wanted off. */
