@@ -63,7 +63,7 @@ static bool parse_value(const char *at, struct watch_test *test)
 		return false;
 	errno = 0;
 	test->value = strtoull(at + negative, &end, 0);
-	if (errno || *skip_blanks(end) || (negative && test->value > (uint64_t)INT64_MAX))
+	if (errno || *skip_blanks(end) || (negative && test->value > (uint64_t)INT64_MAX + 1))
 		return false;
 	if (negative) {
 		test->value = -test->value;
@@ -154,14 +154,29 @@ void watch_expr_done(struct watch_expr *expr)
 	*expr = (struct watch_expr){0};
 }
 
+/* t's value is negative; min is the least that so many bytes hold. */
+static bool negative_can_pass(const struct watch_test *t, unsigned bytes)
+{
+	int64_t value = (int64_t)t->value, min = INT64_MIN >> (64 - 8 * bytes);
+
+	switch (t->op) {
+	case WATCH_EQ:
+	case WATCH_LE:
+		return value >= min;
+	case WATCH_LT:
+		return value > min;
+	default:
+		return true;
+	}
+}
+
 bool watch_expr_can_pass(const struct watch_expr *expr, unsigned bytes)
 {
 	const struct watch_test *t = &expr->test;
 	uint64_t max = bytes == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * bytes) - 1;
 
-	/* Negative values, and what a signed type makes of its top bit, have room in any size. */
-	if (t->is_signed)
-		return true;
+	if (t->is_signed && t->op != WATCH_AND)
+		return negative_can_pass(t, bytes);
 	switch (t->op) {
 	case WATCH_EQ:
 	case WATCH_GE:

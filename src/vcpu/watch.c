@@ -162,7 +162,6 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		uint64_t gva = atomic_load_explicit(&slots[n].gva, memory_order_acquire);
-
 		struct arch_watch now = {.gva = gva, .bytes = gva ? slots[n].bytes : 0};
 
 		/* A store that is being stepped is none of another address's. */

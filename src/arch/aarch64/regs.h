@@ -1,4 +1,4 @@
-/* Numbers that KVM and the architecture fix: register ids, MPIDR, watchpoint words, interrupts.
+/* Numbers that KVM and the architecture fix: register ids, MPIDR, interrupts, caches.
  * Pure. Written out here, because other machines' kernel headers lack them; cpu.c holds them to
  * the kernel's own. Any thread. */
 #ifndef STASIS_ARCH_AARCH64_REGS_H
@@ -54,32 +54,6 @@ static inline uint64_t mpidr_affinity(const struct topology *t, unsigned index)
 
 	return group << 8 | index % cpus % AFF0_CPUS;
 }
-
-/* ---- watchpoints ----------------------------------------------------------------------------- */
-
-#define WATCH_BLOCK 8u
-
-/* DBGWCR<n>_EL1 for a write watch of len bytes at gva, from EL1 and EL0 (ARM ARM, D23.3.11: E 0,
- * PAC 2:1, LSC 4:3, BAS 12:5), or 0 where one slot can't hold it: len is 1, 2, 4 or 8 and the
- * bytes lie in one aligned block of 8. DBGWVR<n>_EL1 is that block's address. */
-static inline uint64_t watch_control(uint64_t gva, unsigned len)
-{
-	unsigned offset = (unsigned)(gva % WATCH_BLOCK);
-
-	if ((len != 1 && len != 2 && len != 4 && len != 8) || offset + len > WATCH_BLOCK)
-		return 0;
-	return 1 | 3 << 1 | 2 << 3 | ((UINT64_C(1) << len) - 1) << offset << 5;
-}
-
-static inline uint64_t watch_value(uint64_t gva)
-{
-	return gva & ~(uint64_t)(WATCH_BLOCK - 1);
-}
-
-/* ESR_ELx.EC, bits 31:26 (ARM ARM, D23.2.40). */
-#define ESR_CLASS(esr)	      ((uint32_t)(esr) >> 26 & 0x3f)
-#define ESR_CLASS_STEP_LOWER  0x32u
-#define ESR_CLASS_WATCH_LOWER 0x34u
 
 /* ---- interrupts --------------------------------------------------------------------------------
  */

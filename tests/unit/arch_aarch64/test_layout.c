@@ -1,4 +1,4 @@
-/* Where RAM and devices lie, MPIDR, and the numbers of registers, watchpoints and interrupts. */
+/* Where RAM and devices lie, MPIDR, and the numbers of registers and interrupts. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -217,22 +217,6 @@ static void register_ids(void **state)
 	assert_int_equal(REG_CCSIDR(3), 0x6020000000110003);
 }
 
-static void watch_words(void **state)
-{
-	(void)state;
-	assert_int_equal(watch_control(0xffff800080001000, 4), 0x1F7);
-	assert_int_equal(watch_control(0xffff800080001004, 4), 0x1E17);
-	assert_int_equal(watch_value(0xffff800080001004), 0xffff800080001000);
-	assert_int_equal(watch_control(0x1000, 8), 0x1FF7);
-	assert_int_equal(watch_control(0x1007, 1), 0x1017);
-	assert_int_equal(watch_control(0x1002, 2), 0x197);
-	assert_int_equal(watch_control(0x1006, 4), 0); /* over the block's end */
-	assert_int_equal(watch_control(0x1000, 3), 0);
-	assert_int_equal(watch_control(0x1000, 0), 0);
-	assert_int_equal(ESR_CLASS(0xd2000022), 0x34);
-	assert_int_equal(ESR_CLASS(0xca000022), ESR_CLASS_STEP_LOWER);
-}
-
 static void interrupt_numbers(void **state)
 {
 	(void)state;
@@ -275,7 +259,6 @@ int main(void)
 		cmocka_unit_test(slots_are_disjoint_and_interrupts_too),
 		cmocka_unit_test(mpidr_is_unique_and_groups_by_cache),
 		cmocka_unit_test(register_ids),
-		cmocka_unit_test(watch_words),
 		cmocka_unit_test(interrupt_numbers),
 		cmocka_unit_test(cache_words),
 	};

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -17,11 +18,18 @@
 
 static struct fake_vcpu {
 	int fd;
+	unsigned id;
 	struct kvm_run *run;
 	enum fake_work work;
+	struct arch_watch armed[ARCH_WATCHES];
+	bool stepping;
+	bool owed; /* a debug exception of its own that it has not got */
+	enum arch_debug event;
+	uint32_t event_slots;
 	bool ran;
 	bool incomplete; /* an exit was returned, and KVM_RUN not entered since */
 } fake[FAKE_VCPUS];
+static _Thread_local struct fake_vcpu *running; /* the thread's last in KVM_RUN */
 static unsigned fake_count;
 static struct arch_vm *fake_vm;
 static _Atomic bool unstuck;
@@ -30,6 +38,12 @@ _Atomic uint64_t fake_steps;
 _Atomic unsigned fake_runs;
 _Atomic int fake_capture_result;
 unsigned fake_stops, fake_goes_on;
+_Atomic uint64_t fake_word[FAKE_WORDS];
+_Atomic uint64_t fake_ration[FAKE_VCPUS];
+_Atomic bool fake_hold;
+_Atomic unsigned fake_held;
+_Atomic int fake_watch_result[FAKE_VCPUS];
+_Atomic uint64_t fake_passed_on, fake_lost;
 
 static struct fake_vcpu *find(int fd)
 {
@@ -74,8 +88,75 @@ static int leave_with(struct fake_vcpu *v, uint32_t reason)
 	return 0;
 }
 
+/* ---- stores ---------------------------------------------------------------------------- */
+
+static uint32_t watched(const struct fake_vcpu *v, uint32_t words)
+{
+	uint32_t slots = 0;
+
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		for (unsigned w = 0; w < FAKE_WORDS; w++)
+			if (words & 1u << w && v->armed[n].bytes &&
+			    v->armed[n].gva == FAKE_WORD_GVA(w))
+				slots |= 1u << n;
+	return slots;
+}
+
+static bool event(struct fake_vcpu *v, enum arch_debug event, uint32_t slots)
+{
+	v->event = event;
+	v->event_slots = slots;
+	return true;
+}
+
+/* True: it ends KVM_RUN. */
+static bool store(struct fake_vcpu *v)
+{
+	uint32_t words = fake_vm->stores[v->id], slots = watched(v, words);
+
+	if (fake_vm->traps_before && slots) {
+		atomic_fetch_add(&fake_held, 1);
+		while (atomic_load(&fake_hold) && !told_to_leave(v))
+			usleep(100);
+		atomic_fetch_sub(&fake_held, 1);
+		return event(v, ARCH_DEBUG_STORING, slots & -slots);
+	}
+	for (unsigned w = 0; w < FAKE_WORDS; w++)
+		if (words & 1u << w)
+			atomic_fetch_add(&fake_word[w], 1);
+	atomic_fetch_sub(&fake_ration[v->id], 1);
+	atomic_fetch_add(&fake_steps, 1);
+	if (v->stepping)
+		return event(v, ARCH_DEBUG_STEPPED, 0);
+	return slots && event(v, ARCH_DEBUG_STORED, slots);
+}
+
+static bool debug_itself(struct fake_vcpu *v)
+{
+	v->owed = true;
+	atomic_fetch_sub(&fake_ration[v->id], 1);
+	atomic_fetch_add(&fake_steps, 1);
+	return event(v, ARCH_DEBUG_GUEST, 0);
+}
+
+static int run_ration(struct fake_vcpu *v)
+{
+	if (v->owed)
+		atomic_fetch_add(&fake_lost, 1);
+	v->owed = false;
+	for (;;) {
+		bool some = atomic_load(&fake_ration[v->id]);
+
+		if (interrupted(v, some ? 1000 : 200000))
+			return fail(EINTR);
+		if (some && (v->work == WORK_STORES ? store(v) : debug_itself(v)))
+			return leave_with(v, KVM_EXIT_DEBUG);
+	}
+}
+
 static int run_vcpu(struct fake_vcpu *v)
 {
+	running = v;
 	if (!v->ran)
 		atomic_fetch_add(&fake_runs, 1);
 	v->ran = true;
@@ -93,6 +174,9 @@ static int run_vcpu(struct fake_vcpu *v)
 	case WORK_WRITES:
 		atomic_fetch_add(&fake_steps, 1);
 		return leave_with(v, KVM_EXIT_IO);
+	case WORK_STORES:
+	case WORK_DEBUGS:
+		return run_ration(v);
 	case WORK_START:
 		return interrupted(v, 200000) ? fail(EINTR) : fail(EAGAIN);
 	case WORK_HALT:
@@ -126,14 +210,13 @@ static int create(unsigned id)
 {
 	struct fake_vcpu *v = &fake[fake_count];
 
+	*v = (struct fake_vcpu){.id = id, .work = fake_vm->work[id]};
 	v->fd = memfd_create("vcpu", MFD_CLOEXEC);
 	if (v->fd < 0 || ftruncate(v->fd, sizeof(struct kvm_run)) < 0)
 		return -errno;
 	v->run = mmap(NULL, sizeof(struct kvm_run), PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (v->run == MAP_FAILED)
 		return -errno;
-	v->work = fake_vm->work[id];
-	v->incomplete = v->ran = false;
 	fake_count++;
 	return v->fd;
 }
@@ -162,7 +245,8 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 {
 	*out = (struct arch_exit){
 		.reason = run->exit_reason,
-		.wants_reply = run->exit_reason == KVM_EXIT_MMIO,
+		.wants_reply =
+			run->exit_reason == KVM_EXIT_MMIO || run->exit_reason == KVM_EXIT_DEBUG,
 	};
 }
 
@@ -198,6 +282,38 @@ void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state, struct a
 	state->skipped = clock->skipped;
 }
 
+bool arch_kernel_address(uint64_t gva)
+{
+	return gva >> 63;
+}
+
+int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
+		    enum arch_watch_how how, const struct kvm_run *run UNUSED)
+{
+	struct fake_vcpu *v = find(vcpu_fd);
+	int r = atomic_load(&fake_watch_result[v->id]);
+
+	if (r < 0)
+		return r;
+	memcpy(v->armed, watch, sizeof(v->armed));
+	v->stepping = how == ARCH_WATCH_STEP;
+	if (how == ARCH_WATCH_PASS_ON && v->owed) {
+		v->owed = false;
+		atomic_fetch_add(&fake_passed_on, 1);
+	}
+	return 0;
+}
+
+enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+{
+	*ret_slots = running->event_slots;
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (!watch[n].bytes)
+			*ret_slots &= ~(1u << n);
+	return running->event;
+}
+
 /* ---- for the tests --------------------------------------------------------------------- */
 
 void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm)
@@ -217,6 +333,16 @@ void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm)
 	atomic_store(&fake_runs, 0);
 	atomic_store(&fake_capture_result, 0);
 	atomic_store(&unstuck, false);
+	for (unsigned i = 0; i < FAKE_VCPUS; i++) {
+		atomic_store(&fake_ration[i], 0);
+		atomic_store(&fake_watch_result[i], 0);
+	}
+	for (unsigned w = 0; w < FAKE_WORDS; w++)
+		atomic_store(&fake_word[w], 0);
+	atomic_store(&fake_hold, false);
+	atomic_store(&fake_held, 0);
+	atomic_store(&fake_passed_on, 0);
+	atomic_store(&fake_lost, 0);
 }
 
 /* The descriptors are the pool's. */

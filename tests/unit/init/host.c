@@ -30,7 +30,7 @@ play_init(const char *const *argv, int control, const int *ports)
 	if (serve_init(&serve, control) < 0)
 		_exit(2);
 	control_send(&serve.control, "hello %d", SESSION_VERSION);
-	if (serve_start(&serve, &c, ports)) {
+	if (serve_wait_go(&serve) && serve_start(&serve, &c, ports)) {
 		through = serve_run(&serve);
 		if (through)
 			serve_tell_end(&serve);

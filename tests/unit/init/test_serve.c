@@ -1,5 +1,6 @@
 /* serve: whole sessions, with this test as the host and a child as init. */
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -26,6 +27,7 @@ static void begin(const char *const *argv)
 {
 	host_start(&h, argv);
 	assert_string_equal(host_line(&h), "hello 2");
+	host_say(&h, "go");
 	assert_string_equal(host_line(&h), "started");
 }
 
@@ -202,11 +204,13 @@ static void test_cannot_start(void **state)
 	(void)state;
 	host_start(&h, (const char *const[]){"/nonexistent", NULL});
 	assert_string_equal(host_line(&h), "hello 2");
+	host_say(&h, "go");
 	assert_string_equal(host_line(&h), "failed 127 /nonexistent: No such file or directory");
 	assert_string_equal(host_line(&h), "done");
 	assert_true(host_end(&h));
 	host_start(&h, (const char *const[]){"/etc", NULL});
 	assert_string_equal(host_line(&h), "hello 2");
+	host_say(&h, "go");
 	assert_string_equal(host_line(&h), "failed 126 /etc: Permission denied");
 	assert_string_equal(host_line(&h), "done");
 	assert_true(host_end(&h));
@@ -237,6 +241,60 @@ static void test_host_ends_it(void **state)
 	assert_false(host_end(&h));
 }
 
+static bool says_something(int timeout_ms)
+{
+	struct pollfd fd = {.fd = h.control, .events = POLLIN};
+
+	return poll(&fd, 1, timeout_ms) > 0;
+}
+
+/* The host may have to arm watches first, however long that takes. */
+static void test_hello_waits_for_go(void **state)
+{
+	(void)state;
+	host_start(&h, SH("echo out; exit 2"));
+	assert_string_equal(host_line(&h), "hello 2");
+	assert_false(says_something(300));
+	/* What else may be said meanwhile is no go. */
+	host_say(&h, "signal 15");
+	host_say(&h, "winsize 24 80");
+	host_say(&h, "gone");
+	host_say(&h, "go on");
+	host_say(&h, "");
+	assert_false(says_something(300));
+	host_say(&h, "go");
+	assert_string_equal(host_line(&h), "started");
+	/* A second one starts nothing. */
+	host_say(&h, "go");
+	assert_string_equal(output(SERVE_STDOUT), "out\n");
+	end("exited 2");
+}
+
+static void test_bye_instead_of_go(void **state)
+{
+	(void)state;
+	host_start(&h, SH("echo out"));
+	assert_string_equal(host_line(&h), "hello 2");
+	host_say(&h, "bye");
+	assert_string_equal(host_line(&h), "done");
+	assert_true(recv(h.port[SERVE_STDOUT], text, sizeof(text), MSG_DONTWAIT) <= 0);
+	assert_true(host_end(&h));
+
+	/* Both at once: the machine is wanted off. */
+	host_start(&h, SH("echo out"));
+	assert_string_equal(host_line(&h), "hello 2");
+	host_say(&h, "go\nbye");
+	assert_string_equal(host_line(&h), "done");
+	assert_true(host_end(&h));
+
+	/* A host that is gone wants nothing started either. */
+	host_start(&h, SH("echo out"));
+	assert_string_equal(host_line(&h), "hello 2");
+	shutdown(h.control, SHUT_WR);
+	assert_null(host_line(&h));
+	assert_true(host_end(&h));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +309,8 @@ int main(void)
 		cmocka_unit_test(test_cannot_start),
 		cmocka_unit_test(test_orphans),
 		cmocka_unit_test(test_host_ends_it),
+		cmocka_unit_test(test_hello_waits_for_go),
+		cmocka_unit_test(test_bye_instead_of_go),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

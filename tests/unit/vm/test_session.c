@@ -134,11 +134,12 @@ static void test_orders(void **state UNUSED)
 	struct fixture f;
 
 	begin(&f);
+	session_send_go(&f.session);
 	session_send_signal(&f.session, 2);
 	session_send_closed(&f.session, "stdout");
 	session_send_size(&f.session, 24, 80);
 	session_send_bye(&f.session);
-	assert_string_equal(f.sent, "signal 2\nclosed stdout\nwinsize 24 80\nbye\n");
+	assert_string_equal(f.sent, "go\nsignal 2\nclosed stdout\nwinsize 24 80\nbye\n");
 }
 
 int main(void)

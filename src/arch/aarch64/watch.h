@@ -1,0 +1,63 @@
+/* Watchpoints: their registers, and what a debug exception says of them. Pure, so that it is tested
+ * on every architecture. Any thread. */
+#ifndef STASIS_ARCH_AARCH64_WATCH_H
+#define STASIS_ARCH_AARCH64_WATCH_H
+
+#include "arch/arch.h"
+
+#define WATCH_BLOCK 8u
+
+/* DBGWCR<n>_EL1 for a write watch of len bytes at gva, from EL1 and EL0 (ARM ARM, D23.3.11: E 0,
+ * PAC 2:1, LSC 4:3, BAS 12:5), or 0 where one slot can't hold it: len is 1, 2, 4 or 8 and the
+ * bytes lie in one aligned block of 8. DBGWVR<n>_EL1 is that block's address. */
+static inline uint64_t watch_control(uint64_t gva, unsigned len)
+{
+	unsigned offset = (unsigned)(gva % WATCH_BLOCK);
+
+	if ((len != 1 && len != 2 && len != 4 && len != 8) || offset + len > WATCH_BLOCK)
+		return 0;
+	return 1 | 3 << 1 | 2 << 3 | ((UINT64_C(1) << len) - 1) << offset << 5;
+}
+
+static inline uint64_t watch_value(uint64_t gva)
+{
+	return gva & ~(uint64_t)(WATCH_BLOCK - 1);
+}
+
+/* ESR_ELx.EC, bits 31:26 (ARM ARM, D23.2.40). */
+#define ESR_CLASS(esr)	      ((uint32_t)(esr) >> 26 & 0x3f)
+#define ESR_CLASS_STEP_LOWER  0x32u
+#define ESR_CLASS_WATCH_LOWER 0x34u
+
+/* FAR is any of the addresses that the instruction stores to (ARM ARM D2.8.8): the longest store,
+ * DC ZVA, has so many bytes on common processors. */
+#define WATCH_STORE_MAX 64u
+
+static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch, uint64_t margin)
+{
+	uint64_t first = watch_value(watch->gva) - margin;
+
+	return watch->bytes && far - first < WATCH_BLOCK + 2 * margin;
+}
+
+/* arch_exit_debug, by ESR_EL2 and FAR_EL2. Another slot that the same instruction stores to traps
+ * in the step. */
+static inline enum arch_debug watch_debug(uint64_t esr, uint64_t far,
+					  const struct arch_watch watch[ARCH_WATCHES],
+					  uint32_t *ret_slots)
+{
+	uint32_t exact = 0, near = 0;
+
+	*ret_slots = 0;
+	if (ESR_CLASS(esr) == ESR_CLASS_STEP_LOWER)
+		return ARCH_DEBUG_STEPPED;
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		exact |= (uint32_t)watch_is_near(far, &watch[n], 0) << n;
+		near |= (uint32_t)watch_is_near(far, &watch[n], WATCH_STORE_MAX) << n;
+	}
+	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER)
+		*ret_slots = exact ? exact : near;
+	return ARCH_DEBUG_STORING;
+}
+
+#endif
