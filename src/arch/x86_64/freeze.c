@@ -255,23 +255,57 @@ static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
 		vm->pit_ticks = true;
 }
 
-void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
+/* kvmclock and the host's TSC, at one instant where KVM says both; else the TSC is a little later,
+ * and by as much each time. Fails with a clock of 0. */
+static struct kvm_clock_data clock_read(struct arch_vm *vm)
 {
 	struct kvm_clock_data data = {0};
 
-	/* Both at one instant where KVM says so. */
 	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_CLOCK, &data) < 0)
+		data = (struct kvm_clock_data){0};
+	if (!(data.flags & KVM_CLOCK_HOST_TSC))
+		data.host_tsc = __rdtsc();
+	return data;
+}
+
+void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
+{
+	struct kvm_clock_data data = clock_read(vm);
+
+	if (data.clock == 0)
 		lack(clock, LACK_CLOCK);
-	clock->host = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc : __rdtsc();
+	clock->host = data.host_tsc;
 	clock->guest_ns = data.clock;
 	pit_stop(vm, clock);
 	clock->stopped = true;
+}
+
+/* Ticks that kvmclock has run since it was set to what it was at the stop, by after: it starts
+ * somewhere in KVM_SET_CLOCK, which then goes through all vCPUs. KVM's own rate is seen in the
+ * freeze, before which it had not been set. */
+static uint64_t ticks_since_set(const struct arch_clock *clock, const struct kvm_clock_data *before,
+				const struct kvm_clock_data *after)
+{
+	uint64_t ran_ns = after->clock - clock->guest_ns;
+	uint64_t frozen_ns = before->clock - clock->guest_ns;
+	uint64_t most = after->host_tsc - before->host_tsc;
+	uint64_t ticks;
+
+	if (before->clock <= clock->guest_ns || after->clock <= clock->guest_ns)
+		return 0;
+	/* To the nearest: what is cut off each time would add up too. */
+	ticks = (uint64_t)(((unsigned __int128)ran_ns * (before->host_tsc - clock->host) +
+			    frozen_ns / 2) /
+			   frozen_ns);
+	return ticks < most ? ticks : most;
 }
 
 void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 {
 	/* No flags: KVM_CLOCK_REALTIME would add the time that has gone by (KVM API, 4.30). */
 	struct kvm_clock_data data = {.clock = clock->guest_ns};
+	struct kvm_clock_data before, after;
+	bool set;
 
 	if (!clock->stopped)
 		return;
@@ -279,9 +313,15 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 	 * the ticks that are owed. */
 	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
 		lack(clock, LACK_PIT);
-	if (data.clock == 0 || kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) < 0)
+	before = clock_read(vm);
+	set = data.clock && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) == 0;
+	after = clock_read(vm);
+	clock->skipped += after.host_tsc - clock->host;
+	/* The TSC is to have run as long as kvmclock has: what they differ by adds up. */
+	if (set)
+		clock->skipped -= ticks_since_set(clock, &before, &after);
+	else
 		lack(clock, LACK_CLOCK);
-	clock->skipped += __rdtsc() - clock->host;
 	clock->stopped = false;
 }
 

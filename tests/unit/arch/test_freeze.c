@@ -190,6 +190,32 @@ static void the_skipped_ticks_add_up(void **state UNUSED)
 	assert_int_equal(rig.state.skipped, rig.clock.skipped);
 }
 
+static void kvmclock_and_tsc_go_on_together(void **state UNUSED)
+{
+	struct kvm_clock_data a = {0}, b = {0}, c = {0};
+	double ticks_per_ns, clock_ns, tsc_ns;
+
+	freeze(0);
+	thaw();
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &a), 0);
+	if (!(a.flags & KVM_CLOCK_HOST_TSC))
+		skip();
+	usleep(FROZEN_US);
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &b), 0);
+	ticks_per_ns = (double)(b.host_tsc - a.host_tsc) / (double)(b.clock - a.clock);
+	rig.clock.skipped = 0;
+	for (unsigned i = 0; i < 5000; i++) {
+		freeze(0);
+		thaw();
+	}
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &c), 0);
+	clock_ns = (double)(c.clock - b.clock);
+	tsc_ns = (double)(c.host_tsc - b.host_tsc - rig.clock.skipped) / ticks_per_ns;
+	print_message("5000 freezes: kvmclock went on by %.0f ns, the TSC by %.0f\n", clock_ns,
+		      tsc_ns);
+	assert_true(clock_ns - tsc_ns < 50000 && tsc_ns - clock_ns < 50000);
+}
+
 static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
 {
 	static const uint32_t modes[] = {0, LVT_PERIODIC};
@@ -361,11 +387,17 @@ static void every_lack_has_words(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(registers_are_captured),	      TEST(kvmclock_goes_on_from_the_stop),
-		TEST(the_skipped_ticks_add_up),	      TEST(a_counting_timer_goes_on_from_its_count),
-		TEST(a_stopped_timer_is_left_alone),  TEST(a_deadline_is_kept),
-		TEST(the_pit_ticks_not_while_frozen), TEST(a_pit_that_ticks_once_is_left_alone),
-		TEST(a_tsc_that_stood_still_is_left), TEST(a_tsc_that_went_on_is_set_back),
+		TEST(registers_are_captured),
+		TEST(kvmclock_goes_on_from_the_stop),
+		TEST(kvmclock_and_tsc_go_on_together),
+		TEST(the_skipped_ticks_add_up),
+		TEST(a_counting_timer_goes_on_from_its_count),
+		TEST(a_stopped_timer_is_left_alone),
+		TEST(a_deadline_is_kept),
+		TEST(the_pit_ticks_not_while_frozen),
+		TEST(a_pit_that_ticks_once_is_left_alone),
+		TEST(a_tsc_that_stood_still_is_left),
+		TEST(a_tsc_that_went_on_is_set_back),
 		TEST(every_lack_has_words),
 	};
 
