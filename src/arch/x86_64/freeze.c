@@ -89,7 +89,7 @@ static uint32_t lapic_register(const struct kvm_lapic_state *lapic, size_t at)
 }
 
 /* The TSC, and the timer: an armed deadline says which mode it is; otherwise the LAPIC has to be
- * asked. */
+ * asked. What can't be had is none. */
 static int capture_clocks(int fd, struct arch_vcpu_state *s)
 {
 	struct kvm_msr_entry entry[MSRS_MAX] = {{.index = MSR_TSC}, {.index = MSR_TSC_DEADLINE}};
@@ -120,11 +120,13 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 		{KVM_GET_SREGS, &s->sregs},	   {KVM_GET_DEBUGREGS, &s->debugregs},
 		{KVM_GET_VCPU_EVENTS, &s->events},
 	};
-	int r = 0;
+	int r = 0, clocks;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
 		r = kvm_ioctl(vcpu_fd, parts[i].request, parts[i].to);
-	return r < 0 ? r : capture_clocks(vcpu_fd, s);
+	/* Even so: the thaw goes by them, and must not by the last freeze's. */
+	clocks = capture_clocks(vcpu_fd, s);
+	return r < 0 ? r : clocks;
 }
 
 uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)

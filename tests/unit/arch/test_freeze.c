@@ -237,6 +237,18 @@ static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
 	}
 }
 
+/* A capture that fails leaves nothing of the one before for a thaw to write. */
+static void a_failed_capture_keeps_no_clocks(void **state UNUSED)
+{
+	lapic_arm(LVT_MASKED | 0x40, 2000000000, 2000000000);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_true(rig.state.counts && rig.state.tsc);
+	rig.state.deadline = 1;
+	assert_true(arch_vcpu_capture(-1, &rig.state) < 0);
+	assert_false(rig.state.counts);
+	assert_true(rig.state.tsc == 0 && rig.state.deadline == 0);
+}
+
 static void a_stopped_timer_is_left_alone(void **state UNUSED)
 {
 	lapic_arm(LVT_MASKED | 0x40, 0, 0);
@@ -389,6 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(registers_are_captured),
 		TEST(kvmclock_goes_on_from_the_stop),
+		TEST(a_failed_capture_keeps_no_clocks),
 		TEST(kvmclock_and_tsc_go_on_together),
 		TEST(the_skipped_ticks_add_up),
 		TEST(a_counting_timer_goes_on_from_its_count),
