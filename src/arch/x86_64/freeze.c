@@ -23,6 +23,9 @@
 #define PIT_SQUARE 3
 #define PIT_NEVER  0xff /* KVM's: not programmed */
 
+/* A freeze that a guest's watchdogs, which wait for seconds, could notice: longer than that. */
+#define WATCHDOG_NS 100000000u
+
 /* SDM vol. 3, 2.5. */
 #define CR0_PG	 (1u << 31)
 #define CR4_LA57 (1u << 12)
@@ -277,6 +280,7 @@ void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
 	if (data.clock == 0)
 		lack(clock, LACK_CLOCK);
 	clock->host = data.host_tsc;
+	clock->host_ns = now_ns();
 	clock->guest_ns = data.clock;
 	pit_stop(vm, clock);
 	clock->stopped = true;
@@ -315,6 +319,7 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 	 * the ticks that are owed. */
 	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
 		lack(clock, LACK_PIT);
+	clock->frozen_ns = now_ns() - clock->host_ns;
 	before = clock_read(vm);
 	set = data.clock && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) == 0;
 	after = clock_read(vm);
@@ -422,6 +427,8 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	 * taken back by this, and what had fired before is past, and fires at once. */
 	if (state->deadline && msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &state->deadline) < 0)
 		lack(clock, LACK_TIMER);
-	/* Tells the guest's watchdogs. -EINVAL: it has no kvmclock, or not yet. */
-	(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
+	/* Tells the guest's watchdogs, which then forget what they had seen: not for each of many
+	 * short ones. -EINVAL: it has no kvmclock, or not yet. */
+	if (clock->frozen_ns > WATCHDOG_NS)
+		(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
 }

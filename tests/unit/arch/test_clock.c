@@ -25,6 +25,7 @@ static struct {
 	uint64_t ns;	      /* the host's time */
 	int64_t clock_offset; /* kvmclock's, from that */
 	uint32_t jitter;
+	unsigned told_watchdogs; /* KVM_KVMCLOCK_CTRL */
 } kvm_of_ours;
 
 static struct kvm kvm = {.fd = -1, .vm_fd = VM_FD};
@@ -97,6 +98,10 @@ int __wrap_ioctl(int fd UNUSED, unsigned long request, void *arg)
 	case KVM_SET_CLOCK:
 		r = set_clock(arg);
 		break;
+	case KVM_KVMCLOCK_CTRL:
+		kvm_of_ours.told_watchdogs++;
+		r = 0;
+		break;
 	default:
 		r = refuse(ENOTTY);
 	}
@@ -151,12 +156,30 @@ static void tsc_and_kvmclock_stay_together(void **unused UNUSED)
 	assert_int_equal(atomic_load(&arch_clock.lacks), 0);
 }
 
+/* A watch on a pointer that moves freezes every 10 ms: a guest that is told each time never
+ * reports a lockup of its own. */
+static void watchdogs_hear_of_long_freezes_only(void **unused UNUSED)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		freeze(99 * NS_PER_MS);
+		arch_vcpu_go_on(VCPU_FD, &state, &arch_clock);
+	}
+	assert_int_equal(kvm_of_ours.told_watchdogs, 0);
+	freeze(101 * NS_PER_MS);
+	arch_vcpu_go_on(VCPU_FD, &state, &arch_clock);
+	assert_int_equal(kvm_of_ours.told_watchdogs, 1);
+	/* Let go of a rendezvous that stopped no clocks. */
+	arch_vcpu_go_on(VCPU_FD, &state, &arch_clock);
+	assert_int_equal(kvm_of_ours.told_watchdogs, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, open_rig)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(tsc_and_kvmclock_stay_together),
+		TEST(watchdogs_hear_of_long_freezes_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
