@@ -221,6 +221,8 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock);
  * that nothing may send one. */
 void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 			   struct arch_clock *clock);
+/* … and last: what interrupts vCPUs without being theirs. */
+void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock);
 /* vCPU thread, let go and before its next KVM_RUN: its own counter and timers. */
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock);
 

@@ -182,6 +182,11 @@ void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *sta
 	/* The timer compares with the counter. */
 }
 
+void arch_clock_ticks_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock UNUSED)
+{
+	/* There is none. */
+}
+
 void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state UNUSED,
 		     struct arch_clock *clock UNUSED)
 {

@@ -22,6 +22,8 @@
 #define PIT_RATE   2
 #define PIT_SQUARE 3
 #define PIT_NEVER  0xff /* KVM's: not programmed */
+#define PIT_HZ	   1193182u
+#define NS_PER_S   1000000000u
 
 /* A freeze that a guest's watchdogs, which wait for seconds, could notice: longer than that. */
 #define WATCHDOG_NS 100000000u
@@ -233,31 +235,90 @@ void arch_vcpu_registers(const struct arch_vcpu_state *s,
 
 /* ---- the VM's clocks -------------------------------------------------------------------- */
 
+static uint64_t pit_period_ns(const struct kvm_pit_channel_state *channel)
+{
+	return (channel->count ? (uint64_t)channel->count : 0x10000) * NS_PER_S / PIT_HZ;
+}
+
+/* Beyond 7: never programmed. */
+static bool pit_is_periodic(const struct kvm_pit_channel_state *channel)
+{
+	uint8_t mode = channel->mode & 3;
+
+	return channel->mode <= 7 && (mode == PIT_RATE || mode == PIT_SQUARE);
+}
+
+/* The period that the freeze cuts off began at a whole number of them after the thaw, if the guest
+ * has not begun another since; to the same count would be a period of error at most. */
+static void pit_note_part(struct pit_at_freeze *pit, const struct kvm_pit_channel_state *before)
+{
+	const struct kvm_pit_channel_state *now = &pit->was.channels[0];
+
+	if (pit->since_ns && now->mode == before->mode && now->count == before->count)
+		pit->owed_ns += (now_ns() - pit->since_ns) % pit_period_ns(now);
+	else
+		pit->owed_ns = 0;
+}
+
 /* While it ticks it can be neither set back nor kept from interrupting a vCPU whose local APIC is
  * being set (arch_vcpu_timer_go_on), which would lose the tick and all that wait for its end. One
  * that ticks once is left to run. */
 static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
+	struct pit_at_freeze *pit = &vm->pit;
+	struct kvm_pit_channel_state before = pit->was.channels[0];
 	struct kvm_pit_state2 still;
-	uint8_t mode;
 
-	vm->pit_ticks = false;
+	pit->stopped = false;
 	if (vm->split_irqchip)
 		return; /* there is none */
-	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &vm->pit) < 0) {
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &pit->was) < 0) {
 		lack(clock, LACK_PIT);
 		return;
 	}
-	still = vm->pit;
-	mode = still.channels[0].mode;
-	/* Beyond 7: never programmed. */
-	if (mode > 7 || ((mode & 3) != PIT_RATE && (mode & 3) != PIT_SQUARE))
+	still = pit->was;
+	if (!pit_is_periodic(&still.channels[0])) {
+		pit->since_ns = 0;
 		return;
+	}
+	pit_note_part(pit, &before);
 	still.channels[0].mode = PIT_NEVER;
 	if (kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &still) < 0)
 		lack(clock, LACK_PIT);
 	else
-		vm->pit_ticks = true;
+		pit->stopped = true;
+}
+
+/* As the PIT does it: GSI 0, an edge. */
+static int pit_tick(struct arch_vm *vm)
+{
+	struct kvm_irq_level line = {.irq = 0, .level = 1};
+	int r = kvm_ioctl(vm->kvm->vm_fd, KVM_IRQ_LINE, &line);
+
+	line.level = 0;
+	return r < 0 ? r : kvm_ioctl(vm->kvm->vm_fd, KVM_IRQ_LINE, &line);
+}
+
+void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	struct pit_at_freeze *pit = &vm->pit;
+	uint64_t period_ns = pit_period_ns(&pit->was.channels[0]);
+
+	if (!pit->stopped)
+		return;
+	/* What was cut off has come to a whole period: freezes that are closer together than the
+	 * PIT's ticks would leave the guest without any. */
+	if (pit->owed_ns >= period_ns) {
+		pit->owed_ns -= period_ns;
+		if (pit_tick(vm) < 0)
+			lack(clock, LACK_PIT);
+	}
+	/* Starts the period anew, as KVM takes no part of one; and drops the ticks that are owed
+	 * by KVM itself. */
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &pit->was) < 0)
+		lack(clock, LACK_PIT);
+	pit->since_ns = now_ns();
+	pit->stopped = false;
 }
 
 /* kvmclock and the host's TSC, at one instant where KVM says both; else the TSC is a little later,
@@ -315,10 +376,6 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 
 	if (!clock->stopped)
 		return;
-	/* Starts the period anew, so its first tick comes by up to a period too late; and drops
-	 * the ticks that are owed. */
-	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
-		lack(clock, LACK_PIT);
 	clock->frozen_ns = now_ns() - clock->host_ns;
 	before = clock_read(vm);
 	set = data.clock && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) == 0;

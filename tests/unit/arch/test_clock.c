@@ -26,6 +26,9 @@ static struct {
 	int64_t clock_offset; /* kvmclock's, from that */
 	uint32_t jitter;
 	unsigned told_watchdogs; /* KVM_KVMCLOCK_CTRL */
+	struct kvm_pit_state2 pit;
+	uint64_t pit_began_ns;
+	unsigned ticks, tick_calls; /* on GSI 0: all; of those, by KVM_IRQ_LINE */
 } kvm_of_ours;
 
 static struct kvm kvm = {.fd = -1, .vm_fd = VM_FD};
@@ -85,6 +88,30 @@ static int set_clock(const struct kvm_clock_data *data)
 	return 0;
 }
 
+static uint64_t pit_period_ns(void)
+{
+	return (uint64_t)kvm_of_ours.pit.channels[0].count * 1000000000u / 1193182u;
+}
+
+/* What it did since it was set, and another period from now on. */
+static int set_pit(const struct kvm_pit_state2 *pit)
+{
+	if (kvm_of_ours.pit.channels[0].mode == 2)
+		kvm_of_ours.ticks +=
+			(unsigned)((kvm_of_ours.ns - kvm_of_ours.pit_began_ns) / pit_period_ns());
+	kvm_of_ours.pit = *pit;
+	kvm_of_ours.pit_began_ns = kvm_of_ours.ns;
+	return 0;
+}
+
+static int set_line(const struct kvm_irq_level *line)
+{
+	assert_int_equal(line->irq, 0);
+	kvm_of_ours.ticks += line->level;
+	kvm_of_ours.tick_calls += line->level;
+	return 0;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd UNUSED, unsigned long request, void *arg)
 {
@@ -97,6 +124,16 @@ int __wrap_ioctl(int fd UNUSED, unsigned long request, void *arg)
 		break;
 	case KVM_SET_CLOCK:
 		r = set_clock(arg);
+		break;
+	case KVM_GET_PIT2:
+		*(struct kvm_pit_state2 *)arg = kvm_of_ours.pit;
+		r = 0;
+		break;
+	case KVM_SET_PIT2:
+		r = set_pit(arg);
+		break;
+	case KVM_IRQ_LINE:
+		r = set_line(arg);
 		break;
 	case KVM_KVMCLOCK_CTRL:
 		kvm_of_ours.told_watchdogs++;
@@ -127,6 +164,17 @@ static void freeze(uint64_t ns)
 	arch_clock_stop(&vm, &arch_clock);
 	pass(ns);
 	arch_clock_go_on(&vm, &arch_clock);
+	arch_clock_ticks_go_on(&vm, &arch_clock);
+}
+
+/* The guest sets the PIT, to tick each count of its own 1193182 Hz. */
+static void program_pit(uint8_t mode, uint32_t count)
+{
+	struct kvm_pit_state2 pit = {.channels[0] = {.mode = mode, .count = count}};
+
+	vm.split_irqchip = false;
+	set_pit(&pit);
+	kvm_of_ours.ticks = 0;
 }
 
 /* ---- tests ------------------------------------------------------------------------------- */
@@ -173,6 +221,50 @@ static void watchdogs_hear_of_long_freezes_only(void **unused UNUSED)
 	assert_int_equal(kvm_of_ours.told_watchdogs, 1);
 }
 
+static void freezes_leave_the_pit_its_ticks(void **unused UNUSED)
+{
+	uint64_t ran_ns = 0, began_ns;
+
+	program_pit(2, 11932); /* 10 ms */
+	for (unsigned i = 0; i < 1000; i++) {
+		began_ns = kvm_of_ours.ns;
+		pass(i % 10 < 5 ? 7 * NS_PER_MS : i % 10 < 8 ? NS_PER_MS : 23 * NS_PER_MS);
+		ran_ns += kvm_of_ours.ns - began_ns;
+		freeze(3 * NS_PER_MS);
+		assert_int_equal(kvm_of_ours.pit.channels[0].mode, 2);
+	}
+	print_message("%u ticks in %llu ms, %u of them made up for\n", kvm_of_ours.ticks,
+		      (unsigned long long)(ran_ns / NS_PER_MS), kvm_of_ours.tick_calls);
+	/* The calls of a thaw take a little of the guest's time as well. */
+	assert_in_range(kvm_of_ours.ticks, ran_ns / pit_period_ns() - 2,
+			(ran_ns + 1000 * 20 * CALL_NS) / pit_period_ns() + 1);
+	assert_in_range(kvm_of_ours.tick_calls, 300, kvm_of_ours.ticks - 400);
+	assert_int_equal(atomic_load(&arch_clock.lacks), 0);
+}
+
+static void another_period_owes_nothing(void **unused UNUSED)
+{
+	program_pit(2, 11932);
+	for (unsigned i = 0; i < 2; i++) {
+		freeze(NS_PER_MS);
+		pass(8 * NS_PER_MS);
+	}
+	/* 8 ms are owed as soon as it is frozen once more, 16 the next time. */
+	program_pit(2, 2386); /* 2 ms */
+	for (unsigned i = 0; i < 3; i++) {
+		freeze(NS_PER_MS);
+		pass(NS_PER_MS / 4);
+	}
+	assert_int_equal(kvm_of_ours.tick_calls, 0);
+	/* One shot: not touched, and its end not made up for. */
+	program_pit(4, 11932);
+	for (unsigned i = 0; i < 10; i++) {
+		freeze(NS_PER_MS);
+		pass(8 * NS_PER_MS);
+	}
+	assert_int_equal(kvm_of_ours.tick_calls, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, open_rig)
 
 int main(void)
@@ -180,6 +272,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(tsc_and_kvmclock_stay_together),
 		TEST(watchdogs_hear_of_long_freezes_only),
+		TEST(freezes_leave_the_pit_its_ticks),
+		TEST(another_period_owes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

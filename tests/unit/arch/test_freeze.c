@@ -135,6 +135,7 @@ static void thaw(void)
 {
 	arch_clock_go_on(&rig.vm, &rig.clock);
 	arch_vcpu_timer_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
+	arch_clock_ticks_go_on(&rig.vm, &rig.clock);
 	arch_vcpu_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
 }
 
@@ -328,7 +329,7 @@ static void a_pit_that_ticks_once_is_left_alone(void **state UNUSED)
 	freeze(0);
 	assert_int_equal(pit_get().mode, 4);
 	/* As if the guest were to find it so: a thaw does not start it anew. */
-	rig.vm.pit.channels[0].count = 1;
+	rig.vm.pit.was.channels[0].count = 1;
 	thaw();
 	assert_int_equal(pit_get().mode, 4);
 	assert_int_equal(pit_get().count, 11932);

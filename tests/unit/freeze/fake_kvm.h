@@ -35,6 +35,7 @@ extern _Atomic unsigned fake_runs;
 /* Result of every capture. */
 extern _Atomic int fake_capture_result;
 extern unsigned fake_stops, fake_goes_on; /* of the VM's clock; control thread */
+extern unsigned fake_ticks_go_on;	  /* … and after the vCPUs' timers, its ticks */
 
 /* A VM without a /dev/kvm. */
 void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm);

@@ -226,6 +226,7 @@ static void every_kind_of_vcpu_parks(void **state UNUSED)
 	assert_int_equal(r->releases, 20);
 	assert_int_equal(fake_stops, 20);
 	assert_int_equal(fake_goes_on, 20);
+	assert_int_equal(fake_ticks_go_on, 20);
 	rig_close(r);
 }
 
