@@ -202,9 +202,11 @@ void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {
-	uint64_t guest_ns; /* the VM's clock at the stop, where the architecture has one */
-	uint64_t host;	   /* the host's counter at the stop */
-	uint64_t skipped;  /* ticks of the counter that the guest has not seen, in all freezes */
+	uint64_t guest_ns;  /* the VM's clock at the stop, where the architecture has one */
+	uint64_t host;	    /* the host's counter at the stop */
+	uint64_t host_ns;   /* … and its time (now_ns) */
+	uint64_t frozen_ns; /* how long the last stop was */
+	uint64_t skipped;   /* ticks of the counter that the guest has not seen, in all freezes */
 	_Atomic uint32_t
 		lacks; /* bit n: this host can't do arch_clock_lacks[n]; any thread, relaxed */
 	bool stopped;
@@ -219,6 +221,8 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock);
  * that nothing may send one. */
 void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 			   struct arch_clock *clock);
+/* … and last: what interrupts vCPUs without being theirs. */
+void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock);
 /* vCPU thread, let go and before its next KVM_RUN: its own counter and timers. */
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock);
 

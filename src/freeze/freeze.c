@@ -120,6 +120,7 @@ static void let_go(struct freeze *f)
 
 			arch_vcpu_timer_go_on(vcpu->fd, vcpu->state, &f->clock);
 		}
+		arch_clock_ticks_go_on(f->config.vm, &f->clock);
 		f->report.frozen_ns = now_ns() - f->parked_ns;
 	} else {
 		f->report.rendezvous_ns = now_ns() - f->began_ns;

@@ -31,7 +31,7 @@ static int settle(struct watch_slot *slot, const struct ground *g, enum watch_st
 {
 	const uint8_t *host = host_of(g, gva, bytes);
 
-	if (!host || gva % bytes || !arch_kernel_address(gva))
+	if (!host || (gva & (bytes - 1)) || !arch_kernel_address(gva))
 		return -EFAULT;
 	slot->state = state;
 	/* What was stored since it was looked at last is not forgotten. */

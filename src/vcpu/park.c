@@ -69,8 +69,9 @@ void vcpu_park(struct vcpu *vcpu)
 	if (turn % 2 == 0)
 		return; /* let go before it came here */
 	vcpu->capture_error = arch_vcpu_capture(vcpu->fd, vcpu->state);
-	/* Relaxed: the count publishes it; who reads it before wants a hint only. */
-	atomic_store_explicit(&vcpu->parked_turn, turn, memory_order_relaxed);
+	/* Release: pairs with the acquire in vcpu_has_parked. A late dump reads the registers of
+	 * who has parked, before all have; the count publishes them only to who sees none left. */
+	atomic_store_explicit(&vcpu->parked_turn, turn, memory_order_release);
 	if (!count_in(pool, tally))
 		return;
 	/* Acquire: pairs with the release in vcpu_pool_unpark; the clocks are ours to read. */
@@ -118,8 +119,9 @@ unsigned vcpu_pool_unparked(const struct vcpu_pool *pool)
 
 bool vcpu_has_parked(const struct vcpu *vcpu)
 {
-	/* Relaxed: as in vcpu_park; turn is the control thread's own. */
-	return atomic_load_explicit(&vcpu->parked_turn, memory_order_relaxed) ==
+	/* Acquire: pairs with the release in vcpu_park: its registers are there, and stay until it
+	 * is let go. Relaxed: turn is the control thread's own. */
+	return atomic_load_explicit(&vcpu->parked_turn, memory_order_acquire) ==
 	       atomic_load_explicit(&vcpu->pool->turn, memory_order_relaxed);
 }
 

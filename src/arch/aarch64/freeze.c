@@ -157,6 +157,7 @@ int freeze_note_offset(struct arch_vm *vm, int vcpu_fd)
 void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
 {
 	clock->host = host_counter();
+	clock->host_ns = now_ns();
 	clock->stopped = true;
 }
 
@@ -167,6 +168,7 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 	if (!clock->stopped)
 		return;
 	clock->stopped = false;
+	clock->frozen_ns = now_ns() - clock->host_ns;
 	clock->skipped += host_counter() - clock->host;
 	offset.offset = vm->counter_offset + clock->skipped;
 	/* EBUSY if a vCPU runs: all are parked. Relaxed: a note, read at leisure. */
@@ -178,6 +180,11 @@ void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *sta
 			   struct arch_clock *clock UNUSED)
 {
 	/* The timer compares with the counter. */
+}
+
+void arch_clock_ticks_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock UNUSED)
+{
+	/* There is none. */
 }
 
 void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state UNUSED,

@@ -22,6 +22,11 @@
 #define PIT_RATE   2
 #define PIT_SQUARE 3
 #define PIT_NEVER  0xff /* KVM's: not programmed */
+#define PIT_HZ	   1193182u
+#define NS_PER_S   1000000000u
+
+/* A freeze that a guest's watchdogs, which wait for seconds, could notice: longer than that. */
+#define WATCHDOG_NS 100000000u
 
 /* SDM vol. 3, 2.5. */
 #define CR0_PG	 (1u << 31)
@@ -89,7 +94,7 @@ static uint32_t lapic_register(const struct kvm_lapic_state *lapic, size_t at)
 }
 
 /* The TSC, and the timer: an armed deadline says which mode it is; otherwise the LAPIC has to be
- * asked. */
+ * asked. What can't be had is none. */
 static int capture_clocks(int fd, struct arch_vcpu_state *s)
 {
 	struct kvm_msr_entry entry[MSRS_MAX] = {{.index = MSR_TSC}, {.index = MSR_TSC_DEADLINE}};
@@ -120,11 +125,13 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 		{KVM_GET_SREGS, &s->sregs},	   {KVM_GET_DEBUGREGS, &s->debugregs},
 		{KVM_GET_VCPU_EVENTS, &s->events},
 	};
-	int r = 0;
+	int r = 0, clocks;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
 		r = kvm_ioctl(vcpu_fd, parts[i].request, parts[i].to);
-	return r < 0 ? r : capture_clocks(vcpu_fd, s);
+	/* Even so: the thaw goes by them, and must not by the last freeze's. */
+	clocks = capture_clocks(vcpu_fd, s);
+	return r < 0 ? r : clocks;
 }
 
 uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
@@ -228,60 +235,157 @@ void arch_vcpu_registers(const struct arch_vcpu_state *s,
 
 /* ---- the VM's clocks -------------------------------------------------------------------- */
 
+static uint64_t pit_period_ns(const struct kvm_pit_channel_state *channel)
+{
+	return (channel->count ? (uint64_t)channel->count : 0x10000) * NS_PER_S / PIT_HZ;
+}
+
+/* Beyond 7: never programmed. */
+static bool pit_is_periodic(const struct kvm_pit_channel_state *channel)
+{
+	uint8_t mode = channel->mode & 3;
+
+	return channel->mode <= 7 && (mode == PIT_RATE || mode == PIT_SQUARE);
+}
+
+/* The period that the freeze cuts off began at a whole number of them after the thaw, if the guest
+ * has not begun another since; to the same count would be a period of error at most. */
+static void pit_note_part(struct pit_at_freeze *pit, const struct kvm_pit_channel_state *before)
+{
+	const struct kvm_pit_channel_state *now = &pit->was.channels[0];
+
+	if (pit->since_ns && now->mode == before->mode && now->count == before->count)
+		pit->owed_ns += (now_ns() - pit->since_ns) % pit_period_ns(now);
+	else
+		pit->owed_ns = 0;
+}
+
 /* While it ticks it can be neither set back nor kept from interrupting a vCPU whose local APIC is
  * being set (arch_vcpu_timer_go_on), which would lose the tick and all that wait for its end. One
  * that ticks once is left to run. */
 static void pit_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
+	struct pit_at_freeze *pit = &vm->pit;
+	struct kvm_pit_channel_state before = pit->was.channels[0];
 	struct kvm_pit_state2 still;
-	uint8_t mode;
 
-	vm->pit_ticks = false;
+	pit->stopped = false;
 	if (vm->split_irqchip)
 		return; /* there is none */
-	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &vm->pit) < 0) {
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &pit->was) < 0) {
 		lack(clock, LACK_PIT);
 		return;
 	}
-	still = vm->pit;
-	mode = still.channels[0].mode;
-	/* Beyond 7: never programmed. */
-	if (mode > 7 || ((mode & 3) != PIT_RATE && (mode & 3) != PIT_SQUARE))
+	still = pit->was;
+	if (!pit_is_periodic(&still.channels[0])) {
+		pit->since_ns = 0;
 		return;
+	}
+	pit_note_part(pit, &before);
 	still.channels[0].mode = PIT_NEVER;
 	if (kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &still) < 0)
 		lack(clock, LACK_PIT);
 	else
-		vm->pit_ticks = true;
+		pit->stopped = true;
+}
+
+/* As the PIT does it: GSI 0, an edge. */
+static int pit_tick(struct arch_vm *vm)
+{
+	struct kvm_irq_level line = {.irq = 0, .level = 1};
+	int r = kvm_ioctl(vm->kvm->vm_fd, KVM_IRQ_LINE, &line);
+
+	line.level = 0;
+	return r < 0 ? r : kvm_ioctl(vm->kvm->vm_fd, KVM_IRQ_LINE, &line);
+}
+
+void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	struct pit_at_freeze *pit = &vm->pit;
+	uint64_t period_ns = pit_period_ns(&pit->was.channels[0]);
+
+	if (!pit->stopped)
+		return;
+	/* What was cut off has come to a whole period: freezes that are closer together than the
+	 * PIT's ticks would leave the guest without any. */
+	if (pit->owed_ns >= period_ns) {
+		pit->owed_ns -= period_ns;
+		if (pit_tick(vm) < 0)
+			lack(clock, LACK_PIT);
+	}
+	/* Starts the period anew, as KVM takes no part of one; and drops the ticks that are owed
+	 * by KVM itself. */
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &pit->was) < 0)
+		lack(clock, LACK_PIT);
+	pit->since_ns = now_ns();
+	pit->stopped = false;
+}
+
+/* kvmclock and the host's TSC, at one instant where KVM says both; else the TSC is a little later,
+ * and by as much each time. Fails with a clock of 0. */
+static struct kvm_clock_data clock_read(struct arch_vm *vm)
+{
+	struct kvm_clock_data data = {0};
+
+	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_CLOCK, &data) < 0)
+		data = (struct kvm_clock_data){0};
+	if (!(data.flags & KVM_CLOCK_HOST_TSC))
+		data.host_tsc = __rdtsc();
+	return data;
 }
 
 void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
-	struct kvm_clock_data data = {0};
+	struct kvm_clock_data data = clock_read(vm);
 
-	/* Both at one instant where KVM says so. */
-	if (kvm_ioctl(vm->kvm->vm_fd, KVM_GET_CLOCK, &data) < 0)
+	if (data.clock == 0)
 		lack(clock, LACK_CLOCK);
-	clock->host = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc : __rdtsc();
+	clock->host = data.host_tsc;
+	clock->host_ns = now_ns();
 	clock->guest_ns = data.clock;
 	pit_stop(vm, clock);
 	clock->stopped = true;
+}
+
+/* Ticks that kvmclock has run since it was set to what it was at the stop, by after: it starts
+ * somewhere in KVM_SET_CLOCK, which then goes through all vCPUs. KVM's own rate is seen in the
+ * freeze, before which it had not been set. */
+static uint64_t ticks_since_set(const struct arch_clock *clock, const struct kvm_clock_data *before,
+				const struct kvm_clock_data *after)
+{
+	uint64_t ran_ns = after->clock - clock->guest_ns;
+	uint64_t frozen_ns = before->clock - clock->guest_ns;
+	uint64_t most = after->host_tsc - before->host_tsc;
+	uint64_t ticks;
+
+	if (before->clock <= clock->guest_ns || after->clock <= clock->guest_ns)
+		return 0;
+	/* To the nearest: what is cut off each time would add up too. */
+	ticks = (uint64_t)(((unsigned __int128)ran_ns * (before->host_tsc - clock->host) +
+			    frozen_ns / 2) /
+			   frozen_ns);
+	return ticks < most ? ticks : most;
 }
 
 void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 {
 	/* No flags: KVM_CLOCK_REALTIME would add the time that has gone by (KVM API, 4.30). */
 	struct kvm_clock_data data = {.clock = clock->guest_ns};
+	struct kvm_clock_data before, after;
+	bool set;
 
 	if (!clock->stopped)
 		return;
-	/* Starts the period anew, so its first tick comes by up to a period too late; and drops
-	 * the ticks that are owed. */
-	if (vm->pit_ticks && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_PIT2, &vm->pit) < 0)
-		lack(clock, LACK_PIT);
-	if (data.clock == 0 || kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) < 0)
+	clock->frozen_ns = now_ns() - clock->host_ns;
+	before = clock_read(vm);
+	set = data.clock && kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) == 0;
+	after = clock_read(vm);
+	clock->skipped += after.host_tsc - clock->host;
+	/* The TSC is to have run as long as kvmclock has: what they differ by adds up. */
+	if (set)
+		clock->skipped -= ticks_since_set(clock, &before, &after);
+	else
 		lack(clock, LACK_CLOCK);
-	clock->skipped += __rdtsc() - clock->host;
 	clock->stopped = false;
 }
 
@@ -380,6 +484,8 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	 * taken back by this, and what had fired before is past, and fires at once. */
 	if (state->deadline && msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &state->deadline) < 0)
 		lack(clock, LACK_TIMER);
-	/* Tells the guest's watchdogs. -EINVAL: it has no kvmclock, or not yet. */
-	(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
+	/* Tells the guest's watchdogs, which then forget what they had seen: not for each of many
+	 * short ones. -EINVAL: it has no kvmclock, or not yet. */
+	if (clock->frozen_ns > WATCHDOG_NS)
+		(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
 }

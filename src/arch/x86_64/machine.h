@@ -56,6 +56,14 @@ struct cpu_entry {
 	uint64_t params_gpa; /* RSI, or EBX for PVH */
 };
 
+/* The PIT, whose ticks KVM makes by itself. Control thread. */
+struct pit_at_freeze {
+	struct kvm_pit_state2 was; /* at the last freeze */
+	bool stopped;		   /* KVM's own is, until the thaw: it ticks over and over */
+	uint64_t since_ns;	   /* when a thaw began a period (now_ns); 0: none did */
+	uint64_t owed_ns;	   /* what had run of periods that freezes cut off */
+};
+
 struct arch_vm {
 	struct kvm *kvm;
 	struct guest_memory *mem;
@@ -68,9 +76,7 @@ struct arch_vm {
 	enum cpu_vendor vendor;
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
-	struct kvm_pit_state2
-		pit;	/* at the freeze, KVM's own is stopped if pit_ticks; control thread */
-	bool pit_ticks; /* … and it was counting over and over */
+	struct pit_at_freeze pit;
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };

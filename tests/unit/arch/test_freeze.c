@@ -135,6 +135,7 @@ static void thaw(void)
 {
 	arch_clock_go_on(&rig.vm, &rig.clock);
 	arch_vcpu_timer_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
+	arch_clock_ticks_go_on(&rig.vm, &rig.clock);
 	arch_vcpu_go_on(rig.vcpu_fd, &rig.state, &rig.clock);
 }
 
@@ -190,6 +191,32 @@ static void the_skipped_ticks_add_up(void **state UNUSED)
 	assert_int_equal(rig.state.skipped, rig.clock.skipped);
 }
 
+static void kvmclock_and_tsc_go_on_together(void **state UNUSED)
+{
+	struct kvm_clock_data a = {0}, b = {0}, c = {0};
+	double ticks_per_ns, clock_ns, tsc_ns;
+
+	freeze(0);
+	thaw();
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &a), 0);
+	if (!(a.flags & KVM_CLOCK_HOST_TSC))
+		skip();
+	usleep(FROZEN_US);
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &b), 0);
+	ticks_per_ns = (double)(b.host_tsc - a.host_tsc) / (double)(b.clock - a.clock);
+	rig.clock.skipped = 0;
+	for (unsigned i = 0; i < 5000; i++) {
+		freeze(0);
+		thaw();
+	}
+	assert_int_equal(kvm_ioctl(rig.kvm.vm_fd, KVM_GET_CLOCK, &c), 0);
+	clock_ns = (double)(c.clock - b.clock);
+	tsc_ns = (double)(c.host_tsc - b.host_tsc - rig.clock.skipped) / ticks_per_ns;
+	print_message("5000 freezes: kvmclock went on by %.0f ns, the TSC by %.0f\n", clock_ns,
+		      tsc_ns);
+	assert_true(clock_ns - tsc_ns < 50000 && tsc_ns - clock_ns < 50000);
+}
+
 static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
 {
 	static const uint32_t modes[] = {0, LVT_PERIODIC};
@@ -209,6 +236,18 @@ static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
 		assert_true(before - after < FROZEN_NS / 2);
 		assert_int_equal(lapic_get(APIC_TIMER_INITIAL), count);
 	}
+}
+
+/* A capture that fails leaves nothing of the one before for a thaw to write. */
+static void a_failed_capture_keeps_no_clocks(void **state UNUSED)
+{
+	lapic_arm(LVT_MASKED | 0x40, 2000000000, 2000000000);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_true(rig.state.counts && rig.state.tsc);
+	rig.state.deadline = 1;
+	assert_true(arch_vcpu_capture(-1, &rig.state) < 0);
+	assert_false(rig.state.counts);
+	assert_true(rig.state.tsc == 0 && rig.state.deadline == 0);
 }
 
 static void a_stopped_timer_is_left_alone(void **state UNUSED)
@@ -290,7 +329,7 @@ static void a_pit_that_ticks_once_is_left_alone(void **state UNUSED)
 	freeze(0);
 	assert_int_equal(pit_get().mode, 4);
 	/* As if the guest were to find it so: a thaw does not start it anew. */
-	rig.vm.pit.channels[0].count = 1;
+	rig.vm.pit.was.channels[0].count = 1;
 	thaw();
 	assert_int_equal(pit_get().mode, 4);
 	assert_int_equal(pit_get().count, 11932);
@@ -361,11 +400,18 @@ static void every_lack_has_words(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(registers_are_captured),	      TEST(kvmclock_goes_on_from_the_stop),
-		TEST(the_skipped_ticks_add_up),	      TEST(a_counting_timer_goes_on_from_its_count),
-		TEST(a_stopped_timer_is_left_alone),  TEST(a_deadline_is_kept),
-		TEST(the_pit_ticks_not_while_frozen), TEST(a_pit_that_ticks_once_is_left_alone),
-		TEST(a_tsc_that_stood_still_is_left), TEST(a_tsc_that_went_on_is_set_back),
+		TEST(registers_are_captured),
+		TEST(kvmclock_goes_on_from_the_stop),
+		TEST(a_failed_capture_keeps_no_clocks),
+		TEST(kvmclock_and_tsc_go_on_together),
+		TEST(the_skipped_ticks_add_up),
+		TEST(a_counting_timer_goes_on_from_its_count),
+		TEST(a_stopped_timer_is_left_alone),
+		TEST(a_deadline_is_kept),
+		TEST(the_pit_ticks_not_while_frozen),
+		TEST(a_pit_that_ticks_once_is_left_alone),
+		TEST(a_tsc_that_stood_still_is_left),
+		TEST(a_tsc_that_went_on_is_set_back),
 		TEST(every_lack_has_words),
 	};
 

@@ -1,6 +1,7 @@
 /* See fake_kvm.h. The vCPU threads run arch_vcpu_* and KVM_RUN, the control thread the rest. */
 #include "fake_kvm.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -37,7 +38,8 @@ static _Atomic bool unstuck;
 _Atomic uint64_t fake_steps;
 _Atomic unsigned fake_runs;
 _Atomic int fake_capture_result;
-unsigned fake_stops, fake_goes_on;
+unsigned fake_stops, fake_goes_on, fake_ticks_go_on;
+static unsigned fake_timers; /* set back */
 _Atomic uint64_t fake_word[FAKE_WORDS];
 _Atomic uint64_t fake_ration[FAKE_VCPUS];
 _Atomic bool fake_hold;
@@ -273,8 +275,17 @@ void arch_clock_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock)
 }
 
 void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *state UNUSED,
-			   struct arch_clock *clock UNUSED)
+			   struct arch_clock *clock)
 {
+	assert(!clock->stopped && fake_ticks_go_on < fake_goes_on);
+	fake_timers++;
+}
+
+void arch_clock_ticks_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock)
+{
+	/* The VM's clocks first, and every vCPU's timer. */
+	assert(!clock->stopped && fake_timers == fake_count * fake_goes_on);
+	fake_ticks_go_on++;
 }
 
 void arch_vcpu_go_on(int vcpu_fd UNUSED, struct arch_vcpu_state *state, struct arch_clock *clock)
@@ -328,7 +339,7 @@ void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm)
 	};
 	*vm = (struct arch_vm){0};
 	fake_vm = vm;
-	fake_stops = fake_goes_on = 0;
+	fake_stops = fake_goes_on = fake_ticks_go_on = fake_timers = 0;
 	atomic_store(&fake_steps, 0);
 	atomic_store(&fake_runs, 0);
 	atomic_store(&fake_capture_result, 0);

@@ -44,6 +44,7 @@ extern _Atomic unsigned fake_runs;
 /* Result of every capture. */
 extern _Atomic int fake_capture_result;
 extern unsigned fake_stops, fake_goes_on; /* of the VM's clock; control thread */
+extern unsigned fake_ticks_go_on;	  /* … and after the vCPUs' timers, its ticks */
 
 extern _Atomic uint64_t fake_word[FAKE_WORDS];
 extern _Atomic uint64_t fake_ration[FAKE_VCPUS]; /* instructions that are left; 0: sleeps */

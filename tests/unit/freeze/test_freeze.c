@@ -30,9 +30,10 @@ struct rig {
 	struct topology topology;
 	struct vcpu_pool *pool;
 	struct freeze freeze;
-	bool holds_late;      /* the test answers hold() */
-	struct waiter *again; /* release() freezes for it, once */
-	unsigned late_parked; /* vCPUs that had, when it was late */
+	bool holds_late;	/* the test answers hold() */
+	struct waiter *again;	/* release() freezes for it, once */
+	unsigned late_parked;	/* vCPUs that had, when it was late */
+	uint64_t late_captures; /* … what they had captured by then */
 	unsigned holds, releases, overs;
 	struct freeze_report last;
 	struct vcpu *failed;
@@ -82,8 +83,15 @@ static void on_late(struct freeze *f)
 	struct rig *r = rig_of(f);
 
 	assert_int_equal(f->state, FREEZE_FREEZING);
-	for (unsigned i = 0; i < vcpu_pool_count(f->config.pool); i++)
-		r->late_parked += vcpu_has_parked(vcpu_pool_get(f->config.pool, i));
+	for (unsigned i = 0; i < vcpu_pool_count(f->config.pool); i++) {
+		const struct vcpu *vcpu = vcpu_pool_get(f->config.pool, i);
+
+		if (!vcpu_has_parked(vcpu))
+			continue;
+		r->late_parked++;
+		/* As a late dump does: a race, if that they have parked did not publish it. */
+		r->late_captures += vcpu->state->captures;
+	}
 }
 
 static void over(struct freeze *f, const struct freeze_report *report)
@@ -224,6 +232,7 @@ static void every_kind_of_vcpu_parks(void **state UNUSED)
 	assert_int_equal(r->releases, 20);
 	assert_int_equal(fake_stops, 20);
 	assert_int_equal(fake_goes_on, 20);
+	assert_int_equal(fake_ticks_go_on, 20);
 	rig_close(r);
 }
 
@@ -346,6 +355,7 @@ static void the_late_are_named(void **state UNUSED)
 	assert_int_equal(r->freeze.state, FREEZE_RUNNING);
 	assert_int_equal(r->freeze.late, 1);
 	assert_int_equal(r->late_parked, 2);
+	assert_int_equal(r->late_captures, 2);
 	/* The guest goes on, and no clock was touched. */
 	assert_int_equal(fake_stops + fake_goes_on + r->holds + r->releases, 0);
 	steps = atomic_load(&fake_steps);

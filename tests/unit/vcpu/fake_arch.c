@@ -153,6 +153,12 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 	(void)clock;
 }
 
+void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock)
+{
+	(void)vm;
+	(void)clock;
+}
+
 /* resumes is the number of thaws that this vCPU has gone through. */
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
 {
