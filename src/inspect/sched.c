@@ -11,6 +11,7 @@
 #define COMM_MAX   64
 #define TEXT_MAX   1024
 #define EVENTS_MAX 64
+#define MEMBER_MAX MIB(1) /* where a member may lie, and how large it may be */
 
 /* A number in a struct, by the name that a dump gives it. */
 struct member {
@@ -61,7 +62,8 @@ static uint64_t symbol_or_0(const struct inspect *in, const char *name)
 /* Whether v is a member that read_member can read. */
 static bool is_number(const struct types_value *v)
 {
-	return (v->size == 1 || v->size == 2 || v->size == 4 || v->size == 8) && v->offset < MIB(1);
+	return (v->size == 1 || v->size == 2 || v->size == 4 || v->size == 8) &&
+	       v->offset < MEMBER_MAX;
 }
 
 static int64_t number_of(const struct types_value *v, uint64_t raw)
@@ -96,7 +98,7 @@ static void find_member(const struct sched *s, const char *path, const char *old
 
 	if ((!inspect_member(s->in, path, &v, NULL) ||
 	     (older && !inspect_member(s->in, older, &v, NULL))) &&
-	    v.size && v.offset < MIB(1))
+	    v.size && v.size <= MEMBER_MAX && v.offset < MEMBER_MAX)
 		*ret_v = v;
 	else
 		lacks_add(lacks, path);
@@ -218,7 +220,7 @@ bool sched_task(const struct sched *s, unsigned cpu, uint64_t task_gva,
 		      space_read_uint(space, s->current + s->offset[cpu], 8, &task)))
 		return false;
 	if (space_read_text(space, task + s->comm.offset, comm,
-			    MIN(s->comm.size + 1, sizeof(comm))))
+			    MIN(s->comm.size, sizeof(comm) - 1) + 1))
 		return false;
 	sink->text("name", comm, sink->arg);
 	tell_members(s, task, task_members, ARRAY_SIZE(task_members), s->task, sink);
@@ -329,7 +331,8 @@ static void tell_text(const struct sched *s, const char *name, const char *const
 	if (pointed && (space_read_uint(&s->in->space, gva, 8, &gva) || !gva))
 		return;
 	if (!space_read_text(&s->in->space, gva, text,
-			     pointed ? sizeof(text) : MIN(place.value.size + 1, sizeof(text))) &&
+			     pointed ? sizeof(text)
+				     : MIN(place.value.size, sizeof(text) - 1) + 1) &&
 	    text[0])
 		sink->text(name, text, sink->arg);
 }

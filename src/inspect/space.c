@@ -43,9 +43,12 @@ int space_translate(const struct space *s, uint64_t gva, uint64_t *ret_gpa)
 
 int space_read_text(const struct space *s, uint64_t gva, char *buf, size_t len)
 {
-	size_t got = space_read_some(s, gva, buf, len - 1);
+	size_t got;
 
-	if (!got)
+	if (!len)
+		return -EINVAL;
+	got = space_read_some(s, gva, buf, len - 1);
+	if (!got && len > 1)
 		return -EFAULT;
 	buf[got] = '\0';
 	text_one_line(buf);
