@@ -376,22 +376,23 @@ struct events {
 	struct types_value type; /* struct scx_event_stats, at its place in what is per CPU */
 	uint64_t base;		 /* … whose address, but for a CPU's offset, this is */
 	const struct sched_sink *sink;
-	unsigned left;
+	unsigned left; /* members that may still be looked at, of whatever kind */
 };
 
-static void tell_event(const char *name, void *arg)
+static bool tell_event(const char *name, const struct types_value *v, void *arg)
 {
 	struct events *e = arg;
-	struct types_value v;
 	int64_t sum = 0, number;
 
-	if (!e->left || types_member(e->s->in->types, &e->type, name, &v) || !is_number(&v))
-		return;
-	e->left--;
+	if (!e->left--)
+		return false;
+	if (!is_number(v))
+		return true;
 	for (unsigned cpu = 0; cpu < e->s->cpus; cpu++)
-		if (read_member(e->s, e->base + e->s->offset[cpu] + e->type.offset, &v, &number))
+		if (read_member(e->s, e->base + e->s->offset[cpu] + e->type.offset, v, &number))
 			sum = (int64_t)((uint64_t)sum + (uint64_t)number);
 	e->sink->number(name, sum, e->sink->arg);
+	return true;
 }
 
 bool sched_ext_events(const struct sched *s, const struct sched_sink *sink)

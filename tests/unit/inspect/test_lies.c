@@ -118,11 +118,46 @@ static void a_text_needs_room(void **state)
 	inspect_free(in);
 }
 
+/* ---- counts ------------------------------------------------------------------------------ */
+
+static void events_that_are_none_are_looked_at_for_a_while(void **state)
+{
+	struct btf *b = btf__new_empty();
+	unsigned told = 0;
+	struct sched_sink sink = {.number = ignore_number, .text = count_text, .arg = &told};
+	struct lacks lacks = {0};
+	struct sched *sched;
+	struct inspect *in;
+	int i32, u64, three;
+	char name[16];
+
+	(void)state;
+	i32 = btf__add_int(b, "int", 4, 0);
+	u64 = btf__add_int(b, "long", 8, 0);
+	three = btf__add_array(b, i32, btf__add_int(b, "char", 1, 0), 3);
+	assert_true(btf__add_struct(b, "scx_sched", 40) > 0);
+	assert_int_equal(btf__add_field(b, "event_stats_cpu", u64, 256, 0), 0);
+	assert_true(btf__add_struct(b, "scx_event_stats", 16) > 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		/* The first, and one beyond what is looked at, are numbers. */
+		snprintf(name, sizeof(name), "e%u", i);
+		assert_int_equal(btf__add_field(b, name, i == 0 || i == 900 ? u64 : three, 0, 0),
+				 0);
+	}
+	in = open_with(b);
+	assert_int_equal(sched_open(in, &lacks, &sched), 0);
+	assert_true(sched_ext_events(sched, &sink));
+	assert_int_equal(told, 1);
+	sched_free(sched);
+	inspect_free(in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(endless_texts_are_cut),
 		cmocka_unit_test(a_text_needs_room),
+		cmocka_unit_test(events_that_are_none_are_looked_at_for_a_while),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
