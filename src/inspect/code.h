@@ -1,6 +1,7 @@
 /* All code of a guest's kernel, and the names of it: the image's, modules', BPF programs'. Any
  * thread, one at a time. What was loaded when it was opened; names of modules and programs are
- * read when they are asked for, so the guest had better stand still. Everything is hostile. */
+ * read when they are asked for, so the guest had better stand still. Everything is hostile: past
+ * 2^20 symbols of modules, further modules have addresses and no names. */
 #ifndef STASIS_INSPECT_CODE_H
 #define STASIS_INSPECT_CODE_H
 

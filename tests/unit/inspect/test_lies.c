@@ -152,12 +152,84 @@ static void events_that_are_none_are_looked_at_for_a_while(void **state)
 	inspect_free(in);
 }
 
+/* ---- modules ----------------------------------------------------------------------------- */
+
+#define MODULES	       20u
+#define MODULE_AT(i)   (FAKE_IMAGE + 0x18000 + 0x400 * (uint64_t)(i))
+#define MODULE_TEXT(i) (FAKE_IMAGE + 0x28000 + 0x100 * (uint64_t)(i))
+
+static void put(uint64_t gva, uint64_t value, size_t bytes)
+{
+	memcpy(kernel_fake_at(&fake, gva), &value, bytes);
+}
+
+/* Modules with one function each, which say that they have as many symbols as any may. Layouts: see
+ * build_code_types in kernel_fake.c. */
+static struct inspect *open_modules(void)
+{
+	struct inspect *in = NULL;
+
+	kernel_fake_build(&fake, 0);
+	put(FAKE_MODULES, MODULE_AT(0), 8);
+	for (unsigned i = 0; i < MODULES; i++) {
+		uint64_t at = MODULE_AT(i), names = at + 0x100, sym = at + 0x140;
+
+		put(at, i + 1 < MODULES ? MODULE_AT(i + 1) : FAKE_MODULES, 8);
+		memcpy(kernel_fake_at(&fake, at + 8), "mod", 4);
+		put(at + 24, MODULE_TEXT(i), 8);
+		put(at + 32, 0x100, 4);
+		put(at + 128, names, 8);
+		put(names, sym, 8);
+		put(names + 8, 65536, 4);
+		put(names + 16, names + 24, 8);
+		memcpy(kernel_fake_at(&fake, names + 24), "\0f", 3);
+		put(sym, 1, 4);
+		put(sym + 6, 1, 2);
+		put(sym + 8, MODULE_TEXT(i), 8);
+	}
+	assert_int_equal(inspect_new(&fake.mem, FAKE_ROOT_GPA, &in, NULL), 0);
+	return in;
+}
+
+static unsigned named(struct code *code, unsigned i)
+{
+	char text[64], want[64];
+
+	code_format(code, MODULE_TEXT(i) + 5, false, text, sizeof(text));
+	if (!strcmp(text, "f+0x5/0x100 [mod]"))
+		return 1;
+	snprintf(want, sizeof(want), "0x%llx [mod]", (unsigned long long)MODULE_TEXT(i) + 5);
+	assert_string_equal(text, want);
+	return 0;
+}
+
+static void all_modules_together_have_so_many_symbols(void **state)
+{
+	struct inspect *in = open_modules();
+	struct lacks lacks = {0};
+	struct code *code;
+	unsigned names = 0;
+
+	(void)state;
+	assert_int_equal(code_open(in, &lacks, &code), 0);
+	for (unsigned i = 0; i < MODULES; i++)
+		names += named(code, i);
+	assert_int_equal(names, 16);
+	/* What was read, stays; what has no name has a start. */
+	for (unsigned i = 0; i < MODULES; i++)
+		assert_int_equal(named(code, i), i < 16);
+	assert_true(code_function(code, MODULE_TEXT(19) + 5) == MODULE_TEXT(19));
+	code_free(code);
+	inspect_free(in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(endless_texts_are_cut),
 		cmocka_unit_test(a_text_needs_room),
 		cmocka_unit_test(events_that_are_none_are_looked_at_for_a_while),
+		cmocka_unit_test(all_modules_together_have_so_many_symbols),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
