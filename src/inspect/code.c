@@ -405,6 +405,11 @@ static struct piece *find_piece(const struct code *code, uint64_t gva)
 	return &code->pieces[low - 1];
 }
 
+bool code_is_known(const struct code *code, uint64_t gva)
+{
+	return in_image(code, gva) || find_piece(code, gva);
+}
+
 uint64_t code_function(struct code *code, uint64_t gva)
 {
 	struct kallsyms_hit hit;

@@ -15,6 +15,8 @@ struct code;
 int code_open(const struct inspect *in, struct lacks *lacks, struct code **ret_code) MUST_CHECK;
 void code_free(struct code *code); /* accepts NULL */
 
+/* Whether gva is code that is known. Reads nothing of the guest's. */
+bool code_is_known(const struct code *code, uint64_t gva);
 /* Where the function that gva is in begins; 0: gva is no code that is known. */
 uint64_t code_function(struct code *code, uint64_t gva);
 /* The unwind table that covers gva; false: none. */

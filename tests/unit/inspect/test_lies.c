@@ -223,6 +223,26 @@ static void all_modules_together_have_so_many_symbols(void **state)
 	inspect_free(in);
 }
 
+/* A stack full of words that look like code costs the budget nothing: only frames have names. */
+static void guesses_read_no_symbols(void **state)
+{
+	struct arch_unwind at = {.pc = FAKE_LOST + 7, .sp = FAKE_STACK + 0x1000, .exact = true};
+	struct inspect *in = open_modules();
+	static struct stack stack;
+	struct lacks lacks = {0};
+	struct code *code;
+
+	(void)state;
+	for (unsigned i = 0; i < MODULES; i++)
+		put(FAKE_STACK + 0x1000 + 8 * i, MODULE_TEXT(i) + 0x20, 8);
+	assert_int_equal(code_open(in, &lacks, &code), 0);
+	stack_walk(code, in, &at, &stack);
+	assert_int_equal(stack.count, 1);
+	assert_int_equal(named(code, MODULES - 1), 1);
+	code_free(code);
+	inspect_free(in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +250,7 @@ int main(void)
 		cmocka_unit_test(a_text_needs_room),
 		cmocka_unit_test(events_that_are_none_are_looked_at_for_a_while),
 		cmocka_unit_test(all_modules_together_have_so_many_symbols),
+		cmocka_unit_test(guesses_read_no_symbols),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
