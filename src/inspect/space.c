@@ -5,8 +5,6 @@
 
 #include "base/text.h"
 
-#define PAGE 4096u
-
 size_t space_read_some(const struct space *s, uint64_t gva, void *dst, size_t len)
 {
 	size_t done = 0;
@@ -20,7 +18,7 @@ size_t space_read_some(const struct space *s, uint64_t gva, void *dst, size_t le
 		left = MIN(left, len - done);
 		if (guest_reader_read(s->mem, gpa, (char *)dst + done, left)) {
 			/* A huge page may reach out of RAM: take it by small ones. */
-			left = MIN(left, PAGE - gpa % PAGE);
+			left = MIN(left, SPACE_PAGE - gpa % SPACE_PAGE);
 			if (guest_reader_read(s->mem, gpa, (char *)dst + done, left))
 				break;
 		}

@@ -4,6 +4,8 @@
 
 #include "arch/arch.h"
 
+#define SPACE_PAGE 4096u /* the smallest page, and how RAM is aligned */
+
 /* Plain data; what it points to outlives it. */
 struct space {
 	const struct guest_reader *mem;

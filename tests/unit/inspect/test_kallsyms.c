@@ -17,14 +17,14 @@ static int load(unsigned flags, void (*spoil)(void), struct kallsyms *k)
 			      .paging = {.root_gpa = FAKE_ROOT_GPA,
 					 .levels = flags & FAKE_FIVE_LEVELS ? 5 : 4}};
 	struct vmcoreinfo info;
-	uint64_t at = 0;
+	uint64_t at = 0, pages = UINT64_MAX;
 	struct error err = {0};
 	int rc;
 
 	kernel_fake_build(&fake, flags);
 	if (spoil)
 		spoil();
-	if (vmcoreinfo_next(&fake.mem, &at, &info))
+	if (vmcoreinfo_next(&fake.mem, &at, &pages, &info))
 		return -ESRCH;
 	rc = kallsyms_load(&space, &info, k, &err);
 	assert_int_equal(err.code, rc);
