@@ -45,13 +45,6 @@ struct code {
 	unsigned symbols_left; /* that may still be read; 16 bytes each */
 };
 
-static uint64_t symbol_or_0(const struct inspect *in, const char *name)
-{
-	uint64_t gva;
-
-	return kallsyms_address(&in->symbols, name, &gva) ? 0 : gva;
-}
-
 /* ---- lists ------------------------------------------------------------------------------- */
 
 static struct piece *add_piece(struct code *code)
@@ -160,7 +153,7 @@ static int add_module(struct code *code, uint64_t module, const void *arg)
 
 static int find_modules(struct code *code, struct lacks *lacks)
 {
-	uint64_t head = symbol_or_0(code->in, "modules");
+	uint64_t head = kallsyms_address_or_0(&code->in->symbols, "modules");
 	struct plan p = {.in = code->in}, init = p, orc = p, names = p;
 	struct module_plan m;
 
@@ -217,7 +210,7 @@ static int add_bpf(struct code *code, uint64_t ksym, const void *arg)
 
 static int find_bpf(struct code *code, struct lacks *lacks)
 {
-	uint64_t head = symbol_or_0(code->in, "bpf_kallsyms");
+	uint64_t head = kallsyms_address_or_0(&code->in->symbols, "bpf_kallsyms");
 	struct plan p = {.in = code->in};
 	struct bpf_plan b;
 
@@ -248,14 +241,14 @@ static int by_start(const void *a, const void *b)
 static void find_image(struct code *code)
 {
 	const struct inspect *in = code->in;
-	uint64_t place = symbol_or_0(in, "__start_orc_unwind_ip"),
-		 place_end = symbol_or_0(in, "__stop_orc_unwind_ip"),
-		 entry = symbol_or_0(in, "__start_orc_unwind");
+	uint64_t place = kallsyms_address_or_0(&in->symbols, "__start_orc_unwind_ip"),
+		 place_end = kallsyms_address_or_0(&in->symbols, "__stop_orc_unwind_ip"),
+		 entry = kallsyms_address_or_0(&in->symbols, "__start_orc_unwind");
 
-	code->text[0].start = symbol_or_0(in, "_stext");
-	code->text[0].end = symbol_or_0(in, "_etext");
-	code->text[1].start = symbol_or_0(in, "_sinittext");
-	code->text[1].end = symbol_or_0(in, "_einittext");
+	code->text[0].start = kallsyms_address_or_0(&in->symbols, "_stext");
+	code->text[0].end = kallsyms_address_or_0(&in->symbols, "_etext");
+	code->text[1].start = kallsyms_address_or_0(&in->symbols, "_sinittext");
+	code->text[1].end = kallsyms_address_or_0(&in->symbols, "_einittext");
 	if (place && entry && place_end > place && (place_end - place) / 4 <= TABLE_MAX)
 		code->table = (struct arch_unwind_table){
 			.place_gva = place,

@@ -42,7 +42,7 @@ void inspect_format(const struct inspect *in, uint64_t gva, char *buf, size_t le
 /* A per-CPU variable's address on one CPU. gva: the variable's symbol. -ERANGE: no such CPU. */
 int inspect_percpu(const struct inspect *in, uint64_t gva, unsigned cpu,
 		   uint64_t *ret_gva) MUST_CHECK;
-/* CPU numbers are below this (nr_cpu_ids); 0 where the kernel doesn't say. */
+/* CPU numbers are below this (nr_cpu_ids), at most 8192; 0 where the kernel doesn't say. */
 unsigned inspect_cpus(const struct inspect *in);
 
 /* Where an expression leads, now. */

@@ -7,7 +7,6 @@
 
 #include "base/util.h"
 
-#define CPUS_MAX   8192
 #define COMM_MAX   64
 #define TEXT_MAX   1024
 #define EVENTS_MAX 64
@@ -49,13 +48,6 @@ struct sched {
 	struct types_value comm, curr, class;
 	bool has_ext;
 };
-
-static uint64_t symbol_or_0(const struct inspect *in, const char *name)
-{
-	uint64_t gva;
-
-	return kallsyms_address(&in->symbols, name, &gva) ? 0 : gva;
-}
 
 /* ---- members ----------------------------------------------------------------------------- */
 
@@ -129,10 +121,10 @@ static void tell_members(const struct sched *s, uint64_t base, const struct memb
 /* CPUs and their offsets, all at once. */
 static int find_cpus(struct sched *s, struct lacks *lacks)
 {
-	uint64_t table = symbol_or_0(s->in, "__per_cpu_offset");
+	uint64_t table = kallsyms_address_or_0(&s->in->symbols, "__per_cpu_offset");
 	unsigned cpus = inspect_cpus(s->in);
 
-	if (!table || !cpus || cpus > CPUS_MAX) {
+	if (!table || !cpus) {
 		lacks_add(lacks, "__per_cpu_offset");
 		return 0;
 	}
@@ -152,15 +144,15 @@ static void find_current(struct sched *s, struct lacks *lacks)
 {
 	struct types_value v;
 
-	s->current = symbol_or_0(s->in, "pcpu_hot");
+	s->current = kallsyms_address_or_0(&s->in->symbols, "pcpu_hot");
 	if (s->current) {
 		if (inspect_member(s->in, "pcpu_hot.current_task", &v, NULL))
 			s->current = 0;
 		else
 			s->current += v.offset;
 	}
-	s->current = s->current ?: symbol_or_0(s->in, "current_task");
-	s->current = s->current ?: symbol_or_0(s->in, "__entry_task");
+	s->current = s->current ?: kallsyms_address_or_0(&s->in->symbols, "current_task");
+	s->current = s->current ?: kallsyms_address_or_0(&s->in->symbols, "__entry_task");
 	if (!s->current)
 		lacks_add(lacks, "current_task");
 }
@@ -185,13 +177,13 @@ int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret
 	find_members(s, task_members, ARRAY_SIZE(task_members), s->task, lacks);
 	find_member(s, "task_struct.comm", NULL, &s->comm, lacks);
 	find_member(s, "task_struct.sched_class", NULL, &s->class, lacks);
-	s->runqueues = symbol_or_0(in, "runqueues");
+	s->runqueues = kallsyms_address_or_0(&in->symbols, "runqueues");
 	if (s->runqueues)
 		find_members(s, queue_members, ARRAY_SIZE(queue_members), s->queue, lacks);
 	else
 		lacks_add(lacks, "runqueues");
 	find_member(s, "rq.curr", NULL, &s->curr, lacks);
-	s->has_ext = symbol_or_0(in, "ext_sched_class") != 0;
+	s->has_ext = kallsyms_address_or_0(&in->symbols, "ext_sched_class") != 0;
 	if (s->has_ext && s->runqueues)
 		find_members(s, ext_members, ARRAY_SIZE(ext_members), s->ext, lacks);
 	return 0;
@@ -413,7 +405,7 @@ bool sched_ext_events(const struct sched *s, const struct sched_sink *sink)
 	} else if (read_place(s, EXPRS("scx_root->event_stats_cpu"), 8, &base)) {
 		e.base = (uint64_t)base;
 	} else {
-		e.base = symbol_or_0(s->in, "event_stats_cpu");
+		e.base = kallsyms_address_or_0(&s->in->symbols, "event_stats_cpu");
 	}
 	if (!e.base)
 		return false;
