@@ -11,7 +11,8 @@
 
 #define PIECES_MAX  16384 /* modules, and BPF programs, trampolines, dispatchers */
 #define PIECE_MAX   MIB(64)
-#define SYMBOLS_MAX 65536 /* of a module */
+#define SYMBOLS_MAX 65536      /* of a module */
+#define SYMBOLS_ALL (1u << 20) /* of all that names are asked of; the rest has none */
 #define TABLE_MAX   (1u << 24)
 
 struct symbol {
@@ -41,14 +42,8 @@ struct code {
 	struct arch_unwind_table table;
 	struct piece *pieces; /* ascending */
 	unsigned count, room;
+	unsigned symbols_left; /* that may still be read; 16 bytes each */
 };
-
-static uint64_t symbol_or_0(const struct inspect *in, const char *name)
-{
-	uint64_t gva;
-
-	return kallsyms_address(&in->symbols, name, &gva) ? 0 : gva;
-}
 
 /* ---- lists ------------------------------------------------------------------------------- */
 
@@ -158,7 +153,7 @@ static int add_module(struct code *code, uint64_t module, const void *arg)
 
 static int find_modules(struct code *code, struct lacks *lacks)
 {
-	uint64_t head = symbol_or_0(code->in, "modules");
+	uint64_t head = kallsyms_address_or_0(&code->in->symbols, "modules");
 	struct plan p = {.in = code->in}, init = p, orc = p, names = p;
 	struct module_plan m;
 
@@ -215,7 +210,7 @@ static int add_bpf(struct code *code, uint64_t ksym, const void *arg)
 
 static int find_bpf(struct code *code, struct lacks *lacks)
 {
-	uint64_t head = symbol_or_0(code->in, "bpf_kallsyms");
+	uint64_t head = kallsyms_address_or_0(&code->in->symbols, "bpf_kallsyms");
 	struct plan p = {.in = code->in};
 	struct bpf_plan b;
 
@@ -246,14 +241,14 @@ static int by_start(const void *a, const void *b)
 static void find_image(struct code *code)
 {
 	const struct inspect *in = code->in;
-	uint64_t place = symbol_or_0(in, "__start_orc_unwind_ip"),
-		 place_end = symbol_or_0(in, "__stop_orc_unwind_ip"),
-		 entry = symbol_or_0(in, "__start_orc_unwind");
+	uint64_t place = kallsyms_address_or_0(&in->symbols, "__start_orc_unwind_ip"),
+		 place_end = kallsyms_address_or_0(&in->symbols, "__stop_orc_unwind_ip"),
+		 entry = kallsyms_address_or_0(&in->symbols, "__start_orc_unwind");
 
-	code->text[0].start = symbol_or_0(in, "_stext");
-	code->text[0].end = symbol_or_0(in, "_etext");
-	code->text[1].start = symbol_or_0(in, "_sinittext");
-	code->text[1].end = symbol_or_0(in, "_einittext");
+	code->text[0].start = kallsyms_address_or_0(&in->symbols, "_stext");
+	code->text[0].end = kallsyms_address_or_0(&in->symbols, "_etext");
+	code->text[1].start = kallsyms_address_or_0(&in->symbols, "_sinittext");
+	code->text[1].end = kallsyms_address_or_0(&in->symbols, "_einittext");
 	if (place && entry && place_end > place && (place_end - place) / 4 <= TABLE_MAX)
 		code->table = (struct arch_unwind_table){
 			.place_gva = place,
@@ -270,6 +265,7 @@ int code_open(const struct inspect *in, struct lacks *lacks, struct code **ret_c
 	if (!code)
 		return -ENOMEM;
 	code->in = in;
+	code->symbols_left = SYMBOLS_ALL;
 	find_image(code);
 	if (in->types) {
 		r = find_modules(code, lacks);
@@ -327,8 +323,9 @@ static unsigned take_symbols(const struct space *s, const struct piece *piece, u
 	return taken;
 }
 
-static void read_symbols(const struct inspect *in, struct piece *piece)
+static void read_symbols(struct code *code, struct piece *piece)
 {
+	const struct inspect *in = code->in;
 	struct plan p = {.in = in};
 	uint64_t at = piece->kallsyms_gva, symtab, count;
 	uint64_t symtab_at = offset_of(&p, "mod_kallsyms.symtab"),
@@ -339,8 +336,9 @@ static void read_symbols(const struct inspect *in, struct piece *piece)
 	if (p.missing || !at || space_read_uint(&in->space, at + symtab_at, 8, &symtab) ||
 	    space_read_uint(&in->space, at + count_at, 4, &count) ||
 	    space_read_uint(&in->space, at + strings_at, 8, &piece->strings_gva) || !count ||
-	    count > SYMBOLS_MAX)
+	    count > MIN(SYMBOLS_MAX, code->symbols_left))
 		return;
+	code->symbols_left -= (unsigned)count;
 	/* Without memory it has no names. */
 	piece->symbols = calloc(count, sizeof(*piece->symbols));
 	if (!piece->symbols)
@@ -351,13 +349,13 @@ static void read_symbols(const struct inspect *in, struct piece *piece)
 }
 
 /* NULL: none before gva. */
-static const struct symbol *find_symbol(const struct inspect *in, struct piece *piece, uint64_t gva,
+static const struct symbol *find_symbol(struct code *code, struct piece *piece, uint64_t gva,
 					uint64_t *ret_end)
 {
 	unsigned low = 0, high;
 
 	if (!piece->symbols_read)
-		read_symbols(in, piece);
+		read_symbols(code, piece);
 	for (high = piece->symbol_count; low < high;) {
 		unsigned mid = low + (high - low) / 2;
 
@@ -400,6 +398,11 @@ static struct piece *find_piece(const struct code *code, uint64_t gva)
 	return &code->pieces[low - 1];
 }
 
+bool code_is_known(const struct code *code, uint64_t gva)
+{
+	return in_image(code, gva) || find_piece(code, gva);
+}
+
 uint64_t code_function(struct code *code, uint64_t gva)
 {
 	struct kallsyms_hit hit;
@@ -410,7 +413,7 @@ uint64_t code_function(struct code *code, uint64_t gva)
 	piece = find_piece(code, gva);
 	if (piece && piece->module) {
 		uint64_t end;
-		const struct symbol *symbol = find_symbol(code->in, piece, gva, &end);
+		const struct symbol *symbol = find_symbol(code, piece, gva, &end);
 
 		if (symbol)
 			return symbol->start;
@@ -442,7 +445,7 @@ static void format_piece(struct code *code, struct piece *piece, uint64_t gva, u
 	uint64_t start = piece->start, end = start + piece->size;
 
 	if (piece->module) {
-		const struct symbol *symbol = find_symbol(code->in, piece, gva, &end);
+		const struct symbol *symbol = find_symbol(code, piece, gva, &end);
 
 		if (space_read_text(s, piece->name_gva, owner, sizeof(owner)))
 			owner[0] = '\0';

@@ -1,6 +1,7 @@
 /* All code of a guest's kernel, and the names of it: the image's, modules', BPF programs'. Any
  * thread, one at a time. What was loaded when it was opened; names of modules and programs are
- * read when they are asked for, so the guest had better stand still. Everything is hostile. */
+ * read when they are asked for, so the guest had better stand still. Everything is hostile: past
+ * 2^20 symbols of modules, further modules have addresses and no names. */
 #ifndef STASIS_INSPECT_CODE_H
 #define STASIS_INSPECT_CODE_H
 
@@ -14,6 +15,8 @@ struct code;
 int code_open(const struct inspect *in, struct lacks *lacks, struct code **ret_code) MUST_CHECK;
 void code_free(struct code *code); /* accepts NULL */
 
+/* Whether gva is code that is known. Reads nothing of the guest's. */
+bool code_is_known(const struct code *code, uint64_t gva);
 /* Where the function that gva is in begins; 0: gva is no code that is known. */
 uint64_t code_function(struct code *code, uint64_t gva);
 /* The unwind table that covers gva; false: none. */

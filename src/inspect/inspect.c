@@ -40,17 +40,23 @@ static bool candidate_holds(struct inspect *in, uint64_t root_gpa)
 	return true;
 }
 
-static int find(struct inspect *in, uint64_t root_gpa, struct error *err)
+static int find(struct inspect *in, uint64_t root_gpa, uint64_t *from, struct error *err)
 {
-	uint64_t at = 0;
+	uint64_t at = *from, pages = INSPECT_SEARCH_MAX / SPACE_PAGE;
+	int r = 0;
 
-	for (unsigned i = 0; i < CANDIDATES_MAX; i++) {
-		if (vmcoreinfo_next(&in->mem, &at, &in->info))
-			break;
-		if (candidate_holds(in, root_gpa))
+	for (unsigned i = 0; r == 0 && i < CANDIDATES_MAX; i++) {
+		r = vmcoreinfo_next(&in->mem, &at, &pages, &in->info);
+		if (r == 0 && candidate_holds(in, root_gpa))
 			return 0;
 	}
-	return error_set(err, -ENODATA, "finding a Linux kernel in guest memory");
+	if (r == -ENOENT && !*from)
+		return error_set(err, -ENODATA, "finding a Linux kernel in guest memory");
+	error_set(err, -ENODATA, "finding a Linux kernel in guest memory from 0x%" PRIx64 " to %s",
+		  *from, r == -ENOENT ? "its end" : "as far as one search goes");
+	error_hint(err, "try again: the next search goes on from there");
+	*from = r == -ENOENT ? 0 : at;
+	return -ENODATA;
 }
 
 /* ---- types ----------------------------------------------------------------------------- */
@@ -78,6 +84,14 @@ static int types_load(struct inspect *in, struct error *err)
 int inspect_new(const struct guest_reader *mem, uint64_t root_gpa, struct inspect **ret_in,
 		struct error *err)
 {
+	uint64_t from = 0;
+
+	return inspect_search(mem, root_gpa, &from, ret_in, err);
+}
+
+int inspect_search(const struct guest_reader *mem, uint64_t root_gpa, uint64_t *from,
+		   struct inspect **ret_in, struct error *err)
+{
 	struct inspect *in = calloc(1, sizeof(*in));
 	int rc;
 
@@ -85,7 +99,7 @@ int inspect_new(const struct guest_reader *mem, uint64_t root_gpa, struct inspec
 		return error_set_shortage(err, -ENOMEM, "looking into the guest");
 	in->mem = *mem;
 	in->space.mem = &in->mem;
-	rc = find(in, root_gpa, err);
+	rc = find(in, root_gpa, from, err);
 	if (rc == 0)
 		rc = kallsyms_load(&in->space, &in->info, &in->symbols, err);
 	if (rc < 0) {

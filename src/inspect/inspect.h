@@ -26,6 +26,12 @@ struct inspect {
  * sense. Lacking BTF is no failure: see types_lack. */
 int inspect_new(const struct guest_reader *mem, uint64_t root_gpa, struct inspect **ret_in,
 		struct error *err) MUST_CHECK;
+/* The same, in parts: looks at INSPECT_SEARCH_MAX of what is there (mem->next), and at 64 places
+ * that look like a kernel's, from *from on; 0 to begin with. On -ENODATA *from is where the next
+ * should go on; 0: all was looked at. */
+#define INSPECT_SEARCH_MAX GIB(8) /* well below a second */
+int inspect_search(const struct guest_reader *mem, uint64_t root_gpa, uint64_t *from,
+		   struct inspect **ret_in, struct error *err) MUST_CHECK;
 void inspect_free(struct inspect *in); /* accepts NULL */
 
 /* A symbol's address. -ENOENT, with the nearest name as the hint. */
@@ -36,7 +42,7 @@ void inspect_format(const struct inspect *in, uint64_t gva, char *buf, size_t le
 /* A per-CPU variable's address on one CPU. gva: the variable's symbol. -ERANGE: no such CPU. */
 int inspect_percpu(const struct inspect *in, uint64_t gva, unsigned cpu,
 		   uint64_t *ret_gva) MUST_CHECK;
-/* CPU numbers are below this (nr_cpu_ids); 0 where the kernel doesn't say. */
+/* CPU numbers are below this (nr_cpu_ids), at most 8192; 0 where the kernel doesn't say. */
 unsigned inspect_cpus(const struct inspect *in);
 
 /* Where an expression leads, now. */

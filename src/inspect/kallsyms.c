@@ -209,6 +209,55 @@ static int addresses_load(const struct space *s, const struct vmcoreinfo *info, 
 	return 0;
 }
 
+/* ---- by name --------------------------------------------------------------------------- */
+
+/* A name's first bytes as a number, so that few names have to be looked at to sort them. */
+struct name_key {
+	uint64_t head;
+	uint32_t number;
+};
+
+static int by_name(const void *a, const void *b, void *arg)
+{
+	const struct name_key *x = a, *y = b;
+	const struct kallsyms *k = arg;
+	int r = 0;
+
+	if (x->head != y->head)
+		return x->head < y->head ? -1 : 1;
+	if (x->head & 0xff) /* they go on */
+		r = strcmp(k->names + k->entry[x->number].name + sizeof(x->head),
+			   k->names + k->entry[y->number].name + sizeof(y->head));
+	return r ?: x->number < y->number ? -1 : x->number > y->number;
+}
+
+static uint64_t head_of(const char *name)
+{
+	uint64_t head = 0;
+	unsigned i;
+
+	for (i = 0; i < sizeof(head) && name[i]; i++)
+		head = head << 8 | (uint8_t)name[i];
+	return i ? head << 8 * (sizeof(head) - i) : 0;
+}
+
+/* After the entries have their places. Names are KALLSYMS_NAME_MAX at most, EXPANDED_MAX together,
+ * so that the worst ones cost a few hundred milliseconds. */
+static int index_names(struct kallsyms *k)
+{
+	CLEANUP_FREE struct name_key *key = malloc(k->count * sizeof(*key));
+
+	k->by_name = malloc(k->count * sizeof(*k->by_name));
+	if (!key || !k->by_name)
+		return -ENOMEM; /* kallsyms_done frees the other */
+	for (uint32_t i = 0; i < k->count; i++)
+		key[i] = (struct name_key){head_of(k->names + k->entry[i].name), i};
+	qsort_r(key, k->count, sizeof(*key), by_name, k);
+	for (uint32_t i = 0; i < k->count; i++)
+		k->by_name[i] = key[i].number;
+	return 0;
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 static int table_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *k)
@@ -225,7 +274,9 @@ static int table_load(const struct space *s, const struct vmcoreinfo *info, stru
 	if (!k->entry)
 		return -ENOMEM;
 	rc = names_load(s, info, k);
-	return rc < 0 ? rc : addresses_load(s, info, k);
+	if (rc == 0)
+		rc = addresses_load(s, info, k);
+	return rc < 0 ? rc : index_names(k);
 }
 
 int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct kallsyms *ret_k,
@@ -249,6 +300,7 @@ int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct k
 void kallsyms_done(struct kallsyms *k)
 {
 	free(k->entry);
+	free(k->by_name);
 	free(k->names);
 	*k = (struct kallsyms){0};
 }
@@ -284,6 +336,7 @@ int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t 
 {
 	size_t wanted = 0, bytes = 0, used = 0, at;
 	struct kallsyms_entry *entry;
+	struct kallsyms sum;
 	unsigned n = k->count;
 	char *names;
 
@@ -321,10 +374,14 @@ int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t 
 		text_one_line(names + at);
 		at += strlen(extra[i].name) + 1;
 	}
-	free(k->entry);
-	free(k->names);
-	*k = (struct kallsyms){.entry = entry, .count = n, .names = names};
-	qsort(k->entry, k->count, sizeof(*k->entry), by_address);
+	qsort(entry, n, sizeof(*entry), by_address);
+	sum = (struct kallsyms){.entry = entry, .count = n, .names = names};
+	if (index_names(&sum) < 0) {
+		kallsyms_done(&sum);
+		return -ENOMEM;
+	}
+	kallsyms_done(k);
+	*k = sum;
 	return 0;
 }
 
@@ -332,13 +389,20 @@ int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t 
 
 int kallsyms_address(const struct kallsyms *k, const char *name, uint64_t *ret_address)
 {
-	for (unsigned i = 0; i < k->count; i++) {
-		if (!strcmp(k->names + k->entry[i].name, name)) {
-			*ret_address = k->entry[i].address;
-			return 0;
-		}
+	unsigned low = 0, high = k->count;
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+
+		if (strcmp(k->names + k->entry[k->by_name[mid]].name, name) < 0)
+			low = mid + 1;
+		else
+			high = mid;
 	}
-	return -ENOENT;
+	if (low == k->count || strcmp(k->names + k->entry[k->by_name[low]].name, name))
+		return -ENOENT;
+	*ret_address = k->entry[k->by_name[low]].address;
+	return 0;
 }
 
 bool kallsyms_name(const struct kallsyms *k, uint64_t gva, struct kallsyms_hit *ret_hit)

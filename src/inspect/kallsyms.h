@@ -27,7 +27,8 @@ struct kallsyms_entry {
 struct kallsyms {
 	struct kallsyms_entry *entry; /* ascending addresses */
 	unsigned count;
-	char *names; /* count NUL-terminated texts; printable */
+	uint32_t *by_name; /* numbers of entries; ascending by name, then by number */
+	char *names;	   /* count NUL-terminated texts; printable */
 };
 
 struct kallsyms_hit {
@@ -55,6 +56,13 @@ int kallsyms_add(struct kallsyms *k, const struct kallsyms_extra *extra, size_t 
 
 /* The first symbol of that name. -ENOENT. */
 int kallsyms_address(const struct kallsyms *k, const char *name, uint64_t *ret_address) MUST_CHECK;
+/* The same; 0: there is none. */
+static inline uint64_t kallsyms_address_or_0(const struct kallsyms *k, const char *name)
+{
+	uint64_t address;
+
+	return kallsyms_address(k, name, &address) ? 0 : address;
+}
 /* The symbol that gva is in: the first of several at one address. */
 bool kallsyms_name(const struct kallsyms *k, uint64_t gva, struct kallsyms_hit *ret_hit);
 /* The name most like this one, or NULL. Slow: for an error's text. */

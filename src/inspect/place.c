@@ -86,12 +86,12 @@ struct words {
 	size_t count;
 };
 
-static void add_word(const char *name, void *arg)
+static bool add_word(const char *name, const struct types_value *v UNUSED, void *arg)
 {
 	struct words *w = arg;
 
-	if (w->count < SUGGEST_MAX)
-		w->word[w->count++] = name;
+	w->word[w->count++] = name;
+	return w->count < SUGGEST_MAX;
 }
 
 static int no_member(const struct inspect *in, const struct types_value *of, const char *name,

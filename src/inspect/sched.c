@@ -7,10 +7,10 @@
 
 #include "base/util.h"
 
-#define CPUS_MAX   8192
 #define COMM_MAX   64
 #define TEXT_MAX   1024
 #define EVENTS_MAX 64
+#define MEMBER_MAX MIB(1) /* where a member may lie, and how large it may be */
 
 /* A number in a struct, by the name that a dump gives it. */
 struct member {
@@ -49,19 +49,13 @@ struct sched {
 	bool has_ext;
 };
 
-static uint64_t symbol_or_0(const struct inspect *in, const char *name)
-{
-	uint64_t gva;
-
-	return kallsyms_address(&in->symbols, name, &gva) ? 0 : gva;
-}
-
 /* ---- members ----------------------------------------------------------------------------- */
 
 /* Whether v is a member that read_member can read. */
 static bool is_number(const struct types_value *v)
 {
-	return (v->size == 1 || v->size == 2 || v->size == 4 || v->size == 8) && v->offset < MIB(1);
+	return (v->size == 1 || v->size == 2 || v->size == 4 || v->size == 8) &&
+	       v->offset < MEMBER_MAX;
 }
 
 static int64_t number_of(const struct types_value *v, uint64_t raw)
@@ -96,7 +90,7 @@ static void find_member(const struct sched *s, const char *path, const char *old
 
 	if ((!inspect_member(s->in, path, &v, NULL) ||
 	     (older && !inspect_member(s->in, older, &v, NULL))) &&
-	    v.size && v.offset < MIB(1))
+	    v.size && v.size <= MEMBER_MAX && v.offset < MEMBER_MAX)
 		*ret_v = v;
 	else
 		lacks_add(lacks, path);
@@ -127,10 +121,10 @@ static void tell_members(const struct sched *s, uint64_t base, const struct memb
 /* CPUs and their offsets, all at once. */
 static int find_cpus(struct sched *s, struct lacks *lacks)
 {
-	uint64_t table = symbol_or_0(s->in, "__per_cpu_offset");
+	uint64_t table = kallsyms_address_or_0(&s->in->symbols, "__per_cpu_offset");
 	unsigned cpus = inspect_cpus(s->in);
 
-	if (!table || !cpus || cpus > CPUS_MAX) {
+	if (!table || !cpus) {
 		lacks_add(lacks, "__per_cpu_offset");
 		return 0;
 	}
@@ -150,15 +144,15 @@ static void find_current(struct sched *s, struct lacks *lacks)
 {
 	struct types_value v;
 
-	s->current = symbol_or_0(s->in, "pcpu_hot");
+	s->current = kallsyms_address_or_0(&s->in->symbols, "pcpu_hot");
 	if (s->current) {
 		if (inspect_member(s->in, "pcpu_hot.current_task", &v, NULL))
 			s->current = 0;
 		else
 			s->current += v.offset;
 	}
-	s->current = s->current ?: symbol_or_0(s->in, "current_task");
-	s->current = s->current ?: symbol_or_0(s->in, "__entry_task");
+	s->current = s->current ?: kallsyms_address_or_0(&s->in->symbols, "current_task");
+	s->current = s->current ?: kallsyms_address_or_0(&s->in->symbols, "__entry_task");
 	if (!s->current)
 		lacks_add(lacks, "current_task");
 }
@@ -183,13 +177,13 @@ int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret
 	find_members(s, task_members, ARRAY_SIZE(task_members), s->task, lacks);
 	find_member(s, "task_struct.comm", NULL, &s->comm, lacks);
 	find_member(s, "task_struct.sched_class", NULL, &s->class, lacks);
-	s->runqueues = symbol_or_0(in, "runqueues");
+	s->runqueues = kallsyms_address_or_0(&in->symbols, "runqueues");
 	if (s->runqueues)
 		find_members(s, queue_members, ARRAY_SIZE(queue_members), s->queue, lacks);
 	else
 		lacks_add(lacks, "runqueues");
 	find_member(s, "rq.curr", NULL, &s->curr, lacks);
-	s->has_ext = symbol_or_0(in, "ext_sched_class") != 0;
+	s->has_ext = kallsyms_address_or_0(&in->symbols, "ext_sched_class") != 0;
 	if (s->has_ext && s->runqueues)
 		find_members(s, ext_members, ARRAY_SIZE(ext_members), s->ext, lacks);
 	return 0;
@@ -218,7 +212,7 @@ bool sched_task(const struct sched *s, unsigned cpu, uint64_t task_gva,
 		      space_read_uint(space, s->current + s->offset[cpu], 8, &task)))
 		return false;
 	if (space_read_text(space, task + s->comm.offset, comm,
-			    MIN(s->comm.size + 1, sizeof(comm))))
+			    MIN(s->comm.size, sizeof(comm) - 1) + 1))
 		return false;
 	sink->text("name", comm, sink->arg);
 	tell_members(s, task, task_members, ARRAY_SIZE(task_members), s->task, sink);
@@ -329,7 +323,8 @@ static void tell_text(const struct sched *s, const char *name, const char *const
 	if (pointed && (space_read_uint(&s->in->space, gva, 8, &gva) || !gva))
 		return;
 	if (!space_read_text(&s->in->space, gva, text,
-			     pointed ? sizeof(text) : MIN(place.value.size + 1, sizeof(text))) &&
+			     pointed ? sizeof(text)
+				     : MIN(place.value.size, sizeof(text) - 1) + 1) &&
 	    text[0])
 		sink->text(name, text, sink->arg);
 }
@@ -373,22 +368,23 @@ struct events {
 	struct types_value type; /* struct scx_event_stats, at its place in what is per CPU */
 	uint64_t base;		 /* … whose address, but for a CPU's offset, this is */
 	const struct sched_sink *sink;
-	unsigned left;
+	unsigned left; /* members that may still be looked at, of whatever kind */
 };
 
-static void tell_event(const char *name, void *arg)
+static bool tell_event(const char *name, const struct types_value *v, void *arg)
 {
 	struct events *e = arg;
-	struct types_value v;
 	int64_t sum = 0, number;
 
-	if (!e->left || types_member(e->s->in->types, &e->type, name, &v) || !is_number(&v))
-		return;
-	e->left--;
+	if (!e->left--)
+		return false;
+	if (!is_number(v))
+		return true;
 	for (unsigned cpu = 0; cpu < e->s->cpus; cpu++)
-		if (read_member(e->s, e->base + e->s->offset[cpu] + e->type.offset, &v, &number))
+		if (read_member(e->s, e->base + e->s->offset[cpu] + e->type.offset, v, &number))
 			sum = (int64_t)((uint64_t)sum + (uint64_t)number);
 	e->sink->number(name, sum, e->sink->arg);
+	return true;
 }
 
 bool sched_ext_events(const struct sched *s, const struct sched_sink *sink)
@@ -409,7 +405,7 @@ bool sched_ext_events(const struct sched *s, const struct sched_sink *sink)
 	} else if (read_place(s, EXPRS("scx_root->event_stats_cpu"), 8, &base)) {
 		e.base = (uint64_t)base;
 	} else {
-		e.base = symbol_or_0(s->in, "event_stats_cpu");
+		e.base = kallsyms_address_or_0(&s->in->symbols, "event_stats_cpu");
 	}
 	if (!e.base)
 		return false;

@@ -5,8 +5,6 @@
 
 #include "base/text.h"
 
-#define PAGE 4096u
-
 size_t space_read_some(const struct space *s, uint64_t gva, void *dst, size_t len)
 {
 	size_t done = 0;
@@ -20,7 +18,7 @@ size_t space_read_some(const struct space *s, uint64_t gva, void *dst, size_t le
 		left = MIN(left, len - done);
 		if (guest_reader_read(s->mem, gpa, (char *)dst + done, left)) {
 			/* A huge page may reach out of RAM: take it by small ones. */
-			left = MIN(left, PAGE - gpa % PAGE);
+			left = MIN(left, SPACE_PAGE - gpa % SPACE_PAGE);
 			if (guest_reader_read(s->mem, gpa, (char *)dst + done, left))
 				break;
 		}
@@ -43,9 +41,12 @@ int space_translate(const struct space *s, uint64_t gva, uint64_t *ret_gpa)
 
 int space_read_text(const struct space *s, uint64_t gva, char *buf, size_t len)
 {
-	size_t got = space_read_some(s, gva, buf, len - 1);
+	size_t got;
 
-	if (!got)
+	if (!len)
+		return -EINVAL;
+	got = space_read_some(s, gva, buf, len - 1);
+	if (!got && len > 1)
 		return -EFAULT;
 	buf[got] = '\0';
 	text_one_line(buf);

@@ -4,6 +4,8 @@
 
 #include "arch/arch.h"
 
+#define SPACE_PAGE 4096u /* the smallest page, and how RAM is aligned */
+
 /* Plain data; what it points to outlives it. */
 struct space {
 	const struct guest_reader *mem;
@@ -17,7 +19,8 @@ size_t space_read_some(const struct space *s, uint64_t gva, void *dst, size_t le
 int space_read(const struct space *s, uint64_t gva, void *dst, size_t len) MUST_CHECK;
 /* Where gva is. -EFAULT. */
 int space_translate(const struct space *s, uint64_t gva, uint64_t *ret_gpa) MUST_CHECK;
-/* A NUL-terminated text of at most len - 1 bytes, cut there; no control characters. */
+/* A NUL-terminated text of at most len - 1 bytes, cut there; no control characters. -EFAULT;
+ * -EINVAL: len is 0. */
 int space_read_text(const struct space *s, uint64_t gva, char *buf, size_t len) MUST_CHECK;
 
 /* A little-endian integer of 1, 2, 4 or 8 bytes. */

@@ -62,7 +62,7 @@ static bool looks_like_return(const struct walk *w, uint64_t word)
 {
 	uint8_t code[ARCH_CALL_BYTES];
 
-	return word > ARCH_CALL_BYTES && code_function(w->code, word - 1) &&
+	return word > ARCH_CALL_BYTES && code_is_known(w->code, word - 1) &&
 	       !space_read(w->space, word - ARCH_CALL_BYTES, code, sizeof(code)) &&
 	       arch_unwind_after_call(code);
 }

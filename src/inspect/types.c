@@ -131,7 +131,7 @@ static const char *name_at(const struct types *t, uint32_t name_off)
 {
 	const char *name = btf__name_by_offset(t->btf, name_off);
 
-	return name ? name : "";
+	return name && strnlen(name, TYPES_NAME_MAX) < TYPES_NAME_MAX ? name : "";
 }
 
 const char *types_name(const struct types *t, const struct types_value *v)
@@ -197,7 +197,7 @@ struct walk {
 	unsigned left; /* members that may still be looked at */
 	const char *name;
 	struct types_value found;
-	void (*each)(const char *name, void *arg);
+	bool (*each)(const char *name, const struct types_value *v, void *arg);
 	void *arg;
 };
 
@@ -234,15 +234,13 @@ static const struct btf_type *composite(const struct types *t, uint32_t id)
 	return type && btf_is_composite(type) ? type : NULL;
 }
 
-static bool visit_find(struct walk *w, const char *name, const struct btf_type *in, uint32_t index,
-		       uint64_t bits)
+/* A member's value; false: it can't be one of C's. */
+static bool member_value(const struct types *t, const struct btf_type *in, uint32_t index,
+			 uint64_t bits, struct types_value *ret_v)
 {
 	uint32_t bit_size = btf_member_bitfield_size(in, index);
-	struct types_value v;
+	struct types_value v = value_of(t, btf_members(in)[index].type, bits / 8);
 
-	if (strcmp(name, w->name))
-		return false;
-	v = value_of(w->types, btf_members(in)[index].type, bits / 8);
 	if (bit_size || bits % 8) {
 		uint64_t unit = 8 * MIN(v.size, 8u);
 
@@ -257,8 +255,14 @@ static bool visit_find(struct walk *w, const char *name, const struct btf_type *
 		if (v.bit_size && v.bit_offset + v.bit_size > unit)
 			return false;
 	}
-	w->found = v;
+	*ret_v = v;
 	return true;
+}
+
+static bool visit_find(struct walk *w, const char *name, const struct btf_type *in, uint32_t index,
+		       uint64_t bits)
+{
+	return !strcmp(name, w->name) && member_value(w->types, in, index, bits, &w->found);
 }
 
 int types_member(const struct types *t, const struct types_value *of, const char *name,
@@ -275,15 +279,17 @@ int types_member(const struct types *t, const struct types_value *of, const char
 	return 0;
 }
 
-static bool visit_each(struct walk *w, const char *name, const struct btf_type *in UNUSED,
-		       uint32_t index UNUSED, uint64_t bits UNUSED)
+static bool visit_each(struct walk *w, const char *name, const struct btf_type *in, uint32_t index,
+		       uint64_t bits)
 {
-	w->each(name, w->arg);
-	return false;
+	struct types_value v;
+
+	return member_value(w->types, in, index, bits, &v) && !w->each(name, &v, w->arg);
 }
 
 void types_members(const struct types *t, const struct types_value *of,
-		   void (*each)(const char *name, void *arg), void *arg)
+		   bool (*each)(const char *name, const struct types_value *v, void *arg),
+		   void *arg)
 {
 	const struct btf_type *type = composite(t, of->type);
 	struct walk w = {.visit = visit_each,

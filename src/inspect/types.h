@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #define TYPES_BLOB_MAX MIB(64)
+#define TYPES_NAME_MAX 513 /* with its NUL; what has a longer name has none */
 
 struct types;
 
@@ -44,9 +45,11 @@ int types_pointee(const struct types *t, const struct types_value *of,
  * BTF says nothing. -ENOENT: none; -ENOTUNIQ: several. */
 int types_struct_with(const struct types *t, const char *member,
 		      struct types_value *ret_v) MUST_CHECK;
-/* Calls each(name) for the members of of, those in members without a name too. At most 65536. */
+/* Calls each(name, v) for the members of of, those in members without a name too; v as types_member
+ * gives it. At most 65536, and until each returns false. */
 void types_members(const struct types *t, const struct types_value *of,
-		   void (*each)(const char *name, void *arg), void *arg);
+		   bool (*each)(const char *name, const struct types_value *v, void *arg),
+		   void *arg);
 /* What an enumeration calls a value; NULL: no such tag or value. Lives as long as t. */
 const char *types_enumerator(const struct types *t, const char *tag, int64_t value);
 /* The tag of a struct, the name of a base type; "" for what has none. Lives as long as t. */

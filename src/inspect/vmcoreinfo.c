@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
-
-#define PAGE 4096u
+#include "inspect/space.h"
 
 /* An ELF note's head, and the name padded to four bytes. */
 struct note {
@@ -21,7 +20,7 @@ static const char first_key[] = "OSRELEASE=";
 static bool text_at(const struct guest_reader *mem, uint64_t gpa, uint64_t max,
 		    struct vmcoreinfo *out)
 {
-	uint64_t in_page = PAGE - gpa % PAGE;
+	uint64_t in_page = SPACE_PAGE - gpa % SPACE_PAGE;
 
 	max = MIN(max, (uint64_t)VMCOREINFO_MAX);
 	/* A note's text goes on into the next page. */
@@ -54,7 +53,8 @@ static bool page_has(const struct guest_reader *mem, uint64_t gpa, struct vmcore
 	return false;
 }
 
-int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, struct vmcoreinfo *ret_info)
+int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, uint64_t *pages,
+		    struct vmcoreinfo *ret_info)
 {
 	struct vmcoreinfo found;
 
@@ -62,14 +62,19 @@ int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, struct vmcore
 		const struct guest_range *r = &mem->layout.range[i];
 		uint64_t end = r->gpa + r->size;
 
-		for (uint64_t at = MAX(*gpa, r->gpa); at < end; at += PAGE) {
+		for (uint64_t at = MAX(*gpa, r->gpa); at < end; at += SPACE_PAGE) {
 			if (mem->next)
 				at = mem->next(mem->next_arg, at);
 			if (at >= end)
 				break;
+			if (!*pages) {
+				*gpa = at;
+				return -EAGAIN;
+			}
+			--*pages;
 			if (!page_has(mem, at, &found))
 				continue;
-			*gpa = at + PAGE;
+			*gpa = at + SPACE_PAGE;
 			*ret_info = found;
 			return 0;
 		}

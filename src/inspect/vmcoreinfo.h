@@ -20,8 +20,9 @@ struct vmcoreinfo {
 
 /* The next page at or after *gpa that looks like one, in ascending order; *gpa moves past it.
  * -ENOENT: no more. Start with 0. A stale or planted copy looks the same: the caller checks where
- * its addresses lead. Reads one line of each page of RAM. */
-int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa,
+ * its addresses lead. Reads one line of each page of RAM, and of *pages at most, which are taken
+ * from it: -EAGAIN, and *gpa is where to go on. */
+int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, uint64_t *pages,
 		    struct vmcoreinfo *ret_info) MUST_CHECK;
 /* The value of a line, by its whole key, into buf (NUL-terminated, no control characters).
  * False: no such line, or it doesn't fit. */

@@ -43,6 +43,13 @@ struct watching {
 	struct log_limit log;
 };
 
+/* What inspection.c remembers while the kernel is not found. */
+struct machine_inspection {
+	uint64_t from;	      /* where the next search begins */
+	struct error lack;    /* why the last one failed … */
+	uint64_t lack_freeze; /* … in which freeze, by freeze.freezes: until its end it stays so */
+};
+
 struct machine {
 	struct vm_config *config;
 	struct vm_result *result;
@@ -86,8 +93,9 @@ struct machine {
 	bool freeze_quiet;		   /* for the machine's own sake, which is told nobody */
 	bool freeze_told;		   /* clients know that it is frozen */
 	struct capture_state capture;
-	bool core_stuck;	  /* the kernel keeps a write of a core: guest memory has to stay */
-	struct inspect *inspect;  /* inspection.c's; NULL: not found yet */
+	bool core_stuck;	 /* the kernel keeps a write of a core: guest memory has to stay */
+	struct inspect *inspect; /* inspection.c's; NULL: not found yet */
+	struct machine_inspection inspection;
 	struct watching watching; /* watch_point.c's */
 	bool panicked;		  /* pvpanic said so */
 	bool was_reset;		  /* the guest reset itself */
@@ -143,7 +151,8 @@ void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
 /* ---- inspection.c ---------------------------------------------------------------------------- */
 
 /* The guest's kernel, found when it is first asked for: up to a second of work, and errors as
- * inspect_new (inspect/inspect.h). Asks anew after a failure. Valid until machine_inspect_done. */
+ * inspect_search (inspect/inspect.h). Searches anew after a failure, but once in a freeze. Valid
+ * until machine_inspect_done. */
 int machine_inspect(struct machine *m, const struct inspect **ret_in, struct error *err) MUST_CHECK;
 void machine_inspect_done(struct machine *m);
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "base/text.h"
+#include "base/beside.h"
 #include "base/util.h"
 
 static const char *const outcome_names[] = {
@@ -100,53 +100,65 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 	return json;
 }
 
-/* Writes and closes fd. 0, or a negative errno, which jansson does not always give. */
+/* 0, or a negative errno, which jansson does not always give. */
 static int dump(json_t *report, int fd)
 {
-	int r = 0;
-
-	if (fd < 0)
-		return -errno;
 	errno = 0;
 	if (json_dumpfd(report, fd, JSON_INDENT(2)) < 0)
-		r = -(errno ?: EIO);
-	else
-		r = fd_write_all(fd, "\n", 1);
-	if (close(fd) < 0 && r == 0)
+		return -(errno ?: EIO);
+	return fd_write_all(fd, "\n", 1);
+}
+
+/* A pipe, a device; a link to what is not there yet; a file that a stream of ours goes to, which
+ * another in its place would take it from. */
+static bool is_written_in_place(const char *path)
+{
+	struct stat st, stream;
+
+	if (stat(path, &st) < 0)
+		return lstat(path, &st) == 0;
+	if (!S_ISREG(st.st_mode))
+		return true;
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fstat(fd, &stream) == 0 && stream.st_dev == st.st_dev &&
+		    stream.st_ino == st.st_ino)
+			return true;
+	return false;
+}
+
+/* As by ">". */
+static int write_in_place(json_t *report, const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+	int r = fd < 0 ? -errno : dump(report, fd);
+
+	if (fd >= 0 && close(fd) < 0 && r == 0)
 		r = -errno;
 	return r;
 }
 
-/* A new file beside path, of a name that nobody can have laid a link under. */
-static int open_beside(char *tmp)
+/* Not synced: a report is no core, and the control thread does not wait for disks. */
+static int write_beside(json_t *report, const char *path)
 {
-	mode_t mask = umask(0);
-	int fd = mkostemp(tmp, O_CLOEXEC);
+	struct beside b;
+	int r = beside_open(&b, path, 0666);
 
-	umask(mask);
-	if (fd >= 0)
-		(void)fchmod(fd, 0666 & ~mask); /* as open would have made it */
-	return fd;
+	if (r < 0)
+		return r;
+	r = dump(report, b.fd);
+	if (r == 0)
+		return beside_commit(&b);
+	beside_abort(&b);
+	return r;
 }
 
 int vm_json_write(json_t *report, const char *what, const char *path, struct error *err)
 {
-	CLEANUP_FREE char *tmp = text_format("%s.XXXXXX", path);
-	struct stat st;
-	int r;
+	int r = -ENOMEM;
 
-	if (!report || !tmp) {
-		r = -ENOMEM;
-	} else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-		/* A link, too: what it leads to is written, as by ">". */
-		r = dump(report, open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-	} else {
-		r = dump(report, open_beside(tmp));
-		if (r == 0 && rename(tmp, path) < 0)
-			r = -errno;
-		if (r < 0)
-			unlink(tmp);
-	}
+	if (report)
+		r = is_written_in_place(path) ? write_in_place(report, path)
+					      : write_beside(report, path);
 	json_decref(report);
 	return r < 0 ? error_set(err, r, "writing the %s %s", what, path) : 0;
 }

@@ -44,8 +44,8 @@ struct vm_result {
 int vm_result_status(const struct vm_result *r);
 const char *vm_outcome_name(enum vm_outcome outcome);
 json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config);
-/* Writes a report: a file whole or not at all; anything else (a pipe, a device) as it is. Takes
- * the reference; NULL is out of memory. */
+/* Writes a report: a file, also where a link leads, whole or not at all; a pipe, a device or where
+ * a standard stream goes as it is. Takes the reference; NULL is out of memory. */
 int vm_report_write(json_t *report, const char *path, struct error *err) MUST_CHECK;
 /* The same for what messages call what: "dump". */
 int vm_json_write(json_t *json, const char *what, const char *path, struct error *err) MUST_CHECK;

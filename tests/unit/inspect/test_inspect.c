@@ -88,6 +88,52 @@ static void no_kernel_is_said_so(void **state)
 	assert_non_null(strstr(err.what, "Linux kernel"));
 }
 
+/* A guest of 20 GiB, all of it there: the tiny kernel at its start, VMCOREINFO at 12 GiB. */
+static uint64_t looked;
+
+static int sparse_read(const void *arg, uint64_t gpa, void *dst, uint64_t len)
+{
+	const struct kernel_fake *f = arg;
+
+	looked++;
+	memset(dst, 0, len);
+	if (gpa < FAKE_RAM && len <= FAKE_RAM - gpa && gpa != FAKE_INFO)
+		memcpy(dst, f->ram + gpa, len);
+	if (gpa == GIB(12))
+		memcpy(dst, f->ram + FAKE_INFO, MIN(len, UINT64_C(4096)));
+	return 0;
+}
+
+static void a_large_guest_is_searched_in_parts(void **state)
+{
+	struct guest_reader mem = {.read = sparse_read, .arg = &fake};
+	struct inspect *in = NULL;
+	struct error err = {0};
+	uint64_t from = 0;
+
+	(void)state;
+	kernel_fake_build(&fake, 0);
+	mem.layout.count = 2;
+	mem.layout.range[0].size = GIB(1);
+	mem.layout.range[1] = (struct guest_range){.gpa = GIB(2), .size = GIB(18)};
+	assert_int_equal(inspect_new(&mem, 0, &in, &err), -ENODATA);
+	assert_int_equal(looked, INSPECT_SEARCH_MAX / 4096);
+	assert_null(in);
+	assert_int_equal(inspect_search(&mem, 0, &from, &in, &err), -ENODATA);
+	assert_int_equal(from, GIB(9));
+	assert_non_null(strstr(err.what, "from 0x0"));
+	assert_int_equal(inspect_search(&mem, 0, &from, &in, &err), 0);
+	assert_int_equal(in->info.gpa, GIB(12));
+	inspect_free(in);
+
+	/* Past it, to the end, and from the start again. */
+	from = GIB(15);
+	err = (struct error){0};
+	assert_int_equal(inspect_search(&mem, 0, &from, &in, &err), -ENODATA);
+	assert_int_equal(from, 0);
+	assert_non_null(strstr(err.what, "0x3c0000000 to its end"));
+}
+
 static void symbols_have_suggestions(void **state)
 {
 	struct inspect *in = open_fake(0);
@@ -311,6 +357,7 @@ int main(void)
 		cmocka_unit_test(facts_come_from_the_guest),
 		cmocka_unit_test(a_stale_copy_is_passed_over),
 		cmocka_unit_test(no_kernel_is_said_so),
+		cmocka_unit_test(a_large_guest_is_searched_in_parts),
 		cmocka_unit_test(symbols_have_suggestions),
 		cmocka_unit_test(percpu_addresses),
 		cmocka_unit_test(places),

@@ -17,14 +17,14 @@ static int load(unsigned flags, void (*spoil)(void), struct kallsyms *k)
 			      .paging = {.root_gpa = FAKE_ROOT_GPA,
 					 .levels = flags & FAKE_FIVE_LEVELS ? 5 : 4}};
 	struct vmcoreinfo info;
-	uint64_t at = 0;
+	uint64_t at = 0, pages = UINT64_MAX;
 	struct error err = {0};
 	int rc;
 
 	kernel_fake_build(&fake, flags);
 	if (spoil)
 		spoil();
-	if (vmcoreinfo_next(&fake.mem, &at, &info))
+	if (vmcoreinfo_next(&fake.mem, &at, &pages, &info))
 		return -ESRCH;
 	rc = kallsyms_load(&space, &info, k, &err);
 	assert_int_equal(err.code, rc);
@@ -87,6 +87,56 @@ static void symbols_are_found_both_ways(void **state)
 		assert_null(kallsyms_nearest(&k, "nothing_like_any_of_them"));
 		kallsyms_done(&k);
 	}
+}
+
+/* Every name leads to the first symbol that has it, as a search from the start finds. */
+static void index_is_right(const struct kallsyms *k)
+{
+	for (unsigned i = 0; i < k->count; i++) {
+		const char *name = k->names + k->entry[i].name;
+		unsigned first = 0;
+
+		while (strcmp(k->names + k->entry[first].name, name))
+			first++;
+		address_is(k, name, k->entry[first].address);
+		if (i)
+			assert_true(strcmp(k->names + k->entry[k->by_name[i - 1]].name,
+					   k->names + k->entry[k->by_name[i]].name) <= 0);
+	}
+}
+
+static void names_are_indexed(void **state)
+{
+	struct kallsyms_extra extra[] = {
+		{.address = 3, .name = "schedule"},
+		{.address = UINT64_MAX, .name = "schedule"},
+		{.address = FAKE_IMAGE, .name = "\xff"},
+		{.address = 2, .name = "a"},
+		{.address = 4, .name = "schedul"},
+		{.address = 5, .name = "scheduler_tick"},
+		{.address = 6, .name = "scheduler_exec"},
+		{.address = 1, .name = "~"},
+	};
+	struct kallsyms k;
+
+	(void)state;
+	for (unsigned kind = 0; kind < 4; kind++) {
+		uint64_t address;
+
+		assert_int_equal(load(kind, NULL, &k), 0);
+		index_is_right(&k);
+		assert_int_equal(kallsyms_address_or_0(&k, "schedule"), FAKE_SCHEDULE);
+		assert_int_equal(kallsyms_address_or_0(&k, "a"), 0);
+		assert_int_equal(kallsyms_add(&k, extra, ARRAY_SIZE(extra)), 0);
+		index_is_right(&k);
+		address_is(&k, "schedule", 3);
+		address_is(&k, "a", 2);
+		address_is(&k, "~", 1);
+		assert_int_equal(kallsyms_address(&k, "b", &address), -ENOENT);
+		assert_int_equal(kallsyms_address(&k, "\x7f", &address), -ENOENT);
+		kallsyms_done(&k);
+	}
+	assert_int_equal(kallsyms_address(&k, "schedule", &(uint64_t){0}), -ENOENT);
 }
 
 static void no_symbols(void)
@@ -193,6 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(symbols_are_found_both_ways),
+		cmocka_unit_test(names_are_indexed),
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(a_table_that_repeats_ends),
 		cmocka_unit_test(addresses_out_of_order_are_sorted),

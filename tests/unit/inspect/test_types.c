@@ -175,22 +175,55 @@ static void two_structs_with_a_member_are_told(void **state)
 	types_free(t);
 }
 
-static void count(const char *name, void *arg)
+static struct types *walked;
+static struct types_value walked_of;
+
+static bool count(const char *name, const struct types_value *v, void *arg)
 {
-	assert_true(name[0]);
-	++*(unsigned *)arg;
+	struct types_value same;
+
+	assert_int_equal(types_member(walked, &walked_of, name, &same), 0);
+	assert_int_equal(same.type, v->type);
+	assert_int_equal(same.offset, v->offset);
+	assert_int_equal(same.bit_size, v->bit_size);
+	return ++*(unsigned *)arg != 14;
 }
 
 static void all_members_are_told(void **state)
 {
-	struct types *t = fake_types();
-	struct types_value task;
 	unsigned n = 0;
 
 	(void)state;
-	assert_int_equal(types_struct(t, "task_struct", &task), 0);
-	types_members(t, &task, count, &n);
+	walked = fake_types();
+	assert_int_equal(types_struct(walked, "task_struct", &walked_of), 0);
+	types_members(walked, &walked_of, count, &n);
 	assert_int_equal(n, 12);
+	types_members(walked, &walked_of, count, &n);
+	assert_int_equal(n, 14); /* where it was stopped */
+	types_free(walked);
+}
+
+static void long_names_are_none(void **state)
+{
+	struct btf *b = btf__new_empty();
+	static char name[TYPES_NAME_MAX + 1];
+	struct types_value s, v;
+	struct types *t;
+
+	(void)state;
+	assert_true(btf__add_int(b, "int", 4, 0) > 0);
+	assert_true(btf__add_struct(b, "s", 8) > 0);
+	memset(name, 'n', TYPES_NAME_MAX - 1);
+	assert_int_equal(btf__add_field(b, name, 1, 0, 0), 0);
+	name[TYPES_NAME_MAX - 1] = 'n';
+	assert_int_equal(btf__add_field(b, name, 1, 32, 0), 0);
+	t = from(b);
+	assert_int_equal(types_struct(t, "s", &s), 0);
+	assert_int_equal(types_member(t, &s, name, &v), -ENOENT);
+	assert_int_equal(types_struct_with(t, name, &v), -ENOENT);
+	name[TYPES_NAME_MAX - 1] = '\0';
+	assert_int_equal(types_member(t, &s, name, &v), 0);
+	assert_int_equal(v.offset, 0);
 	types_free(t);
 }
 
@@ -222,6 +255,7 @@ int main(void)
 		cmocka_unit_test(sizes_that_overflow_are_unknown),
 		cmocka_unit_test(two_structs_with_a_member_are_told),
 		cmocka_unit_test(all_members_are_told),
+		cmocka_unit_test(long_names_are_none),
 		cmocka_unit_test(a_cut_blob_is_refused),
 	};
 

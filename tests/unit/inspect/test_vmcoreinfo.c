@@ -36,7 +36,7 @@ static void put_note(uint64_t gpa, uint32_t namesz, uint32_t descsz, const char 
 static void pages_and_notes_are_found_in_order(void **state)
 {
 	struct vmcoreinfo info;
-	uint64_t at = 0;
+	uint64_t at = 0, pages = UINT64_MAX;
 
 	(void)state;
 	memset(ram, 0, sizeof(ram));
@@ -44,32 +44,32 @@ static void pages_and_notes_are_found_in_order(void **state)
 	strcpy((char *)ram + 0x1000, "xOSRELEASE=no\n");
 	put_note(0x2000, 11, 9 + 4, "OSRELEASE=b\nX=2\n"); /* cut by its length */
 	strcpy((char *)ram + 0x3000, "OSRELEASE=without a line's end");
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), 0);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), 0);
 	assert_int_equal(info.gpa, 0);
 	assert_string_equal(info.text, "OSRELEASE=a\nX=1\n");
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), 0);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), 0);
 	assert_int_equal(info.gpa, 0x2018);
 	assert_string_equal(info.text, "OSRELEASE=b\nX");
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), -ENOENT);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), -ENOENT);
 	assert_int_equal(info.gpa, 0x2018);
 
 	/* A name of another length, or other text, is another note. */
 	at = 0x2000;
 	put_note(0x2000, 12, 200, "OSRELEASE=b\n");
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), -ENOENT);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), -ENOENT);
 }
 
 static void text_goes_on_into_the_next_page_and_ends_with_ram(void **state)
 {
 	struct vmcoreinfo info;
-	uint64_t at = 0;
+	uint64_t at = 0, pages = UINT64_MAX;
 
 	(void)state;
 	memset(ram, 'z', sizeof(ram));
 	put_note(0x1000, 11, 4096, "");
 	memset(ram + 0x1018, 'y', 4096);
 	memcpy(ram + 0x1018, "OSRELEASE=c\n", 12);
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), 0);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), 0);
 	assert_int_equal(info.len, 4096);
 	assert_int_equal(info.text[4095], 'y');
 
@@ -77,7 +77,7 @@ static void text_goes_on_into_the_next_page_and_ends_with_ram(void **state)
 	put_note(0x3000, 11, UINT32_MAX, "OSRELEASE=d\n");
 	ram[0x3000 + 24 + 12] = 'z';
 	at = 0;
-	assert_int_equal(vmcoreinfo_next(&mem, &at, &info), 0);
+	assert_int_equal(vmcoreinfo_next(&mem, &at, &pages, &info), 0);
 	assert_int_equal(info.len, 4096 - 24);
 }
 
