@@ -255,6 +255,7 @@ enum arch_debug {
 	ARCH_DEBUG_STORING, /* the next instruction does it: step it, with those slots not armed */
 	ARCH_DEBUG_STEPPED, /* it has been stepped */
 	ARCH_DEBUG_GUEST,   /* the guest debugs itself: arm with ARCH_WATCH_PASS_ON */
+	ARCH_DEBUG_STORED_AND_GUEST, /* both at once, as when it steps over such a store */
 };
 /* vCPU thread, after KVM_RUN. watch: what is armed. *ret_slots: bit n for slot n, several at once
  * for one store. */

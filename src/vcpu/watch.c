@@ -231,6 +231,9 @@ uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 	case ARCH_DEBUG_GUEST:
 		set_registers(vcpu, ARCH_WATCH_PASS_ON);
 		return 0;
+	case ARCH_DEBUG_STORED_AND_GUEST:
+		set_registers(vcpu, ARCH_WATCH_PASS_ON);
+		return look_at_all(vcpu, slots);
 	}
 	return 0;
 }

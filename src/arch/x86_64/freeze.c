@@ -28,13 +28,17 @@
 /* A freeze that a guest's watchdogs, which wait for seconds, could notice: longer than that. */
 #define WATCHDOG_NS 100000000u
 
+/* KVM takes a TSC that is written within a second of what it would be for an attempt to synchronise
+ * vCPUs, and leaves it as it was (Linux, arch/x86/kvm/x86.c, kvm_synchronize_tsc). Twice that. */
+#define TSC_SYNC_NS 2000000000u
+
 /* SDM vol. 3, 2.5. */
 #define CR0_PG	 (1u << 31)
 #define CR4_LA57 (1u << 12)
 #define EFER_LMA (1u << 10)
 #define CR3_ROOT UINT64_C(0xffffffffff000)
 
-enum lack { LACK_CLOCK, LACK_TSC_OFFSET, LACK_TSC, LACK_TIMER, LACK_PIT };
+enum lack { LACK_CLOCK, LACK_TSC_OFFSET, LACK_TSC, LACK_TIMER, LACK_PIT, LACK_TSC_SHORT };
 
 const char *const arch_clock_lacks[] = {
 	[LACK_CLOCK] = "freeze: kvmclock can't be set, so the guest sees frozen time pass",
@@ -43,6 +47,9 @@ const char *const arch_clock_lacks[] = {
 	[LACK_TSC] = "freeze: the TSC can't be set back, so the guest sees frozen time pass",
 	[LACK_TIMER] = "freeze: the local APIC's timer can't be set back, and may fire early",
 	[LACK_PIT] = "freeze: the PIT can't be set back, and makes up for ticks",
+	[LACK_TSC_SHORT] = ("freeze: no KVM_VCPU_TSC_OFFSET, and KVM takes a TSC that is set back "
+			    "by less than a second for one to synchronise, so the guest sees "
+			    "such freezes pass"),
 	NULL,
 };
 
@@ -441,6 +448,7 @@ static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t
 	return r < 0 ? r : offset == wanted ? 0 : -ENODEV;
 }
 
+/* -ENODEV: nothing has come of it. */
 static int tsc_value_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks)
 {
 	uint64_t value = 0, before;
@@ -464,12 +472,22 @@ static void tsc_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks
 {
 	/* Relaxed: who does not see it yet finds out for itself. */
 	uint32_t lacks = atomic_load_explicit(&clock->lacks, memory_order_relaxed);
+	int offset = -ENXIO, value;
 
 	if (lacks & 1u << LACK_TSC)
 		return;
-	if (!(lacks & 1u << LACK_TSC_OFFSET) && tsc_offset_back(fd, state, ticks) == 0)
-		return;
-	lack(clock, tsc_value_back(fd, state, ticks) < 0 ? LACK_TSC : LACK_TSC_OFFSET);
+	if (!(lacks & 1u << LACK_TSC_OFFSET)) {
+		offset = tsc_offset_back(fd, state, ticks);
+		if (offset == 0)
+			return;
+	}
+	value = tsc_value_back(fd, state, ticks);
+	/* A KVM that takes an offset and does nothing is no KVM that synchronises. */
+	if (value == -ENODEV && offset != -ENODEV && clock->frozen_ns < TSC_SYNC_NS) {
+		lack(clock, LACK_TSC_SHORT);
+		value = 0; /* a longer freeze will tell */
+	}
+	lack(clock, value < 0 ? LACK_TSC : LACK_TSC_OFFSET);
 }
 
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)

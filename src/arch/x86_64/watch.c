@@ -10,6 +10,7 @@
 #define DR7_SHIFT(n)  (16u + 4u * (n))	/* RWn and LENn */
 #define DR7_WRITES    1u
 #define DR6_SLOTS     0xfu
+#define DR6_GUEST     0xe000u /* BD, BS, BT: no watch sets them, and nobody here steps */
 
 bool arch_kernel_address(uint64_t gva)
 {
@@ -45,11 +46,11 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 	if (how == ARCH_WATCH_STEP)
 		debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
 	if (how == ARCH_WATCH_PASS_ON) {
-		/* What its handler will ask DR6 for. */
+		/* What its handler will ask DR6 for. The slots are not its own. */
 		r = kvm_ioctl(vcpu_fd, KVM_GET_DEBUGREGS, &regs);
 		if (r < 0)
 			return r;
-		regs.dr6 |= run->debug.arch.dr6;
+		regs.dr6 |= run->debug.arch.dr6 & ~(uint64_t)DR6_SLOTS;
 		r = kvm_ioctl(vcpu_fd, KVM_SET_DEBUGREGS, &regs);
 		if (r < 0)
 			return r;
@@ -68,6 +69,9 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run,
 		if (watch[n].bytes && run->debug.arch.dr6 & DR6_SLOTS & 1u << n)
 			slots |= 1u << n;
 	*ret_slots = slots;
+	/* One exception for both: what is its own would be lost (SDM vol. 3, 18.3.1.4). */
+	if (slots && run->debug.arch.exception == DB_VECTOR && run->debug.arch.dr6 & DR6_GUEST)
+		return ARCH_DEBUG_STORED_AND_GUEST;
 	return slots || run->debug.arch.exception != DB_VECTOR ? ARCH_DEBUG_STORED
 							       : ARCH_DEBUG_GUEST;
 }

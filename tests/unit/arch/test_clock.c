@@ -16,10 +16,15 @@
 
 #define VM_FD	  1000 /* no descriptors */
 #define VCPU_FD	  1001
-#define NS_PER_MS 1000000u
+#define NS_PER_MS UINT64_C(1000000)
 #define TSC_MHZ	  2100u
 #define CALL_NS	  700u	 /* each ioctl takes so long */
 #define LOOP_NS	  40123u /* KVM_SET_CLOCK: its loop over the vCPUs, after kvmclock has started */
+
+/* Of arch_clock_lacks. */
+#define LACK_TSC_OFFSET (1u << 1)
+#define LACK_TSC	(1u << 2)
+#define LACK_TSC_SHORT	(1u << 5)
 
 static struct {
 	uint64_t ns;	      /* the host's time */
@@ -29,6 +34,13 @@ static struct {
 	struct kvm_pit_state2 pit;
 	uint64_t pit_began_ns;
 	unsigned ticks, tick_calls; /* on GSI 0: all; of those, by KVM_IRQ_LINE */
+	enum tsc_kind {
+		TSC_BY_OFFSET,
+		TSC_BY_VALUE,	/* no KVM_VCPU_TSC_OFFSET: KVM before 5.16 */
+		TSC_TAKES_NONE, /* … and takes no value either */
+		TSC_TAKES_ALL,	/* takes every call, and does nothing */
+	} tsc_kind;
+	uint64_t tsc_offset;
 } kvm_of_ours;
 
 static struct kvm kvm = {.fd = -1, .vm_fd = VM_FD};
@@ -112,6 +124,36 @@ static int set_line(const struct kvm_irq_level *line)
 	return 0;
 }
 
+static int device_attr(unsigned long request, const struct kvm_device_attr *attr)
+{
+	uint64_t *offset = (uint64_t *)(uintptr_t)attr->addr;
+
+	if (kvm_of_ours.tsc_kind == TSC_BY_VALUE || kvm_of_ours.tsc_kind == TSC_TAKES_NONE)
+		return refuse(ENXIO);
+	if (request == KVM_GET_DEVICE_ATTR)
+		*offset = kvm_of_ours.tsc_offset;
+	else if (kvm_of_ours.tsc_kind == TSC_BY_OFFSET)
+		kvm_of_ours.tsc_offset = *offset;
+	return 0;
+}
+
+/* The TSC only. What is within a second of what it is anyway is to synchronise, and keeps the
+ * offset. */
+static int set_msrs(const struct kvm_msrs *msrs)
+{
+	int64_t back = (int64_t)(tsc() + kvm_of_ours.tsc_offset - msrs->entries[0].data);
+
+	if (kvm_of_ours.tsc_kind == TSC_BY_VALUE && llabs(back) >= TSC_MHZ * 1000000)
+		kvm_of_ours.tsc_offset -= (uint64_t)back;
+	return 1;
+}
+
+static int get_msrs(struct kvm_msrs *msrs)
+{
+	msrs->entries[0].data = tsc() + kvm_of_ours.tsc_offset;
+	return 1;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd UNUSED, unsigned long request, void *arg)
 {
@@ -134,6 +176,16 @@ int __wrap_ioctl(int fd UNUSED, unsigned long request, void *arg)
 		break;
 	case KVM_IRQ_LINE:
 		r = set_line(arg);
+		break;
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_SET_DEVICE_ATTR:
+		r = device_attr(request, arg);
+		break;
+	case KVM_GET_MSRS:
+		r = get_msrs(arg);
+		break;
+	case KVM_SET_MSRS:
+		r = set_msrs(arg);
 		break;
 	case KVM_KVMCLOCK_CTRL:
 		kvm_of_ours.told_watchdogs++;
@@ -265,6 +317,61 @@ static void another_period_owes_nothing(void **unused UNUSED)
 	assert_int_equal(kvm_of_ours.tick_calls, 0);
 }
 
+/* Freezes for so long, and gives by how much more the guest's TSC went back. */
+static uint64_t tsc_back_by(uint64_t ns)
+{
+	uint64_t offset = kvm_of_ours.tsc_offset;
+
+	state.tsc = tsc() + offset;
+	freeze(ns);
+	arch_vcpu_go_on(VCPU_FD, &state, &arch_clock);
+	return offset - kvm_of_ours.tsc_offset;
+}
+
+static uint32_t lacks(void)
+{
+	return atomic_load(&arch_clock.lacks);
+}
+
+/* Once the first short freeze decided that a TSC can't be set back, and later ones were seen. */
+static void a_short_freeze_does_not_condemn_the_tsc(void **unused UNUSED)
+{
+	kvm_of_ours.tsc_kind = TSC_BY_VALUE;
+	assert_int_equal(tsc_back_by(10 * NS_PER_MS), 0);
+	assert_int_equal(lacks(), LACK_TSC_OFFSET | LACK_TSC_SHORT);
+	assert_in_range(tsc_back_by(5000 * NS_PER_MS), 4999ull * 1000 * TSC_MHZ,
+			5001ull * 1000 * TSC_MHZ);
+	assert_int_equal(tsc_back_by(900 * NS_PER_MS), 0);
+	assert_in_range(tsc_back_by(2500 * NS_PER_MS), 2499ull * 1000 * TSC_MHZ,
+			2501ull * 1000 * TSC_MHZ);
+	assert_int_equal(lacks(), LACK_TSC_OFFSET | LACK_TSC_SHORT);
+}
+
+static void a_long_freeze_does(void **unused UNUSED)
+{
+	kvm_of_ours.tsc_kind = TSC_TAKES_NONE;
+	assert_int_equal(tsc_back_by(10 * NS_PER_MS), 0);
+	assert_int_equal(lacks() & LACK_TSC, 0);
+	assert_int_equal(tsc_back_by(5000 * NS_PER_MS), 0);
+	assert_int_equal(lacks() & LACK_TSC, LACK_TSC);
+}
+
+static void a_back_end_that_does_nothing_is_seen_at_once(void **unused UNUSED)
+{
+	kvm_of_ours.tsc_kind = TSC_TAKES_ALL;
+	assert_int_equal(tsc_back_by(10 * NS_PER_MS), 0);
+	assert_int_equal(lacks(), LACK_TSC);
+}
+
+static void an_offset_goes_back_by_what_was_skipped(void **unused UNUSED)
+{
+	uint64_t back = tsc_back_by(10 * NS_PER_MS);
+
+	assert_int_equal(back, arch_clock.skipped);
+	assert_in_range(back, 10 * 1000 * TSC_MHZ, 11 * 1000 * TSC_MHZ);
+	assert_int_equal(lacks(), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, open_rig)
 
 int main(void)
@@ -274,6 +381,10 @@ int main(void)
 		TEST(watchdogs_hear_of_long_freezes_only),
 		TEST(freezes_leave_the_pit_its_ticks),
 		TEST(another_period_owes_nothing),
+		TEST(a_short_freeze_does_not_condemn_the_tsc),
+		TEST(a_long_freeze_does),
+		TEST(a_back_end_that_does_nothing_is_seen_at_once),
+		TEST(an_offset_goes_back_by_what_was_skipped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,7 +89,7 @@ static void on_late(struct freeze *f)
 		if (!vcpu_has_parked(vcpu))
 			continue;
 		r->late_parked++;
-		/* As a late dump does: a race, if that they have parked did not publish it. */
+		/* As a late dump does. */
 		r->late_captures += vcpu->state->captures;
 	}
 }
