@@ -1,8 +1,14 @@
 /* The guest's kernel as seen from outside, found once and kept. Control thread. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "arch/kinds.h"
+#include "base/text.h"
+#include "base/util.h"
 #include "guest/backing.h"
+#include "inspect/vmlinux.h"
 #include "vm/machine.h"
 
 /* The page tables of any vCPU that ran the kernel when it was captured; 0: not known. */
@@ -17,6 +23,37 @@ static uint64_t kernel_root(struct machine *m)
 			return arch_vcpu_root(vcpu->state);
 	}
 	return 0;
+}
+
+/* The vmlinux of the build tree that a kernel lies in; NULL: none that can be read. */
+static char *vmlinux_of(const char *kernel)
+{
+	const char *const *in_tree = arch_kind_own()->kernel_in_tree;
+	size_t len = strlen(kernel);
+
+	for (; *in_tree; in_tree++) {
+		size_t tail = strlen(*in_tree);
+		char *path;
+
+		if (tail > len || strcmp(kernel + len - tail, *in_tree) ||
+		    (tail < len && kernel[len - tail - 1] != '/'))
+			continue;
+		path = text_format("%.*svmlinux", (int)(len - tail), kernel);
+		if (path && access(path, R_OK) == 0)
+			return path;
+		free(path);
+	}
+	return NULL;
+}
+
+/* What its own build knows of the kernel that was found: nothing depends on it. */
+static void add_vmlinux(struct machine *m)
+{
+	CLEANUP_FREE char *path = m->config->kernel ? vmlinux_of(m->config->kernel) : NULL;
+	struct error err = {0};
+
+	if (path && inspect_add_vmlinux(m->inspect, path, &err) < 0)
+		log_info("without the symbols of %s: %s", path, err.what);
 }
 
 static int find(struct machine *m, struct error *err)
@@ -34,9 +71,11 @@ static int find(struct machine *m, struct error *err)
 	r = inspect_search(&mem, kernel_root(m), &m->inspection.from, &m->inspect, err);
 	guest_search_done(search);
 	free(search);
-	if (r == 0)
-		m->inspect->mem.next = NULL; /* it is found */
-	return r;
+	if (r < 0)
+		return r;
+	m->inspect->mem.next = NULL; /* it is found */
+	add_vmlinux(m);
+	return 0;
 }
 
 int machine_inspect(struct machine *m, const struct inspect **ret_in, struct error *err)

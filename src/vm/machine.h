@@ -150,9 +150,10 @@ void machine_uart_output(struct serial *uart, const uint8_t *data, size_t len);
 
 /* ---- inspection.c ---------------------------------------------------------------------------- */
 
-/* The guest's kernel, found when it is first asked for: up to a second of work, and errors as
- * inspect_search (inspect/inspect.h). Searches anew after a failure, but once in a freeze. Valid
- * until machine_inspect_done. */
+/* The guest's kernel, found when it is first asked for, with what the vmlinux of its build tree
+ * adds where the kernel lies in one: up to a second of work, and errors as inspect_search
+ * (inspect/inspect.h). Searches anew after a failure, but once in a freeze. Valid until
+ * machine_inspect_done. */
 int machine_inspect(struct machine *m, const struct inspect **ret_in, struct error *err) MUST_CHECK;
 void machine_inspect_done(struct machine *m);
 
