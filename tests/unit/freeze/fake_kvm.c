@@ -354,6 +354,12 @@ void fake_kvm_close(struct kvm *kvm)
 	kvm->vm_fd = -1;
 }
 
+void fake_debug_exit(int vcpu_fd, enum arch_debug debug, uint32_t slots)
+{
+	running = find(vcpu_fd);
+	event(running, debug, slots);
+}
+
 void fake_unstick(void)
 {
 	atomic_store(&unstuck, true);

@@ -57,6 +57,8 @@ extern _Atomic uint64_t fake_lost;		  /* … and that it did not */
 /* A VM without a /dev/kvm. */
 void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm);
 void fake_kvm_close(struct kvm *kvm);
+/* This thread's next arch_exit_debug is of that vCPU, and says so. */
+void fake_debug_exit(int vcpu_fd, enum arch_debug event, uint32_t slots);
 /* Stuck ones go on, until the next fake_kvm_open. */
 void fake_unstick(void);
 
