@@ -173,16 +173,18 @@ int watch_set_resolve(struct watch_set *set, const struct inspect *in,
 		if (r == 0)
 			set->slot[WATCH_SLOT_SCX].expr = &set->scx;
 	}
-	for (unsigned n = 0; r == 0 && n < ARCH_WATCHES; n++) {
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		struct watch_slot *slot = &set->slot[n];
 		uint64_t before = slot->gva;
+		int one;
 
 		if (!slot->expr || slot->state == WATCH_SPENT)
 			continue;
-		r = resolve_one(set, slot, &g, err);
+		one = resolve_one(set, slot, &g, err);
 		slot->rebinds += before && before != slot->gva;
-		if (r < 0)
+		if (one < 0)
 			slot->state = WATCH_SPENT;
+		r = r < 0 ? r : one;
 	}
 	return r;
 }

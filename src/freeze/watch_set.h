@@ -70,7 +70,8 @@ void watch_set_done(struct watch_set *set);
 
 /* Finds what each expression stands for now. in NULL: no kernel that can be looked into; then only
  * addresses are resolved, through paging. The guest is frozen. Usage error: an expression that
- * this kernel has nothing for, with the nearest name as the hint; it is spent then. */
+ * this kernel has nothing for, with the nearest name as the hint; it is spent then, and the others
+ * are found all the same. */
 int watch_set_resolve(struct watch_set *set, const struct inspect *in,
 		      const struct arch_paging *paging, struct error *err) MUST_CHECK;
 /* Arms what was resolved. The guest is frozen. */

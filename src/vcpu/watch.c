@@ -210,6 +210,15 @@ static uint32_t look_at_all(struct vcpu *vcpu, uint32_t slots)
 	return hits;
 }
 
+static uint32_t all_armed(const struct vcpu_watching *w)
+{
+	uint32_t slots = 0;
+
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		slots |= (uint32_t)(w->armed[n].bytes != 0) << n;
+	return slots;
+}
+
 uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
@@ -219,6 +228,9 @@ uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 	case ARCH_DEBUG_STORED:
 		return look_at_all(vcpu, slots);
 	case ARCH_DEBUG_STORING:
+		/* One that is off already can't have trapped: the address says too little. */
+		if (slots && !(slots & ~w->pending))
+			slots = all_armed(w);
 		w->pending |= slots;
 		if (w->pending)
 			set_registers(vcpu, ARCH_WATCH_STEP);

@@ -19,6 +19,12 @@ _Static_assert(REG_PSTATE == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_COR
 _Static_assert(REG_SP_EL1 == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
 			      KVM_REG_ARM_CORE_REG(sp_el1)),
 	       "SP_EL1");
+_Static_assert(REG_ELR_EL1 == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			       KVM_REG_ARM_CORE_REG(elr_el1)),
+	       "ELR_EL1");
+_Static_assert(REG_SPSR_EL1 == (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+				KVM_REG_ARM_CORE_REG(spsr[KVM_SPSR_EL1])),
+	       "SPSR_EL1");
 _Static_assert(REG_MPIDR_EL1 == ARM64_SYS_REG(3, 0, 0, 0, 5), "MPIDR_EL1");
 _Static_assert(REG_TCR_EL1 == ARM64_SYS_REG(3, 0, 2, 0, 2), "TCR_EL1");
 _Static_assert(REG_CCSIDR(0) == (KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_DEMUX |

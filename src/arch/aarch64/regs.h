@@ -21,22 +21,47 @@
 	 (uint64_t)(op1) << 11 | (uint64_t)(crn) << 7 | (uint64_t)(crm) << 3 | (uint64_t)(op2))
 
 /* struct kvm_regs in words of 32 bits: x0…x30, sp (EL0's), pc, pstate, sp_el1. */
-#define REG_X(n)   REG_CORE(2u * (n))
-#define REG_SP_EL0 REG_CORE(62)
-#define REG_PC	   REG_CORE(64)
-#define REG_PSTATE REG_CORE(66)
-#define REG_SP_EL1 REG_CORE(68)
+#define REG_X(n)     REG_CORE(2u * (n))
+#define REG_SP_EL0   REG_CORE(62)
+#define REG_PC	     REG_CORE(64)
+#define REG_PSTATE   REG_CORE(66)
+#define REG_SP_EL1   REG_CORE(68)
+#define REG_ELR_EL1  REG_CORE(70)
+#define REG_SPSR_EL1 REG_CORE(72)
 
 #define REG_MPIDR_EL1 REG_SYS(3, 0, 0, 0, 5)
+#define REG_SCTLR_EL1 REG_SYS(3, 0, 1, 0, 0)
 #define REG_TTBR0_EL1 REG_SYS(3, 0, 2, 0, 0)
 #define REG_TTBR1_EL1 REG_SYS(3, 0, 2, 0, 1)
 #define REG_TCR_EL1   REG_SYS(3, 0, 2, 0, 2)
+#define REG_ESR_EL1   REG_SYS(3, 0, 5, 2, 0)
+#define REG_VBAR_EL1  REG_SYS(3, 0, 12, 0, 0)
 #define REG_CLIDR_EL1 REG_SYS(3, 1, 0, 0, 1)
 
 /* ARM ARM, C5.2.2: | 3:2 exception level | 0 SP: the level's own stack pointer |; EL1h and EL0t. */
 #define PSTATE_USES_SP_EL1(p) (((p)&15) == 5)
 #define PSTATE_EL1H	      UINT64_C(5)
 #define PSTATE_MASKED	      UINT64_C(0x3c0) /* D, A, I, F */
+
+/* What taking a synchronous exception to EL1 makes of a vCPU (ARM ARM, D1.3.1 and D1.3.5). Kept:
+ * the conditions (31:28), DIT 24 and TCO 25; PAN 22 is set unless SCTLR_EL1.SPAN (23) is, SSBS 12
+ * is SCTLR_EL1.DSSBS (44). */
+static inline uint64_t exception_pstate(uint64_t pstate, uint64_t sctlr)
+{
+	uint64_t kept = UINT64_C(0xf3400000), pan = ~sctlr >> 23 & 1, ssbs = sctlr >> 44 & 1;
+
+	return (pstate & kept) | pan << 22 | ssbs << 12 | PSTATE_MASKED | PSTATE_EL1H;
+}
+
+/* D1.3.1.5: by where it is taken from. */
+static inline uint64_t exception_vector(uint64_t vbar, uint64_t pstate)
+{
+	if (pstate >> 4 & 1)
+		return vbar + 0x600; /* AArch32 */
+	if ((pstate >> 2 & 3) == 0)
+		return vbar + 0x400; /* EL0 */
+	return vbar + (pstate & 1 ? 0x200 : 0);
+}
 
 /* ARM ARM, D23.2.1: | 39:32 Aff3 | 31 RES1 | 30 U | 24 MT | 23:16 Aff2 | 15:8 Aff1 | 7:0 Aff0 | */
 #define MPIDR_RES1     (UINT64_C(1) << 31)

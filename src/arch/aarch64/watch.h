@@ -28,6 +28,8 @@ static inline uint64_t watch_value(uint64_t gva)
 #define ESR_CLASS(esr)	      ((uint32_t)(esr) >> 26 & 0x3f)
 #define ESR_CLASS_STEP_LOWER  0x32u
 #define ESR_CLASS_WATCH_LOWER 0x34u
+#define ESR_CLASS_BKPT32      0x38u /* breakpoint instructions, from any level */
+#define ESR_CLASS_BRK64	      0x3cu
 
 /* FAR is any of the addresses that the instruction stores to (ARM ARM D2.8.8): the longest store,
  * DC ZVA, has so many bytes on common processors. */
@@ -46,17 +48,21 @@ static inline enum arch_debug watch_debug(uint64_t esr, uint64_t far,
 					  const struct arch_watch watch[ARCH_WATCHES],
 					  uint32_t *ret_slots)
 {
-	uint32_t exact = 0, near = 0;
+	uint32_t exact = 0, near = 0, armed = 0;
 
 	*ret_slots = 0;
 	if (ESR_CLASS(esr) == ESR_CLASS_STEP_LOWER)
 		return ARCH_DEBUG_STEPPED;
+	if (ESR_CLASS(esr) == ESR_CLASS_BRK64 || ESR_CLASS(esr) == ESR_CLASS_BKPT32)
+		return ARCH_DEBUG_GUEST;
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		armed |= (uint32_t)(watch[n].bytes != 0) << n;
 		exact |= (uint32_t)watch_is_near(far, &watch[n], 0) << n;
 		near |= (uint32_t)watch_is_near(far, &watch[n], WATCH_STORE_MAX) << n;
 	}
 	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER)
-		*ret_slots = exact ? exact : near;
+		/* Some slot it was: with none to step over, it would trap for ever. */
+		*ret_slots = exact ? exact : near ? near : armed;
 	return ARCH_DEBUG_STORING;
 }
 

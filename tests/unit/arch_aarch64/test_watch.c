@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "arch/aarch64/regs.h"
 #include "arch/aarch64/watch.h"
 
 #define GVA   UINT64_C(0xffff800080001000)
@@ -66,36 +67,74 @@ static void a_near_one_stands_for_it(void **state UNUSED)
 	assert_int_equal(slots_at(GVA + 0xc7), 4);
 }
 
-static void a_far_one_is_nobodys(void **state UNUSED)
+/* One of them it is: the step has to be without it. */
+static void a_far_one_is_any_of_them(void **state UNUSED)
 {
-	assert_int_equal(slots_at(GVA - 65), 0);
-	assert_int_equal(slots_at(GVA + 0xc8), 0);
-	assert_int_equal(slots_at(0), 0); /* the slot that is not armed */
-	assert_int_equal(slots_at(UINT64_MAX), 0);
+	assert_int_equal(slots_at(GVA - 65), 7);
+	assert_int_equal(slots_at(GVA + 0xc8), 7);
+	assert_int_equal(slots_at(0), 7); /* where the slot is that is not armed */
+	assert_int_equal(slots_at(UINT64_MAX), 7);
 }
 
 static void the_address_space_has_ends(void **state UNUSED)
 {
-	static const struct arch_watch last[ARCH_WATCHES] = {{UINT64_MAX - 7, 8}};
+	static const struct arch_watch two[ARCH_WATCHES] = {{UINT64_MAX - 7, 8}, {GVA, 8}};
 	uint32_t slots;
 
-	watch_debug(WATCH, UINT64_MAX, last, &slots);
+	watch_debug(WATCH, UINT64_MAX, two, &slots);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 71, last, &slots);
+	watch_debug(WATCH, UINT64_MAX - 71, two, &slots);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 72, last, &slots);
-	assert_int_equal(slots, 0);
+	watch_debug(WATCH, 56, two, &slots); /* over its end */
+	assert_int_equal(slots, 1);
+	watch_debug(WATCH, UINT64_MAX - 72, two, &slots);
+	assert_int_equal(slots, 3);
 }
 
 static void other_exceptions_name_no_slot(void **state UNUSED)
 {
-	uint32_t slots = 99;
+	static const struct {
+		uint32_t esr;
+		enum arch_debug is;
+	} cases[] = {
+		{STEP, ARCH_DEBUG_STEPPED},
+		{0xf2000800, ARCH_DEBUG_GUEST},	  /* BRK #0x800, Linux's BUG and WARN */
+		{0xe2000000, ARCH_DEBUG_GUEST},	  /* BKPT #0 of AArch32 */
+		{0xc2000022, ARCH_DEBUG_STORING}, /* a hardware breakpoint: nobody set any */
+	};
 
-	assert_int_equal(watch_debug(STEP, GVA, watches, &slots), ARCH_DEBUG_STEPPED);
-	assert_int_equal(slots, 0);
-	slots = 99;
-	assert_int_equal(watch_debug(0xf2000000, GVA, watches, &slots), ARCH_DEBUG_STORING);
-	assert_int_equal(slots, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint32_t slots = 99;
+
+		assert_int_equal(watch_debug(cases[i].esr, GVA, watches, &slots), cases[i].is);
+		assert_int_equal(slots, 0);
+	}
+}
+
+/* What a breakpoint instruction makes of its vCPU. */
+static void an_exception_is_taken_to_el1(void **state UNUSED)
+{
+	static const uint64_t vbar = UINT64_C(0xffff800080010800), span = 1u << 23,
+			      dssbs = UINT64_C(1) << 44;
+
+	assert_int_equal(exception_vector(vbar, 0x4), vbar);
+	assert_int_equal(exception_vector(vbar, 0x600003c5), vbar + 0x200);
+	assert_int_equal(exception_vector(vbar, 0x80001000), vbar + 0x400);
+	assert_int_equal(exception_vector(vbar, 0x10), vbar + 0x600);
+	/* EL1h, all masked; PAN unless SPAN; the conditions stay. */
+	assert_int_equal(exception_pstate(0x60000005, span), 0x600003c5);
+	assert_int_equal(exception_pstate(0x60000005, 0), 0x604003c5);
+	assert_int_equal(exception_pstate(0xa0400005, span), 0xa04003c5);
+	/* Step, IL, UAO, BTYPE and AArch32's end here; SSBS is as the system has it. */
+	assert_int_equal(exception_pstate(0x00b00c10, span), 0x3c5);
+	assert_int_equal(exception_pstate(0x1000, span), 0x3c5);
+	assert_int_equal(exception_pstate(0, span | dssbs), 0x13c5);
+	assert_int_equal(exception_pstate(0x03000000, span), 0x030003c5);
+	assert_int_equal(REG_ELR_EL1, 0x6030000000100046);
+	assert_int_equal(REG_SPSR_EL1, 0x6030000000100048);
+	assert_int_equal(REG_SCTLR_EL1, 0x603000000013c080);
+	assert_int_equal(REG_ESR_EL1, 0x603000000013c290);
+	assert_int_equal(REG_VBAR_EL1, 0x603000000013c600);
 }
 
 int main(void)
@@ -104,9 +143,10 @@ int main(void)
 		cmocka_unit_test(watch_words),
 		cmocka_unit_test(the_address_itself_says_which),
 		cmocka_unit_test(a_near_one_stands_for_it),
-		cmocka_unit_test(a_far_one_is_nobodys),
+		cmocka_unit_test(a_far_one_is_any_of_them),
 		cmocka_unit_test(the_address_space_has_ends),
 		cmocka_unit_test(other_exceptions_name_no_slot),
+		cmocka_unit_test(an_exception_is_taken_to_el1),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

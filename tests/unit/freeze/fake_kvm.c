@@ -92,14 +92,13 @@ static int leave_with(struct fake_vcpu *v, uint32_t reason)
 
 /* ---- stores ---------------------------------------------------------------------------- */
 
-static uint32_t watched(const struct fake_vcpu *v, uint32_t words)
+static uint32_t watched(const struct arch_watch *armed, uint32_t words)
 {
 	uint32_t slots = 0;
 
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
 		for (unsigned w = 0; w < FAKE_WORDS; w++)
-			if (words & 1u << w && v->armed[n].bytes &&
-			    v->armed[n].gva == FAKE_WORD_GVA(w))
+			if (words & 1u << w && armed[n].bytes && armed[n].gva == FAKE_WORD_GVA(w))
 				slots |= 1u << n;
 	return slots;
 }
@@ -114,7 +113,7 @@ static bool event(struct fake_vcpu *v, enum arch_debug event, uint32_t slots)
 /* True: it ends KVM_RUN. */
 static bool store(struct fake_vcpu *v)
 {
-	uint32_t words = fake_vm->stores[v->id], slots = watched(v, words);
+	uint32_t words = fake_vm->stores[v->id], slots = watched(v->armed, words);
 
 	if (fake_vm->traps_before && slots) {
 		atomic_fetch_add(&fake_held, 1);
@@ -318,7 +317,11 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,
 				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
 {
+	uint32_t all = watched(watch, fake_vm->stores[running->id]);
+
 	*ret_slots = running->event_slots;
+	if (fake_vm->vague && running->event == ARCH_DEBUG_STORING)
+		*ret_slots = all & -all;
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
 		if (!watch[n].bytes)
 			*ret_slots &= ~(1u << n);
@@ -363,6 +366,12 @@ void fake_kvm_close(struct kvm *kvm)
 		munmap(fake[i].run, sizeof(struct kvm_run));
 	fake_count = 0;
 	kvm->vm_fd = -1;
+}
+
+void fake_debug_exit(int vcpu_fd, enum arch_debug debug, uint32_t slots)
+{
+	running = find(vcpu_fd);
+	event(running, debug, slots);
 }
 
 void fake_unstick(void)

@@ -29,6 +29,7 @@ struct arch_vm {
 	/* A watched store exits before it is done, by one slot at a time, as on arm64; else
 	 * after it, by all of its slots, as on x86. */
 	bool traps_before;
+	bool vague; /* … and the address is that of the first slot for all of them */
 };
 
 struct arch_vcpu_state {
@@ -58,6 +59,8 @@ extern _Atomic uint64_t fake_lost;		  /* … and that it did not */
 /* A VM without a /dev/kvm. */
 void fake_kvm_open(struct kvm *kvm, struct arch_vm *vm);
 void fake_kvm_close(struct kvm *kvm);
+/* This thread's next arch_exit_debug is of that vCPU, and says so. */
+void fake_debug_exit(int vcpu_fd, enum arch_debug event, uint32_t slots);
 /* Stuck ones go on, until the next fake_kvm_open. */
 void fake_unstick(void);
 

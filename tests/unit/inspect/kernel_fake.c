@@ -157,6 +157,9 @@ static void build_symbols(struct kernel_fake *f, unsigned flags)
 	uint64_t percpu = flags & FAKE_PERCPU_IN_IMAGE ? FAKE_RELATIVE : 0;
 	uint64_t btf = flags & FAKE_NO_BTF ? FAKE_BTF + 0x7000 : FAKE_BTF;
 	bool absolute = !(flags & FAKE_PERCPU_IN_IMAGE);
+	const char *scx = flags & FAKE_STATIC_SCX ? "scx_exit_kind"
+			  : flags & FAKE_NO_SCX	  ? "no_root"
+						  : "scx_root";
 	const struct {
 		uint64_t address;
 		char type;
@@ -176,7 +179,7 @@ static void build_symbols(struct kernel_fake *f, unsigned flags)
 		{FAKE_ETEXT, 'T', "_etext"},
 		{FAKE_INIT_TASK, 'D', "init_task"},
 		{FAKE_JIFFIES, 'D', "jiffies_64"},
-		{FAKE_SCX_ROOT, 'D', "scx_root"},
+		{FAKE_SCX_ROOT, 'D', scx},
 		{FAKE_CPU_IDS, 'D', "nr_cpu_ids"},
 		{FAKE_PERCPU, 'D', "__per_cpu_offset"},
 		{FAKE_CLASS, 'D', "fair_sched_class"},

@@ -67,7 +67,9 @@ enum {
 	FAKE_FIVE_LEVELS = 1,
 	FAKE_PERCPU_IN_IMAGE = 2, /* as of Linux 6.15; else absolute, from 0 */
 	FAKE_NO_BTF = 4,
-	FAKE_NOTE = 8, /* VMCOREINFO as an ELF note, not as a page */
+	FAKE_NOTE = 8,	      /* VMCOREINFO as an ELF note, not as a page */
+	FAKE_STATIC_SCX = 16, /* scx_exit_kind in scx_root's place, as until Linux 6.15 */
+	FAKE_NO_SCX = 32,     /* neither */
 };
 
 struct kernel_fake {
