@@ -36,8 +36,8 @@ static const struct command {
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"snapshot", "restore", "top",
-				    "stats", "profile", "report",   "compare", "locks"};
+static const char *const later[] = {"snapshot", "restore", "top",     "stats",
+				    "profile",	"report",  "compare", "locks"};
 
 static void print_help(void)
 {

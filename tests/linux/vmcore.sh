@@ -70,13 +70,15 @@ threads() {
 			sed -n 's/.* LWP \([0-9]\) .*/\1/p' | sort | xargs)"
 }
 # drgn's library is Python's: the tool's own interpreter has it.
-has_drgn() { python3 -c 'import drgn' 2>/dev/null; }
+# Debian's python3, which its package is for, whatever else comes first on the PATH.
+python3=/usr/bin/python3
+has_drgn() { $python3 -c 'import drgn' 2>/dev/null; }
 
 freeze_run stock
 threads stock
 if has_drgn; then
 	check "stock: drgn opens it, and its two ways to memory agree" \
-		python3 "$here/vmcore_drgn.py" "$work/stock"
+		$python3 "$here/vmcore_drgn.py" "$work/stock"
 else
 	skip "stock: drgn" "python3-drgn is not installed"
 fi
@@ -100,7 +102,7 @@ if command -v gdb >/dev/null; then
 fi
 if has_drgn; then
 	check "built: drgn goes through its tasks" \
-		python3 "$here/vmcore_drgn.py" "$work/built" "$kernel/vmlinux"
+		$python3 "$here/vmcore_drgn.py" "$work/built" "$kernel/vmlinux"
 	grep '^tasks' "$work/check.log" | sed 's/^/# /'
 else
 	skip "built: drgn goes through its tasks" "python3-drgn is not installed"
