@@ -186,7 +186,7 @@ static void an_exit_names_its_slots(void **state UNUSED)
 		{all, 0xffff2ff0, 1, ARCH_DEBUG_GUEST, 0},
 		{all, 0xffff0ff0, 1, ARCH_DEBUG_GUEST, 0},
 		/* A step and a store at once. */
-		{all, 0xffff4ff2, 1, ARCH_DEBUG_STORED, 2},
+		{all, 0xffff4ff2, 1, ARCH_DEBUG_STORED_AND_GUEST, 2},
 		/* A breakpoint instruction. */
 		{all, 0, 3, ARCH_DEBUG_STORED, 0},
 	};
