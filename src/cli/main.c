@@ -29,7 +29,7 @@ static const struct command {
 	{"locks", command_locks, "which VMs hold which host CPUs and caches"},
 	{"bench", command_bench, "what stasis costs, against the least that it could"},
 	{"topology", command_topology, "a CPU shape as a drawing, as JSON, as ACPI tables"},
-	{"kernel", command_kernel, "kernels in the cache: get, list"},
+	{"kernel", command_kernel, "kernels in the cache: get, build, list"},
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},
 	{"lab-agent", command_lab_agent, NULL},
 	{"lab-pipe", command_lab_pipe, NULL},

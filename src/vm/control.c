@@ -163,7 +163,11 @@ static int capture(struct machine *m, const char *path, struct qmp_wait *wait, s
 	if (w) {
 		*w = (struct control_capture){.client = wait};
 		w->capture = (struct capture){
-			.cause = {.name = "control socket", .vcpu = -1},
+			/* What it stands at is more than who asks. */
+			.cause =
+				machine_watch_frozen(m)
+					? m->watching.cause
+					: (struct dump_cause){.name = "control socket", .vcpu = -1},
 			.vmcore_path = path ? strdup(path) : NULL,
 			.wants_json = !path,
 			.done = on_captured,

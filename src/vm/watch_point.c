@@ -195,12 +195,14 @@ static void on_hit(struct watch_set *set, unsigned slot, uint64_t before, uint64
 		return;
 	if (vcpu >= 0)
 		snprintf(who, sizeof(who), "stored by vCPU %d", vcpu);
-	log_guest(&w->log, "watch %s: %lld, before %lld, %s", s->expr->text, (long long)after,
-		  (long long)before, who);
 	if (m->config->on_hit == VM_ON_HIT_LOG) {
+		log_guest(&w->log, "watch %s: %lld, before %lld, %s", s->expr->text,
+			  (long long)after, (long long)before, who);
 		watch_set_go_on(set, slot);
 		return;
 	}
+	log_warn("watch %s: %lld, before %lld, %s", s->expr->text, (long long)after,
+		 (long long)before, who);
 	if (!w->hit) {
 		w->cause = (struct dump_cause){
 			.watch = s->expr->text,
@@ -293,9 +295,8 @@ void machine_watch_done(struct machine *m)
 	if (!w->set.config.loop)
 		return;
 	loop_timer_clear(m->loop, &w->retry);
-	if (!w->armed && m->started_ns)
-		vm_result_degraded(m->result, "watch: no kernel was found in the guest, so nothing "
-					      "was watched");
+	if (!w->armed && m->started_ns && m->result->outcome != VM_ERROR)
+		vm_result_degraded(m->result, "watch: the run ended before anything was watched");
 	if (vcpu_watch_error(m->pool) < 0)
 		vm_result_degraded(m->result, "watch: watchpoints could not be armed on each vCPU");
 	m->result->watches = json_array();

@@ -196,7 +196,9 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 		add(a, "-blockdev");
 		add(a, "%s", text);
 		add(a, "-device");
-		add(a, "virtio-blk-pci,drive=disk%zu", i);
+		/* A full disk is the inner stasis's to hear of; by itself the emulator would stand
+		 * still until somebody makes room. */
+		add(a, "virtio-blk-pci,drive=disk%zu,werror=report,rerror=report", i);
 	}
 }
 
