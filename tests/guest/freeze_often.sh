@@ -10,6 +10,9 @@ command -v python3 >/dev/null || {
 	exit 0
 }
 
+# A sanitizer that keeps what was freed would seem to grow.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
+
 for payload in halt spin; do
 	"$STASIS" run --no-lab -m 64M -c 8 -k "$payloads/payload-$payload.elf" -i "$work/empty" \
 		--name $payload --qmp "$work/$payload.sock" --report "$work/$payload.json" \
