@@ -52,8 +52,8 @@ fi
 
 run ask -c 2
 ask=$pid
-ok "stasis dump prints" "$STASIS" dump ask
-"$STASIS" dump ask >ask.dump
+prints() { "$STASIS" dump ask >ask.dump; }
+ok "stasis dump prints" prints
 ok "... JSON of every vCPU" is_dump ask.dump
 ok "... also into a file" "$STASIS" dump ask ask.dump2
 ok "... which is the same" is_dump ask.dump2
