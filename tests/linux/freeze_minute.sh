@@ -5,7 +5,7 @@
 begin
 [ "$guest_arch" = x86_64 ] || skip_all "the host's clock is known to x86 guests only"
 release=$("$STASIS" kernel list | sed -n 's/^\(6\.12[^ ]*-amd64\) .*/\1/p' | head -n 1)
-kernel=$("$STASIS" kernel list | awk -v release="$release" '$1 == release { print $3; exit }')
+kernel=$("$STASIS" kernel list | awk -v release="$release" '$1 == release { print $NF; exit }')
 module=$(ls "${kernel%/boot/*}/lib/modules/$release/kernel/drivers/ptp"/ptp_kvm.ko* 2>/dev/null | head -n 1)
 [ -n "$module" ] || skip_all "the kernel $release has no module ptp_kvm"
 case $module in
