@@ -96,11 +96,14 @@ int tools_stasis(const struct arch_kind *kind, char **ret_path, struct error *er
 
 int tools_script(const char *name, char **ret_path, struct error *err)
 {
+	/* A build folder lies in the source tree, or in a folder of it that has several. */
 	CLEANUP_FREE char *in_tree = text_format("../../../scripts/%s", name);
+	CLEANUP_FREE char *deeper = text_format("../../../../scripts/%s", name);
 
-	if (!in_tree)
+	if (!in_tree || !deeper)
 		return error_set(err, -ENOMEM, "finding %s", name);
-	return find_own(name, in_tree, ret_path, err);
+	*ret_path = find_file(name, deeper);
+	return *ret_path ? 0 : find_own(name, in_tree, ret_path, err);
 }
 
 int tools_bench(char **ret_path, struct error *err)

@@ -26,7 +26,7 @@ refused "1 MiB of memory" "" -m 1M
 refused "-t 0n1l1c1t" "0n1l1c1t" -t 0n1l1c1t
 refused "-t banana" "banana" -t banana
 refused "-m banana" "banana" -m banana
-refused "an option that is not built yet" "not built yet" --watch x
+refused "a watch that is none" "is accepted" --watch x+1
 refused "a missing disk" "--disk $work/none: no such file" --disk "$work/none"
 refused "a folder as disk" "--disk $work: is a folder" --disk "$work"
 refused "a disk of 600 bytes" "not a multiple of 512" --disk "$work/shorter"

@@ -46,6 +46,9 @@ count() {
 		$1 == irq { print $at }' /proc/interrupts
 }
 for irq in $(sed -n 's/^ *\([0-9]*\):.*virtio.*/\1/p' /proc/interrupts); do
+	name=$(sed -n "s/^ *$irq:.*\(virtio[0-9]*\).*/\1/p" /proc/interrupts)
+	# A socket device has nothing to say by itself.
+	case $(readlink "/sys/bus/virtio/devices/$name/driver") in *vsock*) continue ;; esac
 	for c in "$@"; do
 		before=$(count "$irq" "$c")
 		echo "$c" >"/proc/irq/$irq/smp_affinity_list"
