@@ -169,11 +169,6 @@ struct arch_vcpu_state;
 extern const size_t arch_vcpu_state_size; /* a multiple of 16 */
 /* vCPU thread, out of KVM_RUN with nothing left to complete. Negative errno. */
 int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
-/* Where it was: the next instruction and the stack pointer, in the guest's address space. */
-uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state);
-uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state);
-/* What a frame-pointer chain begins with (x86: RBP; aarch64: x29). */
-uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state);
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;

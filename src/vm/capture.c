@@ -324,11 +324,6 @@ int machine_freeze_and_capture(struct machine *m, const struct dump_cause *cause
 	return r;
 }
 
-bool machine_captures(const struct machine *m)
-{
-	return !STAILQ_EMPTY(&m->capture.queue);
-}
-
 bool machine_capture_kill(struct machine *m, uint64_t limit_ns)
 {
 	struct capture_state *s = &m->capture;

@@ -211,8 +211,6 @@ enum capture_then { CAPTURE_THAW, CAPTURE_STAY };
  */
 int machine_freeze_and_capture(struct machine *m, const struct dump_cause *cause,
 			       enum capture_then then, struct error *err) MUST_CHECK;
-/* Whether something is being made of the guest, or is to be. */
-bool machine_captures(const struct machine *m);
 /* A rendezvous is given up, and its vCPUs are not let go yet. */
 void machine_capture_late(struct machine *m);
 /* The machine ends: what is under way fails. False if the kernel keeps a write for limit_ns. Before

@@ -146,7 +146,6 @@ void machine_watch_hello(struct machine *m)
 static void on_hit_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct machine *m = container_of(wait, struct machine, watching.on_hit);
-
 	struct watching *w = &m->watching;
 
 	/* Who hit meanwhile belongs to this moment. */

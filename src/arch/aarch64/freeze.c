@@ -52,21 +52,6 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 	return r;
 }
 
-uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
-{
-	return state->pc;
-}
-
-uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
-{
-	return state->sp_el1;
-}
-
-uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state)
-{
-	return state->x[29];
-}
-
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return (state->pstate >> 2 & 3) != 0; /* PSTATE's exception level (ARM ARM C5.2.2) */

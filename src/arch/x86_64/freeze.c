@@ -141,21 +141,6 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
 	return r < 0 ? r : clocks;
 }
 
-uint64_t arch_vcpu_pc(const struct arch_vcpu_state *state)
-{
-	return state->regs.rip;
-}
-
-uint64_t arch_vcpu_sp(const struct arch_vcpu_state *state)
-{
-	return state->regs.rsp;
-}
-
-uint64_t arch_vcpu_fp(const struct arch_vcpu_state *state)
-{
-	return state->regs.rbp;
-}
-
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return state->sregs.cs.dpl == 0;

@@ -144,11 +144,13 @@ static void thaw(void)
 static void registers_are_captured(void **state UNUSED)
 {
 	struct kvm_regs regs = {.rflags = 2, .rip = 0x1234, .rsp = 0x5678, .r15 = 15};
+	struct arch_unwind at;
 
 	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
 	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
-	assert_int_equal(arch_vcpu_pc(&rig.state), 0x1234);
-	assert_int_equal(arch_vcpu_sp(&rig.state), 0x5678);
+	arch_vcpu_unwind(&rig.state, &at);
+	assert_int_equal(at.pc, 0x1234);
+	assert_int_equal(at.sp, 0x5678);
 	assert_int_equal(rig.state.regs.r15, 15);
 	assert_int_equal(rig.state.sregs.cs.selector, 0xf000);
 	assert_int_equal(rig.state.mp.mp_state, KVM_MP_STATE_RUNNABLE);

@@ -179,14 +179,15 @@ static void expect_sane(struct rig *r)
 	for (unsigned i = 0; i < vcpu_pool_count(r->pool); i++) {
 		struct vcpu *vcpu = vcpu_pool_get(r->pool, i);
 		enum fake_program program = r->vm.program[i];
-		uint64_t pc = arch_vcpu_pc(vcpu->state);
+		struct arch_unwind at;
 		uint64_t begin = program == FAKE_WAITS ? 0xfff0 : FAKE_PROGRAM_GPA(program);
 
 		assert_true(vcpu_has_parked(vcpu));
 		assert_int_equal(vcpu->capture_error, 0);
-		if (pc < begin || pc >= begin + FAKE_PROGRAM_BYTES)
+		arch_vcpu_unwind(vcpu->state, &at);
+		if (at.pc < begin || at.pc >= begin + FAKE_PROGRAM_BYTES)
 			fail_msg("vCPU %u, program %d: pc %#llx", i, program,
-				 (unsigned long long)pc);
+				 (unsigned long long)at.pc);
 	}
 }
 
