@@ -46,6 +46,7 @@ struct agent {
 	LIST_HEAD(, session) sessions;
 	unsigned count;
 	int signal_fd;
+	uint64_t alive_ns; /* when to say the next ALIVE */
 };
 
 static struct session *find_or_make(struct agent *a, uint32_t id)
@@ -434,7 +435,17 @@ static bool wait_for_work(struct agent *a)
 			if (s->fd[i] >= 0 && s->credit[i] > 0)
 				fds[n++] = (struct pollfd){.fd = s->fd[i], .events = POLLIN};
 	}
-	return poll(fds, n, -1) >= 0 || errno == EINTR;
+	return poll(fds, n, LAB_ALIVE_MS) >= 0 || errno == EINTR;
+}
+
+static int say_alive(struct agent *a)
+{
+	uint64_t now = now_ns();
+
+	if (now < a->alive_ns)
+		return 0;
+	a->alive_ns = now + LAB_ALIVE_MS * (uint64_t)1000000;
+	return lab_conn_send(&a->conn, 0, LAB_ALIVE, 0, NULL, 0);
 }
 
 static int turn(struct agent *a)
@@ -464,7 +475,8 @@ static int turn(struct agent *a)
 		if (r < 0)
 			return r;
 	}
-	return lab_conn_flush(&a->conn);
+	r = say_alive(a);
+	return r < 0 ? r : lab_conn_flush(&a->conn);
 }
 
 int lab_agent(void)

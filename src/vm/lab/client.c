@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,10 +33,11 @@
 #include "vm/result.h"
 #include "vm/runtime.h"
 
-#define STREAMS		3
-#define SIGNAL_GRACE_NS 900000000u /* the inner one's time to stop after a signal */
-#define NEVER		UINT64_MAX
-#define TICK_MS		250
+#define STREAMS		 3
+#define SIGNAL_GRACE_NS	 900000000u    /* the inner one's time to stop after a signal */
+#define TIMEOUT_GRACE_NS 120000000000u /* from the request's limit, for the start and the end */
+#define NEVER		 UINT64_MAX
+#define TICK_MS		 250
 
 struct client {
 	const struct lab_request *request;
@@ -51,8 +53,9 @@ struct client {
 	bool lost_output; /* for another reason than that the reader went away: err says it */
 	uint32_t credit;  /* what may be sent of standard input */
 	bool input_ended;
-	int killed_by; /* a signal that we passed on */
-	uint64_t deadline_ns;
+	int killed_by;	      /* a signal that we passed on */
+	uint64_t deadline_ns; /* after a signal */
+	uint64_t give_up_ns;  /* the inner one should have ended by itself long before */
 	int status;
 	struct error *err;
 };
@@ -226,6 +229,8 @@ static int open_session(struct client *c)
 		r = lab_conn_send(&c->conn, 0, LAB_OPEN, 0, text, strlen(text));
 	free(text);
 	c->opened = true;
+	if (q->limit_ns)
+		c->give_up_ns = now_ns() + q->limit_ns + TIMEOUT_GRACE_NS;
 	if (r == 0 && q->opened)
 		q->opened(q->arg);
 	/* Until the guest says something: its boot, for the most part. */
@@ -399,7 +404,8 @@ enum { CONN, SIGNALS, IN, OUT, ERR, CONTROL, POLLED = CONTROL + LAB_CONTROLS };
 
 static int wait_for_work(struct client *c, struct pollfd fds[POLLED])
 {
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), until = MIN(c->deadline_ns, c->give_up_ns);
+	uint64_t left_ms = until > now ? (until - now) / 1000000 + 1 : 0;
 	int timeout_ms = c->progress.what ? TICK_MS : -1;
 
 	fds[CONN] =
@@ -420,9 +426,8 @@ static int wait_for_work(struct client *c, struct pollfd fds[POLLED])
 					.events = POLLIN};
 	if (c->ended)
 		fds[CONN].fd = -1; /* what is left is ours to write */
-	if (c->deadline_ns != NEVER)
-		timeout_ms =
-			now >= c->deadline_ns ? 0 : (int)((c->deadline_ns - now) / 1000000) + 1;
+	if (until != NEVER)
+		timeout_ms = (int)MIN(left_ms, timeout_ms < 0 ? INT_MAX : (uint64_t)timeout_ms);
 	return poll(fds, POLLED, timeout_ms) < 0 && errno != EINTR ? -errno : 0;
 }
 
@@ -486,6 +491,10 @@ static int converse(struct client *c)
 		r = wait_for_work(c, fds);
 		if (r == 0)
 			r = turn(c, fds);
+		if (r == 0 && !is_over(c) && now_ns() >= c->give_up_ns)
+			r = error_usage(c->err,
+					"the lab: the run is two minutes past its --timeout, and "
+					"its stasis inside has not ended it; given up");
 	}
 	return r;
 }
@@ -496,7 +505,7 @@ static int client_run(struct client *c, int fd, int *ret_status, struct error *e
 
 	c->err = err;
 	c->credit = LAB_WINDOW;
-	c->deadline_ns = NEVER;
+	c->deadline_ns = c->give_up_ns = NEVER;
 	c->signal_fd = watch_signals();
 	progress_init(&c->progress, c->request->progress);
 	progress_set(&c->progress, "starting the lab");

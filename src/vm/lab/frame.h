@@ -19,6 +19,7 @@
  *   CLOSED on channel 1, 2: reader is gone
  *   CREDIT bytes, 4                           CREDIT bytes, 4
  *   keeper → client: READY the lab is up, with its build; client → keeper: STOP
+ *   agent → keeper: ALIVE, session 0, every LAB_ALIVE_MS: an emulated machine can lock up
  */
 #ifndef STASIS_VM_LAB_FRAME_H
 #define STASIS_VM_LAB_FRAME_H
@@ -30,6 +31,7 @@
 #define LAB_PAYLOAD  (64u << 10)
 #define LAB_WINDOW   (256u << 10)
 #define LAB_HASH_LEN 32 /* hex digits of XXH3-128 */
+#define LAB_ALIVE_MS 5000
 
 enum lab_type {
 	LAB_ASK = 1,
@@ -45,6 +47,7 @@ enum lab_type {
 	LAB_ERROR,
 	LAB_READY,
 	LAB_STOP,
+	LAB_ALIVE,
 	LAB_TYPES,
 };
 

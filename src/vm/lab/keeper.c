@@ -22,7 +22,10 @@
 #include "vm/session.h"
 
 #define BOOT_LIMIT_NS 180000000000u
-#define CLIENTS_MAX   200
+/* Of an agent that speaks every five seconds. A busy host makes an emulated machine slow, not mute.
+ */
+#define SILENCE_LIMIT_NS 180000000000u
+#define CLIENTS_MAX	 200
 /* Above this much unsent to the agent, clients have to wait: uploads have no credit. */
 #define PORT_BACKLOG (4u << 20)
 #define TAIL_LINES   20
@@ -44,7 +47,7 @@ struct keeper {
 	unsigned count;
 	uint32_t next_id;
 	bool private, up, stop;
-	uint64_t give_up_ns;
+	uint64_t give_up_ns; /* if nothing is heard from inside by then */
 	char build[LAB_BUILD_MAX];
 };
 
@@ -112,6 +115,7 @@ static void on_session(struct session *s)
 		session_send_go(s);
 	} else if (s->state == SESSION_STARTED) {
 		k->up = true;
+		k->give_up_ns = now_ns() + SILENCE_LIMIT_NS;
 		LIST_FOREACH (c, &k->clients, link)
 			say_ready(k, c);
 	} else if (s->state == SESSION_ENDED) {
@@ -153,6 +157,7 @@ static int from_agent(struct keeper *k)
 
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
+	k->give_up_ns = now_ns() + SILENCE_LIMIT_NS;
 	while ((r = lab_conn_next(&k->port, &f)) > 0)
 		LIST_FOREACH (c, &k->clients, link)
 			if (c->id == f.session &&
@@ -190,7 +195,7 @@ static int wait_for_work(struct keeper *k, struct pollfd *fds)
 	uint64_t now = now_ns();
 	struct client *c;
 	nfds_t n = FIRST_CLIENT;
-	int timeout_ms = -1;
+	int timeout_ms = now >= k->give_up_ns ? 0 : (int)((k->give_up_ns - now) / 1000000) + 1;
 
 	fds[PORT_IN] = (struct pollfd){.fd = k->port.in_fd, .events = POLLIN};
 	fds[PORT_OUT] =
@@ -206,8 +211,6 @@ static int wait_for_work(struct keeper *k, struct pollfd *fds)
 			.events =
 				(short)((full ? 0 : POLLIN) | (c->conn.out.len > 0 ? POLLOUT : 0)),
 		};
-	if (!k->up)
-		timeout_ms = now >= k->give_up_ns ? 0 : (int)((k->give_up_ns - now) / 1000000) + 1;
 	return poll(fds, n, timeout_ms) < 0 && errno != EINTR ? -errno : 0;
 }
 
@@ -242,8 +245,10 @@ static void turn(struct keeper *k, const struct pollfd *fds)
 		fail(k, "the lab's machine ended");
 	if (fds[SIGNALS].revents)
 		k->stop = true;
-	if (!k->up && now_ns() >= k->give_up_ns)
-		fail(k, "the lab did not come up in three minutes");
+	if (now_ns() >= k->give_up_ns)
+		fail(k,
+		     k->up ? "nothing heard from inside for three minutes: its machine is locked up"
+			   : "the lab did not come up in three minutes");
 }
 
 static int watch_signals(void)

@@ -33,7 +33,8 @@ struct lab_request {
 	size_t file_count;
 	struct lab_output *outputs;
 	size_t output_count;
-	bool progress; /* may show what is being waited for */
+	bool progress;	   /* may show what is being waited for */
+	uint64_t limit_ns; /* the inner stasis ends the run then, by itself; 0: never */
 
 	/* Control sockets that listen here for the VM called name inside: each client gets a
 	 * session of its own, by a process of its own. All borrowed. */
