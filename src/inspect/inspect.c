@@ -50,8 +50,11 @@ static int find(struct inspect *in, uint64_t root_gpa, uint64_t *from, struct er
 		if (r == 0 && candidate_holds(in, root_gpa))
 			return 0;
 	}
-	if (r == -ENOENT && !*from)
-		return error_set(err, -ENODATA, "finding a Linux kernel in guest memory");
+	if (r == -ENOENT && !*from) {
+		error_set(err, -ENODATA, "finding a Linux kernel in guest memory");
+		error_hint(err, "a guest that is still booting has none yet");
+		return -ENODATA;
+	}
 	error_set(err, -ENODATA, "finding a Linux kernel in guest memory from 0x%" PRIx64 " to %s",
 		  *from, r == -ENOENT ? "its end" : "as far as one search goes");
 	error_hint(err, "try again: the next search goes on from there");

@@ -1,5 +1,6 @@
 /* The lab's inside: keeps files, starts a stasis for each session, and moves its bytes. One
  * thread. The keeper is trusted to forward, not to be right: every frame is checked. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -352,6 +353,39 @@ static int maybe_end(struct agent *a, struct session *s)
 	return r;
 }
 
+/* One file of a thread. */
+static void append(char *text, size_t size, const char *dir, const char *tid, const char *name)
+{
+	CLEANUP_FREE char *path = text_format("%s/%s/%s", dir, tid, name);
+	CLEANUP_FREE char *data = NULL;
+	size_t len = 0, used = strlen(text);
+
+	if (path && file_read(path, KIB(64), &data, &len) == 0)
+		snprintf(text + used, size - used, "%s", data);
+}
+
+/* What a child that should have ended long ago is at: each thread's name and kernel stack. */
+static int on_overdue(struct agent *a, struct session *s)
+{
+	CLEANUP_FREE char *dir = text_format("/proc/%d/task", (int)s->pid);
+	DIR *tasks = dir && s->pid > 0 ? opendir(dir) : NULL;
+	char text[KIB(8)] = "the run is two minutes past its --timeout; its threads are above\n";
+	const struct dirent *entry;
+
+	while (tasks && (entry = readdir(tasks)))
+		if (entry->d_name[0] != '.') {
+			append(text, sizeof(text), dir, entry->d_name, "comm");
+			append(text, sizeof(text), dir, entry->d_name, "stack");
+		}
+	if (tasks)
+		closedir(tasks);
+	else
+		snprintf(text, sizeof(text),
+			 "the run is two minutes past its --timeout; its stasis has ended, its "
+			 "output has not");
+	return fail(a, s, text);
+}
+
 static int on_frame(struct agent *a, const struct lab_frame *f)
 {
 	struct session *s = find_or_make(a, f->session);
@@ -372,6 +406,8 @@ static int on_frame(struct agent *a, const struct lab_frame *f)
 		if (s->pid > 0 && value > 0 && value < 65)
 			kill(s->pid, (int)value);
 		return 0;
+	case LAB_OVERDUE:
+		return on_overdue(a, s);
 	case LAB_DATA:
 		if (f->channel != 0 || s->input.len + f->len > LAB_WINDOW ||
 		    lab_bytes_add(&s->input, f->payload, f->len) < 0)

@@ -33,11 +33,12 @@
 #include "vm/result.h"
 #include "vm/runtime.h"
 
-#define STREAMS		 3
-#define SIGNAL_GRACE_NS	 900000000u    /* the inner one's time to stop after a signal */
-#define TIMEOUT_GRACE_NS 120000000000u /* from the request's limit, for the start and the end */
-#define NEVER		 UINT64_MAX
-#define TICK_MS		 250
+#define STREAMS		3
+#define SIGNAL_GRACE_NS 900000000u    /* the inner one's time to stop after a signal */
+#define OVERDUE_NS	120000000000u /* from the request's limit, for the start and the end */
+#define ANSWER_NS	20000000000u  /* the agent's time to say what holds it up */
+#define NEVER		UINT64_MAX
+#define TICK_MS		250
 
 struct client {
 	const struct lab_request *request;
@@ -45,7 +46,7 @@ struct client {
 	struct progress progress;
 	int signal_fd;
 	pid_t keeper; /* a private one, or 0 */
-	bool ready, opened, ended;
+	bool ready, opened, ended, overdue;
 	size_t next_file; /* the one that is asked for */
 	bool asked;
 	struct lab_bytes out[STREAMS]; /* 1 and 2: for our standard output and error */
@@ -230,7 +231,7 @@ static int open_session(struct client *c)
 	free(text);
 	c->opened = true;
 	if (q->limit_ns)
-		c->give_up_ns = now_ns() + q->limit_ns + TIMEOUT_GRACE_NS;
+		c->give_up_ns = now_ns() + q->limit_ns + OVERDUE_NS;
 	if (r == 0 && q->opened)
 		q->opened(q->arg);
 	/* Until the guest says something: its boot, for the most part. */
@@ -313,6 +314,17 @@ static uint32_t payload_u32(const struct lab_frame *f)
 	return value;
 }
 
+/* The first line is the error; what follows shows more of it: a console's end, stacks. */
+static int on_error(struct client *c, const char *text, size_t len)
+{
+	const char *more = memchr(text, '\n', len);
+	size_t first = more ? (size_t)(more - text) : len;
+
+	if (more)
+		fprintf(stderr, "%.*s\n", (int)(len - first - 1), more + 1);
+	return error_usage(c->err, "the lab: %.*s", (int)first, text);
+}
+
 static int on_frame(struct client *c, const struct lab_frame *f)
 {
 	char build[LAB_BUILD_MAX];
@@ -335,7 +347,7 @@ static int on_frame(struct client *c, const struct lab_frame *f)
 		c->status = (int)payload_u32(f);
 		return 0;
 	case LAB_ERROR:
-		return error_usage(c->err, "the lab: %.*s", (int)f->len, (const char *)f->payload);
+		return on_error(c, (const char *)f->payload, f->len);
 	default:
 		return 0;
 	}
@@ -463,6 +475,17 @@ static int turn(struct client *c, const struct pollfd fds[POLLED])
 	return r < 0 && r != -ESTALE ? error_set(c->err, r, "talking to the lab") : r;
 }
 
+/* First asks why: the answer ends the session. */
+static int give_up(struct client *c)
+{
+	if (c->overdue)
+		return error_usage(c->err,
+				   "the lab: the run is overdue, and nothing inside says why");
+	c->overdue = true;
+	c->give_up_ns = now_ns() + ANSWER_NS;
+	return lab_conn_send(&c->conn, 0, LAB_OVERDUE, 0, NULL, 0);
+}
+
 static bool is_over(const struct client *c)
 {
 	if (c->killed_by && now_ns() >= c->deadline_ns)
@@ -492,9 +515,7 @@ static int converse(struct client *c)
 		if (r == 0)
 			r = turn(c, fds);
 		if (r == 0 && !is_over(c) && now_ns() >= c->give_up_ns)
-			r = error_usage(c->err,
-					"the lab: the run is two minutes past its --timeout, and "
-					"its stasis inside has not ended it; given up");
+			r = give_up(c);
 	}
 	return r;
 }

@@ -15,6 +15,7 @@
  *   FILE   hash, then its bytes; empty: end   EXIT   status, 4 bytes
  *   OPEN   JSON: argv, outputs                ERROR  text; the session is over
  *   SIGNAL number, 4 bytes
+ *   OVERDUE it should have ended: the answer is ERROR, with what its threads wait for
  *   DATA, EOF on channel 0                    DATA, EOF on channels 1, 2, and 3… for outputs
  *   CLOSED on channel 1, 2: reader is gone
  *   CREDIT bytes, 4                           CREDIT bytes, 4
@@ -48,6 +49,7 @@ enum lab_type {
 	LAB_READY,
 	LAB_STOP,
 	LAB_ALIVE,
+	LAB_OVERDUE,
 	LAB_TYPES,
 };
 

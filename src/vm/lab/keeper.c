@@ -95,7 +95,7 @@ static void fail(struct keeper *k, const char *text)
 	struct client *c;
 
 	snprintf(message, sizeof(message), "%s%s%s", text,
-		 tail && tail[0] ? "; its console ends:\n" : "", tail ?: "");
+		 tail && tail[0] ? "; its console's end is above\n" : "", tail ?: "");
 	LIST_FOREACH (c, &k->clients, link)
 		if (lab_conn_send(&c->conn, 0, LAB_ERROR, 0, message, strlen(message)) < 0 ||
 		    lab_conn_flush(&c->conn) < 0)
