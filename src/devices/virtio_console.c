@@ -187,8 +187,10 @@ static bool send_message(struct virtio_console_port_state *p, unsigned bit)
 
 	if (rc == 0)
 		return false;
-	if (rc > 0 && chain.in_bytes < len)
+	if (rc > 0 && chain.in_bytes < len) {
+		virtq_unpop(q);
 		rc = -ENOBUFS;
+	}
 	if (rc < 0) {
 		console_bad_chain(c, q, rc);
 		return false;

@@ -31,8 +31,10 @@ int virtq_window_fill(struct virtq_window *w, struct virtq *q, uint64_t max_byte
 		int rc = virtq_pop(q, &c);
 		if (rc <= 0)
 			return rc;
-		if (w->writable && !c.in_bytes)
+		if (w->writable && !c.in_bytes) {
+			virtq_unpop(q);
 			return -ENOBUFS;
+		}
 
 		unsigned n = w->writable ? c.in : c.out;
 		if (w->segments + n > VIRTQ_MAX_SIZE) {
