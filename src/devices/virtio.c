@@ -200,9 +200,10 @@ void virtio_resume(struct virtio_device *dev)
 		return;
 	}
 	dev->stopped = false;
-	if (dev->reraise)
+	/* The driver may not have seen it: its line was another one. */
+	if (dev->restored && dev->interrupt_status)
 		irq_raise(&dev->irq);
-	dev->reraise = false;
+	dev->restored = false;
 	run(dev);
 }
 

@@ -73,7 +73,7 @@ struct virtio_device {
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
 	bool resuming;	/* virtio_resume came before the device was quiet */
 	bool activated; /* ops->activate was called since the last reset */
-	bool reraise;	/* restored with an interrupt that the driver may not have seen */
+	bool restored;	/* … and not resumed since */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
 	uint64_t faults; /* guest faults so far */

@@ -79,7 +79,7 @@ static void core_state(struct virtio_device *dev, struct state_io *io)
 	dev->interrupt_status = pending;
 	dev->interrupt_unread = unread;
 	dev->config_generation = generation;
-	dev->reraise = pending;
+	dev->restored = true;
 }
 
 void virtio_state(struct virtio_device *dev, struct state_io *io)
