@@ -13,7 +13,7 @@
 /* Nothing is in flight, and what features say of the queue is known. */
 static void queue_state(struct virtq *q, unsigned index, struct state_io *io)
 {
-	char name[16];
+	char name[24];
 
 	snprintf(name, sizeof(name), "queue %u", index);
 	assert(!q->in_flight);
