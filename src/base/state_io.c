@@ -126,7 +126,7 @@ static bool number(struct state_io *io, const char *field, uint64_t *v, unsigned
 
 void state_u8(struct state_io *io, const char *field, uint8_t *v)
 {
-	uint64_t n = *v;
+	uint64_t n = io->restoring ? 0 : *v;
 
 	if (number(io, field, &n, sizeof(*v)))
 		*v = (uint8_t)n;
@@ -134,7 +134,7 @@ void state_u8(struct state_io *io, const char *field, uint8_t *v)
 
 void state_u16(struct state_io *io, const char *field, uint16_t *v)
 {
-	uint64_t n = *v;
+	uint64_t n = io->restoring ? 0 : *v;
 
 	if (number(io, field, &n, sizeof(*v)))
 		*v = (uint16_t)n;
@@ -142,7 +142,7 @@ void state_u16(struct state_io *io, const char *field, uint16_t *v)
 
 void state_u32(struct state_io *io, const char *field, uint32_t *v)
 {
-	uint64_t n = *v;
+	uint64_t n = io->restoring ? 0 : *v;
 
 	if (number(io, field, &n, sizeof(*v)))
 		*v = (uint32_t)n;
@@ -155,7 +155,7 @@ void state_u64(struct state_io *io, const char *field, uint64_t *v)
 
 void state_bool(struct state_io *io, const char *field, bool *v)
 {
-	uint64_t n = *v;
+	uint64_t n = io->restoring ? 0 : *v;
 
 	if (!number(io, field, &n, 1))
 		return;
