@@ -137,7 +137,7 @@ static void retry(struct loop_timer *t)
 static int submit_transfer(struct block_io_op *op)
 {
 	struct loop *loop = op->io->loop;
-	int fd = op->io->file->fd;
+	int fd = op->io->fd;
 	bool write = op->kind == BLOCK_IO_WRITE;
 	void *buf = op->iov->iov_base;
 
@@ -159,7 +159,7 @@ static int submit_transfer(struct block_io_op *op)
 static int submit_zero(struct block_io_op *op)
 {
 	const struct block_io *io = op->io;
-	int fd = io->file->fd;
+	int fd = io->fd;
 
 	op->stepwise = false;
 	if (op->may_unmap && !io->no_punch)
@@ -190,10 +190,10 @@ static void submit(struct block_io_op *op)
 		r = submit_transfer(op);
 		break;
 	case BLOCK_IO_FLUSH:
-		r = loop_fdatasync(io->loop, &op->op, io->file->fd);
+		r = loop_fdatasync(io->loop, &op->op, io->fd);
 		break;
 	case BLOCK_IO_DISCARD:
-		r = loop_fallocate(io->loop, &op->op, io->file->fd,
+		r = loop_fallocate(io->loop, &op->op, io->fd,
 				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
 				   op->left);
 		break;
@@ -282,6 +282,9 @@ void block_io_done(struct block_io *io)
 	assert(!io->active);
 	if (io->loop)
 		loop_timer_clear(io->loop, &io->retry);
+	if (io->opened)
+		loop_file_forget(io->loop, io->fd);
+	io->opened = false;
 	while (io->bounces_idle > 0)
 		free(io->bounce[--io->bounces_idle]);
 	io->bounces_made = 0;
@@ -290,6 +293,9 @@ void block_io_done(struct block_io *io)
 static void begin(struct block_io *io, struct block_io_op *op, enum block_io_kind kind)
 {
 	assert(op->done && !op->op.active);
+	if (!io->opened)
+		io->fd = loop_file_register(io->loop, io->file->fd);
+	io->opened = true;
 	op->io = io;
 	op->kind = kind;
 	op->op.done = on_done;

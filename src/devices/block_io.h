@@ -54,6 +54,8 @@ TAILQ_HEAD(block_io_list, block_io_op);
 struct block_io {
 	struct loop *loop;
 	const struct block_file *file;
+	int fd; /* the file's, or the loop's handle for it; once `opened` */
+	bool opened;
 	uint8_t *bounce[BLOCK_IO_BOUNCES]; /* idle ones */
 	unsigned bounces_idle, bounces_made;
 	struct block_io_list waiting;

@@ -326,7 +326,66 @@ void console_port_cancel(struct virtio_console_port_state *p)
 static void drop_window(struct virtq_window *w)
 {
 	w->chains = w->segments = 0;
-	w->bytes = 0;
+	w->bytes = w->begun = 0;
+}
+
+void console_port_put_back(struct virtio_console_port_state *p)
+{
+	virtq_window_put_back(&p->rx.window, rx_queue(p));
+	virtq_window_put_back(&p->tx.window, tx_queue(p));
+}
+
+/* Bytes for the guest that wait here. */
+static void input_state(struct virtio_console_port_state *p, struct state_io *io)
+{
+	uint32_t len = (uint32_t)p->input_len;
+	size_t first = MIN(p->input_len, CONSOLE_INPUT_BYTES - p->input_head);
+
+	state_u32(io, "input_len", &len);
+	state_check(io, "input_len", len <= CONSOLE_INPUT_BYTES);
+	if (!io->restoring) {
+		state_bytes(io, "input", p->input + p->input_head, first);
+		state_bytes(io, "input", p->input, len - first);
+	} else if (!io->err.code) {
+		state_bytes(io, "input", p->input, len);
+		p->input_head = 0;
+		p->input_len = state_restoring(io) ? len : 0;
+	}
+}
+
+/* What waits for flushed(), and whether output is broken, is the host's side of it. */
+void console_port_state(struct virtio_console_port_state *p, struct state_io *io)
+{
+	bool ready = p->ready, open = p->open, told = p->told_open, closed = p->closed;
+	uint64_t begun = p->tx.window.begun;
+	uint16_t cols = p->cols, rows = p->rows;
+	uint32_t unsent = p->unsent;
+
+	state_bool(io, "ready", &ready);
+	state_bool(io, "open", &open);
+	state_bool(io, "told_open", &told);
+	state_check(io, "open", ready || (!open && !told));
+	state_bool(io, "closed", &closed);
+	state_u32(io, "unsent", &unsent);
+	state_check(io, "unsent",
+		    !(unsent & ~(uint32_t)CONSOLE_SEND_ALL) &&
+			    (p->port->name || !(unsent & CONSOLE_SEND_NAME)));
+	state_u16(io, "cols", &cols);
+	state_u16(io, "rows", &rows);
+	state_u64(io, "tx_begun", &begun);
+	input_state(p, io);
+	if (!state_restoring(io))
+		return;
+	p->ready = ready;
+	p->open = open;
+	p->told_open = told;
+	p->closed |= closed;
+	p->unsent = unsent;
+	p->cols = cols;
+	p->rows = rows;
+	p->tx.window.begun = begun;
+	if (open && p->port->opened)
+		p->port->opened(p->port, true);
 }
 
 void console_port_reset(struct virtio_console_port_state *p)

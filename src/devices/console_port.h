@@ -22,6 +22,7 @@ enum {
 	CONSOLE_SEND_RESIZE = 4,
 	CONSOLE_SEND_OPEN = 8, /* the value is made when it is sent */
 	CONSOLE_SEND_NAME = 16,
+	CONSOLE_SEND_ALL = 31,
 };
 
 struct virtio_console_port_state {
@@ -75,6 +76,10 @@ void console_port_settle(struct virtio_console_port_state *p);
 /* Cancels what is in flight. */
 void console_port_cancel(struct virtio_console_port_state *p);
 void console_port_reset(struct virtio_console_port_state *p);
+/* Quiet: the chains that wait go back into the rings, for a freeze. */
+void console_port_put_back(struct virtio_console_port_state *p);
+/* Put back: saves or restores, fields only. A restored port that is open says so by opened(). */
+void console_port_state(struct virtio_console_port_state *p, struct state_io *io);
 
 static inline bool console_port_busy(const struct virtio_console_port_state *p)
 {

@@ -97,7 +97,7 @@ static void commit(struct ioapic *io)
 
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
 		count += wanted(io, pin, &routes[count]);
-	same = count == io->installed_count;
+	same = count == io->installed_count && !io->restored;
 	for (unsigned i = 0; same && i < count; i++)
 		same = route_equal(&routes[i], &io->installed[i]);
 	if (same)
@@ -108,6 +108,7 @@ static void commit(struct ioapic *io)
 		return;
 	}
 	io->installs++;
+	io->restored = false;
 	memcpy(io->installed, routes, count * sizeof(routes[0]));
 	io->installed_count = count;
 }
@@ -304,6 +305,41 @@ void ioapic_init(struct ioapic *io, const struct ioapic_ops *ops, void *ctx)
 		.half_pin = IOAPIC_PINS,
 	};
 	mask_all(io);
+}
+
+static bool entry_possible(uint64_t e)
+{
+	return !(e & ~((uint64_t)HIGH_RW << 32 | LOW_RW | REMOTE_IRR)) &&
+	       (!(e & REMOTE_IRR) || is_level(e));
+}
+
+void ioapic_state(struct ioapic *io, struct state_io *state)
+{
+	struct ioapic_state n = io->state;
+
+	assert(state->restoring || io->half_pin == IOAPIC_PINS);
+	if (state_begin(state, "ioapic", 1)) {
+		state_u8(state, "select", &n.select);
+		state_u8(state, "id", &n.id);
+		state_check(state, "id", n.id <= ID_MASK);
+		state_u32(state, "lines", &n.lines);
+		state_check(state, "lines", n.lines < 1u << IOAPIC_PINS);
+		for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+			state_u64(state, "entry", &n.entry[pin]);
+			state_check(state, "entry", entry_possible(n.entry[pin]));
+		}
+	}
+	state_end(state);
+	if (!state_restoring(state))
+		return;
+	io->state = n;
+	io->half_pin = IOAPIC_PINS;
+	io->restored = true;
+	/* A masked level in service needs its route until the EOI: as its entry has it. */
+	io->installed_count = 0;
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		if (n.entry[pin] & REMOTE_IRR)
+			io->installed[io->installed_count++] = compose(pin, n.entry[pin]);
 }
 
 void ioapic_reset(struct ioapic *io)

@@ -50,6 +50,7 @@
 #define STASIS_DEVICES_IOAPIC_H
 
 #include "base/log.h"
+#include "base/state_io.h"
 #include "devices/bus.h"
 
 #define IOAPIC_PINS   24
@@ -91,6 +92,7 @@ struct ioapic {
 	uint32_t half_used; /* … and this one counts meanwhile */
 	struct ioapic_route installed[IOAPIC_PINS]; /* by the last success; in order of pin */
 	unsigned installed_count;
+	bool restored; /* what is installed is not the VM's: the next commit installs */
 	uint64_t installs, install_failures, msi_failures, reinjected, bad_accesses;
 	struct log_limit fault_log;
 };
@@ -108,5 +110,8 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector);
 /* Lets a half-written entry take effect, and retries what failed. Before state is saved, after it
  * was restored into a VM, and from the timers that ops ask for. */
 void ioapic_settle(struct ioapic *io);
+/* Saves (settled) or restores; a restore that is refused changes nothing. Routes and messages go
+ * out by the ioapic_settle that comes once the VM and its local APICs are restored. */
+void ioapic_state(struct ioapic *io, struct state_io *state);
 
 #endif

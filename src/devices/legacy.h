@@ -3,6 +3,7 @@
 #ifndef STASIS_DEVICES_LEGACY_H
 #define STASIS_DEVICES_LEGACY_H
 
+#include "base/state_io.h"
 #include "devices/bus.h"
 
 enum legacy_event { LEGACY_RESET, LEGACY_POWER_OFF, LEGACY_PANICKED, LEGACY_CRASH_LOADED };
@@ -28,5 +29,11 @@ void power_init(struct legacy *dev, const struct legacy_ops *ops, void *arg);
 /* QEMU docs/specs/pvpanic: one byte; reads give the events supported (bits 0 and 1), writes
  * report them. */
 void pvpanic_init(struct legacy *dev, const struct legacy_ops *ops, void *arg);
+/* Of any of them: a section without a field, since a guest can change nothing here that lasts. */
+static inline void legacy_state(struct legacy *dev, struct state_io *io)
+{
+	(void)state_begin(io, dev->bus.name, 1);
+	state_end(io);
+}
 
 #endif

@@ -249,6 +249,50 @@ void serial_init(struct serial *s, int irq_fd)
 	};
 }
 
+static bool possible(const struct serial *s)
+{
+	return s->ier <= IER_ALL && s->mcr <= MCR_ALL &&
+	       s->fcr == (s->fcr & FCR_ENABLE ? s->fcr & FCR_KEEP : 0) &&
+	       !(s->lsr_errors & ~LSR_OE) && s->rx_count <= capacity(s);
+}
+
+void serial_state(struct serial *s, struct state_io *io)
+{
+	struct serial n = *s;
+	uint8_t count = (uint8_t)s->rx_count;
+
+	for (unsigned i = 0; i < s->rx_count; i++)
+		n.rx[i] = s->rx[(s->rx_head + i) % SERIAL_FIFO];
+	memset(n.rx + count, 0, sizeof(n.rx) - count);
+	n.rx_head = 0;
+	if (state_begin(io, "serial", 1)) {
+		state_u8(io, "ier", &n.ier);
+		state_u8(io, "lcr", &n.lcr);
+		state_u8(io, "mcr", &n.mcr);
+		state_u8(io, "scr", &n.scr);
+		state_u8(io, "fcr", &n.fcr);
+		state_u8(io, "dll", &n.dll);
+		state_u8(io, "dlm", &n.dlm);
+		state_u8(io, "lsr_errors", &n.lsr_errors);
+		state_bool(io, "thr_pending", &n.thr_pending);
+		state_u8(io, "rx_count", &count);
+		n.rx_count = count;
+		state_check(io, "registers", possible(&n));
+		state_bytes(io, "rx", n.rx, sizeof(n.rx));
+	}
+	state_end(io);
+	if (!state_restoring(io))
+		return;
+	n.raised = sources(&n);
+	*s = n;
+}
+
+void serial_resume(struct serial *s)
+{
+	if (serial_irq_pending(s))
+		irq_raise(&s->irq);
+}
+
 size_t serial_input(struct serial *s, const uint8_t *data, size_t len)
 {
 	size_t n = 0;

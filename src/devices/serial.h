@@ -3,6 +3,7 @@
 #ifndef STASIS_DEVICES_SERIAL_H
 #define STASIS_DEVICES_SERIAL_H
 
+#include "base/state_io.h"
 #include "devices/bus.h"
 #include "devices/irq.h"
 
@@ -31,5 +32,9 @@ void serial_init(struct serial *s, int irq_fd);
 bool serial_irq_pending(const struct serial *s);
 /* Bytes for the guest; returns how many fitted (none in loopback). The rest: after drained(). */
 size_t serial_input(struct serial *s, const uint8_t *data, size_t len);
+/* Saves or restores; a restore that is refused changes nothing. Afterwards, when interrupts can be
+ * taken, serial_resume raises what is pending: an edge that is lost would be the last one. */
+void serial_state(struct serial *s, struct state_io *io);
+void serial_resume(struct serial *s);
 
 #endif

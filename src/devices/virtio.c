@@ -200,10 +200,14 @@ void virtio_resume(struct virtio_device *dev)
 		return;
 	}
 	dev->stopped = false;
+	/* The driver may not have seen it: its line was another one. */
+	if (dev->restored && dev->interrupt_status)
+		irq_raise(&dev->irq);
+	dev->restored = false;
 	run(dev);
 }
 
-static bool accept_features(struct virtio_device *dev, uint64_t wanted)
+bool virtio_accept_features(struct virtio_device *dev, uint64_t wanted)
 {
 	if ((wanted & ~virtio_offered(dev)) || !has_feature(wanted, VIRTIO_F_VERSION_1_BIT))
 		return false;
@@ -229,7 +233,7 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status, uint64_t wante
 	uint8_t fresh = status & DRIVER_BITS & ~dev->status;
 
 	/* 2.2.2: a refusal is read back as the bit missing. */
-	if ((fresh & VIRTIO_STATUS_FEATURES_OK) && !accept_features(dev, wanted))
+	if ((fresh & VIRTIO_STATUS_FEATURES_OK) && !virtio_accept_features(dev, wanted))
 		fresh &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
 	if ((fresh & VIRTIO_STATUS_DRIVER_OK) &&
 	    !((dev->status | fresh) & VIRTIO_STATUS_FEATURES_OK)) {

@@ -3,6 +3,7 @@
 #define STASIS_DEVICES_VIRTIO_H
 
 #include "base/log.h"
+#include "base/state_io.h"
 #include "devices/irq.h"
 #include "devices/virtq.h"
 #include "guest/memory.h"
@@ -51,6 +52,9 @@ struct virtio_ops {
 	void (*quiesce)(struct virtio_device *dev);
 	/* After quiesce, on a reset: back to the state after init. */
 	void (*reset)(struct virtio_device *dev);
+	/* Saves or restores what the device has besides its rings and features, which are restored
+	 * before: sections of its own, see virtio_state. NULL: nothing. */
+	void (*state)(struct virtio_device *dev, struct state_io *io);
 };
 
 struct virtio_device {
@@ -69,6 +73,7 @@ struct virtio_device {
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
 	bool resuming;	/* virtio_resume came before the device was quiet */
 	bool activated; /* ops->activate was called since the last reset */
+	bool restored;	/* … and not resumed since */
 	void (*on_quiesced)(struct virtio_device *dev, void *arg); /* freeze or shutdown waits */
 	void *on_quiesced_arg;
 	uint64_t faults; /* guest faults so far */
@@ -95,6 +100,12 @@ void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device
  * not quiet yet, that comes when it is, and done() of virtio_quiesce comes no more. */
 void virtio_resume(struct virtio_device *dev);
 
+/* Saves the device, or restores it into one of the same kind that has not been brought up; quiesced
+ * both times. virtio_resume begins to serve it, when the vCPUs and their interrupt controllers are
+ * as they were: it raises again what is pending. A restore checks what a driver's writes would be
+ * checked for. One that is refused leaves a device to be freed, or reset. */
+void virtio_state(struct virtio_device *dev, struct state_io *io);
+
 /* ---- for the transport ----------------------------------------------------------------- */
 
 uint64_t virtio_offered(const struct virtio_device *dev);
@@ -109,6 +120,8 @@ void virtio_notify(struct virtio_device *dev, uint32_t q);
  * reach us late (it is posted), and it can't speak of what it has not seen. */
 uint32_t virtio_interrupt_read(struct virtio_device *dev);
 void virtio_interrupt_ack(struct virtio_device *dev, uint32_t bits);
+/* Takes the features over, for the queues as well; false: they can't be had. */
+bool virtio_accept_features(struct virtio_device *dev, uint64_t wanted);
 
 static inline bool virtio_running(const struct virtio_device *dev)
 {

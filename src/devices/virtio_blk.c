@@ -471,6 +471,30 @@ static void reset(struct virtio_device *dev)
 	from_device(dev)->first = 0;
 }
 
+/* The limits are the host's: a restored machine begins with a full bucket. */
+static void blk_state(struct virtio_device *dev, struct state_io *io)
+{
+	struct virtio_blk *blk = from_device(dev);
+	uint64_t capacity = blk->config.capacity;
+	uint32_t block = blk->config.blk_size, first = blk->first;
+	bool read_only = blk->file.read_only;
+
+	assert(!blk->in_flight);
+	if (state_begin(io, "virtio-blk", 1)) {
+		state_u64(io, "capacity", &capacity);
+		state_check(io, "capacity", capacity == blk->config.capacity);
+		state_u32(io, "blk_size", &block);
+		state_check(io, "blk_size", block == blk->config.blk_size);
+		state_bool(io, "read_only", &read_only);
+		state_check(io, "read_only", read_only == blk->file.read_only);
+		state_u32(io, "first", &first);
+		state_check(io, "first", first <= dev->queue_count);
+	}
+	state_end(io);
+	if (state_restoring(io))
+		blk->first = first;
+}
+
 static const struct virtio_ops blk_ops = {
 	.name = "virtio-blk",
 	.device_id = 2,
@@ -484,6 +508,7 @@ static const struct virtio_ops blk_ops = {
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,
+	.state = blk_state,
 };
 
 static struct blk_config describe(const struct block_file *f, unsigned queues)

@@ -187,8 +187,10 @@ static bool send_message(struct virtio_console_port_state *p, unsigned bit)
 
 	if (rc == 0)
 		return false;
-	if (rc > 0 && chain.in_bytes < len)
+	if (rc > 0 && chain.in_bytes < len) {
+		virtq_unpop(q);
 		rc = -ENOBUFS;
+	}
 	if (rc < 0) {
 		console_bad_chain(c, q, rc);
 		return false;
@@ -398,6 +400,8 @@ static bool check_quiesced(struct virtio_console *c)
 		if (console_port_busy(&c->port[i]))
 			return false;
 	}
+	for (unsigned i = 0; i < c->count; i++)
+		console_port_put_back(&c->port[i]);
 	virtio_quiesced(&c->dev);
 	return true;
 }
@@ -410,8 +414,6 @@ bool console_op_ended(struct virtio_console *c)
 	return false;
 }
 
-/* The windows stay as they are, with what is done of them: a thaw goes on from there, and a reset
- * drops them. */
 static void quiesce(struct virtio_device *dev)
 {
 	struct virtio_console *c = from_device(dev);
@@ -430,6 +432,20 @@ static void reset(struct virtio_device *dev)
 		console_port_reset(&c->port[i]);
 }
 
+static void console_state(struct virtio_device *dev, struct state_io *io)
+{
+	struct virtio_console *c = from_device(dev);
+	uint32_t count = c->count;
+
+	if (state_begin(io, "virtio-console", 1)) {
+		state_u32(io, "ports", &count);
+		state_check(io, "ports", count == c->count);
+		for (unsigned i = 0; i < c->count; i++)
+			console_port_state(&c->port[i], io);
+	}
+	state_end(io);
+}
+
 static const struct virtio_ops console_ops = {
 	.name = "virtio-console",
 	.device_id = 3,
@@ -441,6 +457,7 @@ static const struct virtio_ops console_ops = {
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,
+	.state = console_state,
 };
 
 int virtio_console_new(struct loop *loop, const struct guest_memory *mem, int irq_fd,

@@ -240,6 +240,20 @@ int virtio_mmio_init(struct virtio_mmio *t, struct virtio_device *dev, struct lo
 	return 0;
 }
 
+void virtio_mmio_state(struct virtio_mmio *t, struct state_io *io)
+{
+	/* What the driver can write is anything; what it means is judged when it counts. */
+	if (state_begin(io, "virtio-mmio", 1)) {
+		state_u32(io, "device_features_sel", &t->device_features_sel);
+		state_u32(io, "driver_features_sel", &t->driver_features_sel);
+		state_u32(io, "queue_sel", &t->queue_sel);
+		state_u64(io, "driver_features", &t->driver_features);
+		state_bool(io, "driver_features_beyond", &t->driver_features_beyond);
+	}
+	state_end(io);
+	virtio_state(t->dev, io);
+}
+
 void virtio_mmio_done(struct virtio_mmio *t)
 {
 	while (t->event_count > 0)

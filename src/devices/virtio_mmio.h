@@ -27,6 +27,8 @@ struct virtio_mmio {
  * the slot and binds t->queue[i].notify.fd to a 4-byte write of i at VIRTIO_MMIO_NOTIFY. */
 int virtio_mmio_init(struct virtio_mmio *t, struct virtio_device *dev, struct loop *loop,
 		     struct error *err) MUST_CHECK;
+/* The registers' state, and with it the device's: see virtio_state. */
+void virtio_mmio_state(struct virtio_mmio *t, struct state_io *io);
 void virtio_mmio_done(struct virtio_mmio *t); /* accepts a zeroed one */
 
 #endif

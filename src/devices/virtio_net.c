@@ -238,7 +238,7 @@ static bool set_offloads(struct virtio_net *net, uint64_t bits)
 }
 
 /* The first n pairs take part. */
-static bool set_pairs(struct virtio_net *net, unsigned n)
+static bool attach_pairs(struct virtio_net *net, unsigned n)
 {
 	int r = 0;
 
@@ -250,6 +250,13 @@ static bool set_pairs(struct virtio_net *net, unsigned n)
 		return false;
 	}
 	net->pairs = n;
+	return true;
+}
+
+static bool set_pairs(struct virtio_net *net, unsigned n)
+{
+	if (!attach_pairs(net, n))
+		return false;
 	for (unsigned i = 0; i < n; i++) {
 		serve_rx(&net->pair[i]);
 		serve_tx(&net->pair[i]);
@@ -478,6 +485,63 @@ static void reset(struct virtio_device *dev)
 	net->space.status &= (uint16_t)~VIRTIO_NET_S_ANNOUNCE;
 }
 
+/* A frame that came and that the guest has given no room for. */
+static void staged_state(struct net_rx *rx, struct state_io *io)
+{
+	uint32_t bytes = (uint32_t)rx->staged_bytes;
+
+	state_u32(io, "staged_bytes", &bytes);
+	state_check(io, "staged_bytes",
+		    !bytes || (bytes >= NET_HEADER_BYTES + NET_ETHER_BYTES &&
+			       bytes <= NET_FRAME_MAX));
+	if (io->restoring && io->err.code)
+		return;
+	state_bytes(io, "staged", rx->staged, bytes);
+	if (state_restoring(io))
+		rx->staged_bytes = bytes;
+}
+
+/* What is on its way in a port's own buffers is lost, as frames may be. */
+static void net_state(struct virtio_device *dev, struct state_io *io)
+{
+	struct virtio_net *net = from_device(dev);
+	struct net_space space = net->space;
+	uint64_t offloads = dev->activated ? net->offloads : 0;
+	uint32_t pairs = net->pairs;
+	bool up = virtio_net_link_up(net);
+
+	if (state_begin(io, "virtio-net", 1)) {
+		state_bytes(io, "mac", space.mac, sizeof(space.mac));
+		state_u16(io, "status", &space.status);
+		state_check(io, "status",
+			    !(space.status & ~(VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE)));
+		state_u16(io, "max_pairs", &space.max_pairs);
+		state_check(io, "max_pairs", space.max_pairs == net->max_pairs);
+		state_u16(io, "mtu", &space.mtu);
+		state_check(io, "mtu", space.mtu == net->space.mtu);
+		state_u32(io, "pairs", &pairs);
+		state_check(io, "pairs", pairs <= (has(net, VIRTIO_NET_F_MQ) ? net->max_pairs : 1));
+		state_u64(io, "offloads", &offloads);
+		state_check(io, "offloads", !(offloads & ~(dev->features & GUEST_OFFLOADS)));
+		for (unsigned i = 0; i < net->max_pairs; i++)
+			staged_state(&net->pair[i].rx, io);
+	}
+	state_end(io);
+	if (!state_restoring(io))
+		return;
+	if (dev->activated && (!set_offloads(net, offloads) || !attach_pairs(net, pairs))) {
+		state_refuse(io, "offloads or pairs", "are not taken by this host's network");
+		return;
+	}
+	net->offloads = offloads;
+	net->pairs = pairs;
+	net->space = space;
+	for (unsigned i = 0; i < net->max_pairs; i++)
+		net->pair[i].rx.mergeable = dev->activated && has(net, VIRTIO_NET_F_MRG_RXBUF);
+	/* The link is this host's. */
+	set_link(net, up);
+}
+
 static const struct virtio_ops net_ops = {
 	.name = "virtio-net",
 	.device_id = 1,
@@ -491,6 +555,7 @@ static const struct virtio_ops net_ops = {
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,
+	.state = net_state,
 };
 
 static void destroy(struct virtio_net *net)

@@ -68,8 +68,10 @@ static void serve(struct virtio_rng *rng)
 		int rc = virtq_pop(q, &chain);
 		if (!rc)
 			break;
-		if (rc > 0 && !chain.in_bytes)
+		if (rc > 0 && !chain.in_bytes) {
+			virtq_unpop(q);
 			rc = -ENOBUFS;
+		}
 		if (rc < 0) {
 			virtio_fault(&rng->dev, "bad chain (%d)", rc);
 			return;

@@ -36,7 +36,8 @@ struct virtio_vsock {
 		uint32_t guest_port, host_port;
 	} reset[RESETS_MAX]; /* of what is no connection */
 	unsigned resets;
-	bool held; /* quiet: the polls have ended, and begin anew */
+	bool held;	 /* quiet: the polls have ended, and begin anew */
+	bool tell_reset; /* the guest's connections are gone, and it has not been told */
 	uint32_t next_port;
 	struct virtio_vsock_stats stats;
 	struct vsock_conn conn[VIRTIO_VSOCK_CONNECTIONS];
@@ -457,6 +458,31 @@ static void serve_tx(struct virtio_vsock *v)
 		come_again(v, 0);
 }
 
+/* 5.10.6.7: the guest gives its connections up, and keeps its listening sockets. */
+static void serve_events(struct virtio_vsock *v)
+{
+	const uint32_t event = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET;
+	struct virtq *q = &v->dev.queue[EVENTS];
+	struct virtq_chain chain;
+	int r;
+
+	if (!v->tell_reset || !virtio_running(&v->dev))
+		return;
+	r = virtq_pop(q, &chain);
+	if (r > 0 && chain.in_bytes < sizeof(event)) {
+		virtq_unpop(q);
+		r = -ENOBUFS;
+	}
+	if (r < 0)
+		virtio_fault(&v->dev, "bad event buffer (%d)", r);
+	if (r <= 0)
+		return;
+	net_iov_write(chain.iov + chain.out, chain.in, 0, &event, sizeof(event));
+	virtq_push(q, chain.head, sizeof(event));
+	v->tell_reset = false;
+	virtio_signal(&v->dev, q);
+}
+
 /* ---- clients of the host ------------------------------------------------------------------ */
 
 static uint32_t new_port(struct virtio_vsock *v, uint32_t guest_port)
@@ -573,6 +599,7 @@ static void on_listening(struct loop_op *op, int res)
 /* All that could be waiting for something; also after a freeze. */
 static void go_on(struct virtio_vsock *v)
 {
+	serve_events(v);
 	listen_on(v);
 	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++) {
 		struct vsock_conn *c = &v->conn[i];
@@ -605,6 +632,8 @@ static void notify(struct virtio_device *dev, unsigned q)
 	} else if (q == RX) {
 		serve_rx(v);
 		serve_tx(v); /* it may have waited for room for an answer */
+	} else {
+		serve_events(v);
 	}
 }
 
@@ -635,6 +664,24 @@ static void reset(struct virtio_device *dev)
 		if (v->conn[i].state != VSOCK_FREE)
 			end(&v->conn[i]);
 	v->resets = 0;
+	v->tell_reset = false;
+}
+
+/* Connections end with their sockets, which are not saved: a restored guest is told so. */
+static void vsock_state(struct virtio_device *dev, struct state_io *io)
+{
+	struct virtio_vsock *v = from_device(dev);
+	uint32_t next_port = v->next_port;
+
+	if (state_begin(io, "virtio-vsock", 1)) {
+		state_u32(io, "next_port", &next_port);
+		state_check(io, "next_port", next_port >= FIRST_PORT && next_port < 2 * FIRST_PORT);
+	}
+	state_end(io);
+	if (!state_restoring(io))
+		return;
+	v->next_port = next_port;
+	v->tell_reset = dev->activated;
 }
 
 static void config_read(struct virtio_device *dev UNUSED, uint64_t offset, void *data, unsigned len)
@@ -656,6 +703,7 @@ static const struct virtio_ops vsock_ops = {
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,
+	.state = vsock_state,
 };
 
 int virtio_vsock_new(struct loop *loop, const struct guest_memory *mem, int irq_fd,

@@ -39,6 +39,7 @@ enum {
 	VIRTIO_VSOCK_OP_CREDIT_UPDATE = 6,
 	VIRTIO_VSOCK_OP_CREDIT_REQUEST = 7,
 };
+enum { VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0 };
 /* Flags of SHUTDOWN: what the sender will do no more. */
 enum { VIRTIO_VSOCK_NO_RECEIVE = 1, VIRTIO_VSOCK_NO_SEND = 2 };
 

@@ -8,14 +8,20 @@ static void append(struct virtq_window *w, uint16_t head, const struct iovec *io
 		   uint64_t room)
 {
 	unsigned at = w->chains++;
+	/* A chain that the guest has made shorter meanwhile is done. */
+	uint64_t begun = at == 0 ? w->begun : 0;
 
 	w->chain[at].head = head;
 	w->chain[at].segments = 0;
 	w->chain[at].bytes = 0;
 	for (unsigned i = 0; i < n && room; i++) {
-		size_t len = MIN(iov[i].iov_len, room);
+		size_t over = MIN(iov[i].iov_len, begun);
+		size_t len = MIN(iov[i].iov_len - over, room);
 
-		w->iov[w->segments++] = (struct iovec){iov[i].iov_base, len};
+		begun -= over;
+		if (!len)
+			continue;
+		w->iov[w->segments++] = (struct iovec){(uint8_t *)iov[i].iov_base + over, len};
 		w->chain[at].segments++;
 		w->chain[at].bytes += len;
 		room -= len;
@@ -31,8 +37,10 @@ int virtq_window_fill(struct virtq_window *w, struct virtq *q, uint64_t max_byte
 		int rc = virtq_pop(q, &c);
 		if (rc <= 0)
 			return rc;
-		if (w->writable && !c.in_bytes)
+		if (w->writable && !c.in_bytes) {
+			virtq_unpop(q);
 			return -ENOBUFS;
+		}
 
 		unsigned n = w->writable ? c.in : c.out;
 		if (w->segments + n > VIRTQ_MAX_SIZE) {
@@ -73,6 +81,7 @@ unsigned virtq_window_advance(struct virtq_window *w, struct virtq *q, uint64_t 
 		if (!done) {
 			unsigned left = skip(w, segments, step);
 
+			w->begun += step;
 			w->chain[pushed].segments -= (uint16_t)(left - segments);
 			w->chain[pushed].bytes -= step;
 			segments = left;
@@ -84,12 +93,22 @@ unsigned virtq_window_advance(struct virtq_window *w, struct virtq *q, uint64_t 
 		virtq_push(q, w->chain[pushed].head, w->writable ? (uint32_t)step : 0);
 		n -= step;
 		pushed++;
+		w->begun = 0;
 	}
 	w->chains -= pushed;
 	w->segments -= segments;
 	memmove(w->chain, w->chain + pushed, w->chains * sizeof(w->chain[0]));
 	memmove(w->iov, w->iov + segments, w->segments * sizeof(w->iov[0]));
 	return pushed;
+}
+
+void virtq_window_put_back(struct virtq_window *w, struct virtq *q)
+{
+	virtq_rewind(q, (uint16_t)w->chains);
+	if (!q->ready)
+		w->begun = 0;
+	w->chains = w->segments = 0;
+	w->bytes = 0;
 }
 
 size_t virtq_window_read(const struct virtq_window *w, void *buf, size_t len)

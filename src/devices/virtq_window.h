@@ -16,6 +16,7 @@ struct virtq_window {
 	bool writable; /* the bytes are those that the device writes, else those that it reads */
 	unsigned chains, segments;
 	uint64_t bytes; /* in iov[0 .. segments) */
+	uint64_t begun; /* done of the first chain, readable ones only; also while it is put back */
 	struct {
 		uint16_t head;
 		uint16_t segments;
@@ -32,6 +33,9 @@ int virtq_window_fill(struct virtq_window *w, struct virtq *q, uint64_t max_byte
  * what was written to it. n may be 0: empty readable chains at the front are done as they are.
  * Returns how many were pushed. */
 unsigned virtq_window_advance(struct virtq_window *w, struct virtq *q, uint64_t n);
+/* Gives the chains back to the queue, as if they had never been popped; the next one goes on from
+ * where it was. They are all that is in flight. */
+void virtq_window_put_back(struct virtq_window *w, struct virtq *q);
 /* Copies at most len bytes between the front of the window and buf; the window stays. */
 size_t virtq_window_read(const struct virtq_window *w, void *buf, size_t len);
 size_t virtq_window_write(const struct virtq_window *w, const void *buf, size_t len);

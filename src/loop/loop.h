@@ -80,6 +80,12 @@ int loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec
 	       uint64_t off) MUST_CHECK;
 int loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iovec *iov, unsigned n,
 		uint64_t off) MUST_CHECK;
+/* A handle that stands for fd in the reads and writes above, and in the two below: the ring holds
+ * the file, and each operation is that much cheaper. fd itself where that can't be had. The file
+ * stays open until loop_file_forget, which accepts any fd; no operation on the handle is active
+ * then. */
+int loop_file_register(struct loop *loop, int fd);
+void loop_file_forget(struct loop *loop, int handle);
 /* As fdatasync(2): covers every write whose done() has run. */
 int loop_fdatasync(struct loop *loop, struct loop_op *op, int fd) MUST_CHECK;
 /* As fallocate(2): mode is its FALLOC_FL_ bits. */

@@ -40,6 +40,15 @@ static int op_begin(struct loop *loop, struct loop_op *op, struct io_uring_sqe *
 	return 0;
 }
 
+/* fd may be a handle of loop_file_register's. */
+static void set_file(struct io_uring_sqe *sqe, int fd)
+{
+	if (fd > LOOP_FILE_FIRST)
+		return;
+	sqe->fd = LOOP_FILE_FIRST - fd;
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+}
+
 int loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t len, uint64_t off)
 {
 	struct io_uring_sqe *sqe;
@@ -48,6 +57,7 @@ int loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, uint32_t
 	if (r < 0)
 		return r;
 	io_uring_prep_read(sqe, fd, buf, len, off);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -61,6 +71,7 @@ int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, u
 	if (r < 0)
 		return r;
 	io_uring_prep_write(sqe, fd, buf, len, off);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -74,6 +85,7 @@ int loop_readv(struct loop *loop, struct loop_op *op, int fd, const struct iovec
 	if (r < 0)
 		return r;
 	io_uring_prep_readv(sqe, fd, iov, n, off);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -87,6 +99,7 @@ int loop_writev(struct loop *loop, struct loop_op *op, int fd, const struct iove
 	if (r < 0)
 		return r;
 	io_uring_prep_writev(sqe, fd, iov, n, off);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -99,6 +112,7 @@ int loop_fdatasync(struct loop *loop, struct loop_op *op, int fd)
 	if (r < 0)
 		return r;
 	io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -112,6 +126,7 @@ int loop_fallocate(struct loop *loop, struct loop_op *op, int fd, int mode, uint
 	if (r < 0)
 		return r;
 	io_uring_prep_fallocate(sqe, fd, mode, (off_t)off, (off_t)len);
+	set_file(sqe, fd);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }

@@ -10,6 +10,8 @@
 
 #define LOOP_SQ_ENTRIES 256
 #define LOOP_CQ_ENTRIES 4096
+#define LOOP_FILES	64
+#define LOOP_FILE_FIRST (-2) /* handle of slot 0; the others lie below */
 
 struct loop {
 	struct io_uring ring;
@@ -31,6 +33,9 @@ struct loop {
 	size_t heap_cap;
 	uint64_t timer_order; /* of the next timer set */
 	uint64_t pass_ns;     /* the time that the last pass over the timers took as now */
+
+	uint64_t files_used; /* slots, as bits; all where there is no table */
+	bool files_tried;
 
 	bool stopped;
 	bool freeing;
