@@ -11,7 +11,12 @@ import sys
 import threading
 
 address = sys.argv[1]
-data = random.Random(1).randbytes((int(sys.argv[2]) if len(sys.argv) > 2 else 1) << 20)
+mib = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+
+
+def blocks():
+    for i in range(mib):
+        yield random.Random(i).randbytes(1 << 20)
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -21,13 +26,14 @@ class Echo(socketserver.StreamRequestHandler):
 
 class Source(socketserver.BaseRequestHandler):
     def handle(self):
-        self.request.sendall(data)
+        for block in blocks():
+            self.request.sendall(block)
 
 
 class Sink(socketserver.BaseRequestHandler):
     def handle(self):
         total = hashlib.sha256()
-        left = len(data)
+        left = mib << 20
         while left > 0:
             got = self.request.recv(1 << 16)
             if not got:
@@ -45,5 +51,8 @@ class Server(socketserver.ThreadingTCPServer):
 
 for port, handler in ((7001, Echo), (7002, Source), (7003, Sink)):
     threading.Thread(target=Server((address, port), handler).serve_forever, daemon=True).start()
-print("ready", hashlib.sha256(data).hexdigest(), flush=True)
+whole = hashlib.sha256()
+for one in blocks():
+    whole.update(one)
+print("ready", whole.hexdigest(), flush=True)
 sys.stdin.read()
