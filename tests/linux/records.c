@@ -1,6 +1,6 @@
-/* Numbered records on a disk, one in each block of 4 KiB from the second on, and on standard output the
- * number of each one that is said to be durable. "fsync": a write, then fsync; "dsync": the write itself
- * is, past the page cache. */
+/* Numbered records on a disk, one in each block of 4 KiB from the second on, and on standard output
+ * the number of each one that is said to be durable. "fsync": a write, then fsync; "dsync": the
+ * write itself is, past the page cache. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
