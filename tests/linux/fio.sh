@@ -71,7 +71,7 @@ GUEST
 options=()
 for disk in "${disks[@]}"; do
 	image=$work/$disk.img
-	truncate -s 64M "$image"
+	truncate -s 32M "$image"
 	direct=
 	case $disk in
 	vdb | vdd)
