@@ -1,6 +1,6 @@
 #!/bin/bash
-# Disks of a stock kernel: a file system that both sides agree on, reading only, limits, the lock,
-# and a stasis that is killed in the middle of writes.
+# Disks of a stock kernel: a file system that both sides agree on, reading only, limits, the lock.
+# fsync_kill.sh kills a stasis in the middle of writes.
 . "$(dirname "$0")/lib.sh"
 begin
 
@@ -78,34 +78,4 @@ stasis_run -q --disk "$work/small.img" -- true
 equal "a disk in use ends 77" 77 "$status"
 matches "... and says so" "*small.img: in use*" "$(cat "$work/err")"
 exec 9>&-
-
-# ---- killed -------------------------------------------------------------------------------------
-
-# What the guest was told is on the disk, is: records are counted out only after their fsync.
-image "$work/records.img" 8M
-mkfifo "$work/counted"
-"$STASIS" run -q "$LAB" --disk "$work/records.img" -- sh -c '
-	i=1
-	while [ $i -lt 16000 ]; do
-		printf "record %06d\n" $i |
-			dd of=/dev/vda bs=512 seek=$i conv=sync,fsync,notrunc 2>/dev/null
-		echo $i
-		i=$((i + 1))
-	done' >"$work/counted" 2>"$work/err" </dev/null &
-victim=$!
-last=0
-while read -r n; do
-	last=$n
-	if [ "$n" = 40 ]; then
-		kill -9 "$victim"
-	fi
-done <"$work/counted"
-wait "$victim" 2>/dev/null
-check "a stasis that is killed had counted some records" test "$last" -ge 40
-missing=$(python3 -c "
-import sys
-data = open(sys.argv[1], 'rb').read()
-print(sum(data[512 * i:512 * i + 14] != b'record %06d\n' % i for i in range(1, int(sys.argv[2]) + 1)))
-" "$work/records.img" "$last")
-equal "none of them is missing" 0 "$missing"
 end

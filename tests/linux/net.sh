@@ -1,23 +1,28 @@
 #!/bin/bash
-# Networks of a stock kernel: a tap with and without offloads, user mode, 64 connections at once, and
-# checksums of what went through. Taps are made in a network namespace of this test's own.
+# Networks of a stock kernel: a tap with and without offloads, user mode, 64 connections at once, iperf3
+# both ways, and checksums of what went through. Taps are made in a network namespace of this test's own.
+# NET_MIB: how much goes each way, whole 16 if more than that; IPERF_SECONDS: for how long each way.
 . "$(dirname "$0")/lib.sh"
 begin
 
 peer=$(dirname "$0")/net_peer.py
-mib=${NET_MIB:-100}
-# A lab moves a few MiB each second, and less where others use the machine.
-[ "$LAB" = --lab ] && mib=${NET_MIB:-16}
+in_netns=()
+mib=${NET_MIB:-32}
+iperf_seconds=${IPERF_SECONDS:-4}
+iperf=$(command -v iperf3)
+iperf_tool=()
+[ -z "$iperf" ] || iperf_tool=(--include "$iperf:/usr/bin/iperf3")
 
-# In the guest: the host at $1, on the ports of net_peer.py; $2 is the size. "ok NAME" or "no NAME VALUES".
+# In the guest: the host at $1, on the ports of net_peer.py; $2 to $4 are what that says, $6 is iperf3's
+# time. "ok NAME", "no NAME VALUES" or "say WORDS".
 cat >"$work/guest.sh" <<'GUEST'
-host=$1 bytes=$(($2 << 20)) want=$3 icmp=$4
+host=$1 want=$2 turns=$3 bytes=$4 icmp=$5 seconds=$6
 ok() { name=$1; shift; if [ "$1" = "$2" ]; then echo "ok $name"; else echo "no $name: want $1 got $2"; fi; }
 if [ "$icmp" = ping ]; then
 	ping -c 3 -i 0.3 -w 20 "$host" >/tmp/ping && echo "ok ping" || { echo "no ping"; cat /tmp/ping >&2; }
 fi
 # No end is sent before the host's: passt may lose the host's then, and the connection stays.
-mkfifo /tmp/open
+mkfifo /tmp/open /tmp/counted
 sleep 100000 >/tmp/open &
 held=$!
 ok "a line comes back" hello "$({ echo hello; sleep 5; } | nc "$host" 7001)"
@@ -30,11 +35,31 @@ wait $pids
 same=0
 for i in $(seq 64); do [ "$(cat /tmp/many/$i)" = "line $i" ] && same=$((same + 1)); done
 ok "64 connections at once" 64 $same
-nc "$host" 7002 </tmp/open >/tmp/data
-ok "the bytes that came" "$want" "$(sha256sum </tmp/data | cut -c1-64)"
-ok "... are so many" "$bytes" "$(wc -c </tmp/data)"
-ok "the bytes that went" "$want" "$({ cat /tmp/data; sleep 20; } | nc "$host" 7003)"
-rm /tmp/data
+begin=$(cut -d. -f1 /proc/uptime)
+nc "$host" 7002 </tmp/open | tee /tmp/counted | sha256sum | cut -c1-64 >/tmp/sum &
+came=$!
+ok "so many bytes came" "$bytes" "$(wc -c </tmp/counted)"
+wait $came
+ok "... and are what was sent" "$want" "$(cat /tmp/sum)"
+echo "say $bytes bytes came in $(($(cut -d. -f1 /proc/uptime) - begin)) s"
+nc "$host" 7004 </tmp/open >/tmp/block
+begin=$(cut -d. -f1 /proc/uptime)
+# The end comes after the answer, for which it may take as long as a busy host does.
+{
+	for turn in $(seq $turns); do echo $turn; cat /tmp/block; done
+	for i in $(seq 600); do [ ! -s /tmp/answer ] || break; sleep 0.1; done
+} | nc "$host" 7003 >/tmp/answer
+ok "the bytes that went are what came" "$want" "$(cat /tmp/answer)"
+echo "say $bytes bytes went in $(($(cut -d. -f1 /proc/uptime) - begin)) s"
+for way in "" -R; do
+	[ $seconds != 0 ] || break
+	if iperf3 -c "$host" -t $seconds -f m $way >/tmp/iperf 2>&1; then
+		echo "ok iperf3 ${way:-to the host}"
+		echo "say iperf3 ${way:-to the host}: $(grep receiver /tmp/iperf | tr -s ' ')"
+	else
+		echo "no iperf3 ${way:-to the host}: $(tail -n 3 /tmp/iperf | tr '\n' ' ')"
+	fi
+done
 kill $held
 GUEST
 
@@ -42,15 +67,18 @@ GUEST
 run_guest() {
 	local name=$1 host=$2 icmp=$3
 	shift 3
-	stasis_run -q -c 2 -m 1G --report "$work/report" --include "$work/guest.sh:/guest.sh" "$@" -- \
-		sh /guest.sh "$host" "$mib" "$want" "$icmp"
+	stasis_run -q -c 2 -m 1G --report "$work/report" --include "$work/guest.sh:/guest.sh" \
+		"${iperf_tool[@]}" "$@" -- \
+		sh /guest.sh "$host" "${want[@]}" "$icmp" "$([ -n "$iperf" ] && echo "$iperf_seconds" || echo 0)"
 	equal "$name: the guest ends 0" 0 "$status"
 	while read -r line; do
 		case $line in
 		ok\ *) pass "$name: ${line#ok }" ;;
 		no\ *) fail "$name: ${line#no }" ;;
+		say\ *) echo "# $name: ${line#say }" ;;
 		esac
 	done <<<"$out"
+	[ -n "$iperf" ] || skip "$name: iperf3" "iperf3 is not installed"
 	check "$name: the report counts frames both ways, and no fault" python3 -c "
 import json, sys
 net = json.load(open(sys.argv[1]))['nets'][0]
@@ -58,18 +86,26 @@ sys.exit(not (net['rx_frames'] > 100 and net['tx_frames'] > 100 and not net['gue
 " "$work/report"
 }
 
-# start_peer ADDRESS: $want is what it sends.
+# start_peer ADDRESS: ${want[@]} is what it says of itself.
 start_peer() {
 	mkfifo "$work/hold" 2>/dev/null
-	"$peer" "$1" "$mib" <"$work/hold" >"$work/peer.out" &
+	"${in_netns[@]}" "$peer" "$1" "$mib" <"$work/hold" >"$work/peer.out" &
 	exec 9>"$work/hold"
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		[ -s "$work/peer.out" ] && break
 		sleep 0.1
 	done
-	want=$(cut -d' ' -f2 "$work/peer.out")
+	read -r -a want <<<"$(cut -d' ' -f2- "$work/peer.out")"
+	iperf_pid=
+	[ -z "$iperf" ] || {
+		"${in_netns[@]}" "$iperf" -s -B "$1" >"$work/iperf.out" 2>&1 9>&- &
+		iperf_pid=$!
+	}
 }
-stop_peer() { exec 9>&-; }
+stop_peer() {
+	exec 9>&-
+	[ -z "$iperf_pid" ] || kill "$iperf_pid"
+}
 
 # ---- words --------------------------------------------------------------------------------------
 
@@ -106,29 +142,18 @@ elif ! ip netns exec "stasis-$$" ip tuntap add vmtap mode tap multi_queue 2>"$wo
 	ip netns del "stasis-$$"
 	skip "a tap" "$(cat "$work/err")"
 else
-	trap 'ip netns del "stasis-$$"; finish' EXIT
+	plain=$STASIS
+	trap 'STASIS=$plain; ip netns del "stasis-$$"; finish' EXIT
 	ip -n "stasis-$$" link set lo up
 	ip -n "stasis-$$" addr add 10.77.0.1/24 dev vmtap
 	ip -n "stasis-$$" link set vmtap up
-	cat >"$work/in_netns" <<INSIDE
-#!/bin/bash
-exec ip netns exec stasis-$$ "\$@"
-INSIDE
-	chmod +x "$work/in_netns"
-	plain=$STASIS
+	in_netns=(ip netns exec "stasis-$$")
 	cat >"$work/stasis_netns" <<INSIDE
 #!/bin/bash
 exec ip netns exec stasis-$$ "$plain" "\$@"
 INSIDE
 	chmod +x "$work/stasis_netns"
 	STASIS=$work/stasis_netns
-	peer_plain=$peer
-	cat >"$work/peer_netns" <<INSIDE
-#!/bin/bash
-exec ip netns exec stasis-$$ "$peer_plain" "\$@"
-INSIDE
-	chmod +x "$work/peer_netns"
-	peer=$work/peer_netns
 	start_peer 10.77.0.1
 	run_guest "a tap with offloads" 10.77.0.1 ping --net tap=vmtap,ip=10.77.0.2/24,gw=10.77.0.1
 	run_guest "a tap without" 10.77.0.1 ping --net tap=vmtap,ip=10.77.0.2/24,offloads=off

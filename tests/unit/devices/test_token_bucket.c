@@ -56,7 +56,6 @@ static void test_burst(void **state)
 		assert_int_equal(token_bucket_wait_ns(&b, 1, 0), 0);
 		token_bucket_spend(&b, 1);
 	}
-	assert_int_equal(token_bucket_wait_ns(&b, 1, 0), SECOND / 100);
 	/* A long rest gives a burst, and no more. */
 	assert_int_equal(token_bucket_wait_ns(&b, 10, 1000 * SECOND), 0);
 	token_bucket_spend(&b, 10);
@@ -74,6 +73,59 @@ static void test_larger_than_burst(void **state)
 	/* 1000 in debt: one more takes a second and a thousandth, a large one waits to be full. */
 	assert_int_equal(token_bucket_wait_ns(&b, 1, 0), SECOND + SECOND / 1000);
 	assert_int_equal(token_bucket_wait_ns(&b, 5000, 0), SECOND + SECOND / 10);
+}
+
+/* Always so much later than it was told to come; what it gets in ten seconds. */
+static uint64_t spend_late(uint64_t rate, uint64_t burst, uint64_t n, uint64_t late_ns)
+{
+	uint64_t now = 0, spent = 0;
+	struct token_bucket b;
+
+	token_bucket_init(&b, rate, burst, 0);
+	while (now <= 10 * SECOND) {
+		uint64_t wait = token_bucket_wait_ns(&b, n, now);
+
+		if (wait) {
+			now += wait + late_ns;
+			continue;
+		}
+		token_bucket_spend(&b, n);
+		spent += n;
+		assert_true(spent <= burst + rate * now / SECOND + n);
+	}
+	return spent;
+}
+
+static void test_late(void **state)
+{
+	static const struct {
+		uint64_t rate, burst, n;
+	} cases[] = {{10, 1, 1}, {15, 1, 1}, {100, 10, 1}, {1u << 20, 104857, 131072}};
+	struct token_bucket b;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (uint64_t late_ns = 0; late_ns <= SECOND / 10; late_ns += SECOND / 50) {
+			uint64_t spent =
+				spend_late(cases[i].rate, cases[i].burst, cases[i].n, late_ns);
+
+			/* Two are not there yet: the one that waits, and the one of its lateness.
+			 */
+			assert_true(spent + 2 * cases[i].n + cases[i].rate / 10 >=
+				    cases[i].burst + 10 * cases[i].rate);
+		}
+	}
+	/* Nobody is a second late: a tenth of it counts, and the next rest is one. */
+	token_bucket_init(&b, 100, 10, 0);
+	token_bucket_spend(&b, 10);
+	assert_int_equal(token_bucket_wait_ns(&b, 10, 0), SECOND / 10);
+	assert_int_equal(token_bucket_wait_ns(&b, 10, 2 * SECOND), 0);
+	token_bucket_spend(&b, 20);
+	assert_int_equal(token_bucket_wait_ns(&b, 1, 2 * SECOND), SECOND / 100);
+	assert_int_equal(token_bucket_wait_ns(&b, 1, 2 * SECOND + SECOND / 100), 0);
+	assert_int_equal(token_bucket_wait_ns(&b, 10, 9 * SECOND), 0);
+	token_bucket_spend(&b, 10);
+	assert_int_equal(token_bucket_wait_ns(&b, 1, 9 * SECOND), SECOND / 100);
 }
 
 static void test_clock(void **state)
@@ -111,6 +163,7 @@ int main(void)
 		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_burst),
 		cmocka_unit_test(test_larger_than_burst),
+		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_clock),
 	};
 
