@@ -172,7 +172,7 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;
- * aarch64: TTBR1_EL1). */
+ * aarch64: TTBR1_EL1's address). */
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
 /* Those tables, for who knows nothing of the kernel. -ENOENT: paging is off, or not understood. */
 int arch_vcpu_paging(const struct arch_vcpu_state *state,

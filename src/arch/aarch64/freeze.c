@@ -15,8 +15,6 @@ struct counter_offset {
 };
 #define SET_COUNTER_OFFSET _IOW(KVMIO, 0xb5, struct counter_offset)
 
-#define TTBR_ROOT UINT64_C(0xfffffffff000) /* without the ASID, and for 48 bits of address */
-
 enum lack { LACK_OFFSET };
 
 const char *const arch_clock_lacks[] = {
@@ -59,7 +57,7 @@ bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 {
-	return state->ttbr1;
+	return ttbr_root(state->ttbr1);
 }
 
 int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
@@ -71,7 +69,7 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *re
 	if (!shift || va_bits < 36 || va_bits > 52)
 		return -ENOENT;
 	*ret_paging = (struct arch_paging){
-		.root_gpa = state->ttbr1 & TTBR_ROOT,
+		.root_gpa = ttbr_root(state->ttbr1),
 		.levels = (va_bits - 4) / (shift - 3),
 		.page_shift = (uint8_t)shift,
 		.va_bits = (uint8_t)va_bits,
