@@ -7,6 +7,7 @@
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
+#include "arch/aarch64/walk.h"
 #include "base/util.h"
 
 /* KVM API, 4.143; kernel headers before 6.4 lack it. */
@@ -62,19 +63,7 @@ uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 
 int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
 {
-	static const uint8_t page_shift[] = {0, 14, 12, 16}; /* by TCR_EL1.TG1 */
-	unsigned shift = page_shift[state->tcr >> 30 & 3];
-	unsigned va_bits = 64 - (state->tcr >> 16 & 0x3f);
-
-	if (!shift || va_bits < 36 || va_bits > 52)
-		return -ENOENT;
-	*ret_paging = (struct arch_paging){
-		.root_gpa = ttbr_root(state->ttbr1),
-		.levels = (va_bits - 4) / (shift - 3),
-		.page_shift = (uint8_t)shift,
-		.va_bits = (uint8_t)va_bits,
-	};
-	return 0;
+	return paging_of(state->ttbr1, state->tcr, ret_paging);
 }
 
 uint64_t arch_vcpu_task(const struct arch_vcpu_state *state)

@@ -314,6 +314,24 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 	return 0;
 }
 
+/* Nothing is known of the guest's instructions. */
+int arch_vcpu_store(int vcpu_fd UNUSED, const struct guest_memory *mem UNUSED,
+		    struct arch_store *ret_store UNUSED)
+{
+	return -EOPNOTSUPP;
+}
+
+bool arch_vcpu_store_done(int vcpu_fd UNUSED, const struct arch_store *store UNUSED)
+{
+	return true;
+}
+
+int arch_vcpu_store_end(int vcpu_fd UNUSED, const struct arch_store *store UNUSED,
+			bool stored UNUSED)
+{
+	return -EOPNOTSUPP;
+}
+
 enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,
 				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
 {
