@@ -172,7 +172,7 @@ int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;
- * aarch64: TTBR1_EL1). */
+ * aarch64: TTBR1_EL1's address). */
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
 /* Those tables, for who knows nothing of the kernel. -ENOENT: paging is off, or not understood. */
 int arch_vcpu_paging(const struct arch_vcpu_state *state,
@@ -257,6 +257,27 @@ enum arch_debug {
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
 				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots);
 
+/* The instruction that is to do a store, where ARCH_DEBUG_STORING is. */
+struct arch_store {
+	uint64_t pc;
+	uint64_t
+		context; /* no two threads of the guest's have the same at the same pc: the stack */
+	/* The second of a pair with a load before it, which any exception takes apart: stepped, it
+	 * would fail for ever. The rest is of such a store only. */
+	bool exclusive;
+	uint32_t bytes; /* 1, 2, 4 or 8 */
+	uint64_t gva;	/* aligned to bytes */
+	uint64_t value;
+	uint64_t status; /* the architecture's */
+};
+/* vCPU thread, at ARCH_DEBUG_STORING; mem has the guest's code. Negative errno: not to be had. */
+int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem,
+		    struct arch_store *ret_store) MUST_CHECK;
+/* vCPU thread, at ARCH_DEBUG_STEPPED: false where an interrupt came before it. */
+bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store);
+/* vCPU thread: goes on behind an exclusive store, which has been done for it or has failed. */
+int arch_vcpu_store_end(int vcpu_fd, const struct arch_store *store, bool stored) MUST_CHECK;
+
 /* Whether this KVM ends KVM_RUN at a watched store: a software back end may take the request and
  * do nothing. Runs a small guest; as arch_probe. */
 int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err) MUST_CHECK;
@@ -264,7 +285,7 @@ int arch_probe_watch(const struct kvm *kvm, bool *ret_fires, struct error *err) 
 /* ---- looking into a guest's kernel ---------------------------------------------------------- */
 
 /* One line of the kernel's VMCOREINFO as a number, by its key ("NUMBER(phys_base)"); false: none.
- * Addresses and lengths are hexadecimal there, numbers decimal and perhaps negative. */
+ * Symbols' addresses are hexadecimal there, numbers decimal and perhaps negative. */
 struct arch_kernel_info {
 	bool (*number)(const void *arg, const char *key, uint64_t *ret_value);
 	const void *arg;

@@ -108,7 +108,7 @@ bool vmcoreinfo_text(const struct vmcoreinfo *info, const char *key, char *buf, 
 bool vmcoreinfo_number(const void *arg, const char *key, uint64_t *ret_value)
 {
 	char text[32], *end;
-	bool decimal = !strncmp(key, "NUMBER(", 7);
+	bool decimal = strncmp(key, "SYMBOL(", 7) != 0 && strcmp(key, "KERNELOFFSET") != 0;
 	unsigned long long value;
 
 	if (!vmcoreinfo_text(arg, key, text, sizeof(text)))

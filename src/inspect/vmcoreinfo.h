@@ -27,8 +27,9 @@ int vmcoreinfo_next(const struct guest_reader *mem, uint64_t *gpa, uint64_t *pag
 /* The value of a line, by its whole key, into buf (NUL-terminated, no control characters).
  * False: no such line, or it doesn't fit. */
 bool vmcoreinfo_text(const struct vmcoreinfo *info, const char *key, char *buf, size_t len);
-/* The same as a number: "NUMBER(…)" is decimal, or hexadecimal after 0x; all else hexadecimal.
- * Negative numbers are two's complement. arg is a struct vmcoreinfo. */
+/* The same as a number: "SYMBOL(…)" and "KERNELOFFSET" are hexadecimal; all else is decimal, or
+ * hexadecimal after 0x (include/linux/vmcore_info.h). Negative numbers are two's complement. arg is
+ * a struct vmcoreinfo. */
 bool vmcoreinfo_number(const void *arg, const char *key, uint64_t *ret_value);
 
 #endif

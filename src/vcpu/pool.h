@@ -26,6 +26,7 @@ struct vcpu_pool {
 	CACHE_ALIGNED _Atomic uint32_t gate;
 
 	struct vcpu_watch_slot watch[ARCH_WATCHES];
+	struct vcpu_stores stores;
 	_Atomic int watch_error; /* the first of any vCPU that could not arm; relaxed */
 
 	void *states; /* count of arch_vcpu_state_size bytes each; owned */

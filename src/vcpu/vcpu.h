@@ -61,6 +61,7 @@ struct vcpu {
 struct vcpu_pool_config {
 	unsigned count;
 	const struct topology *topology; /* outlives the pool */
+	const struct guest_memory *mem;	 /* for watches: the guest's code; outlives the pool */
 	/* Host CPU of each vCPU, or -1; NULL: none is pinned. count entries, copied. */
 	const int *pin;
 	/* Serves one exit on the control thread, in the order of vcpu/exits.h. run is NULL for a

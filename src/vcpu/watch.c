@@ -134,22 +134,37 @@ int vcpu_watch_error(const struct vcpu_pool *pool)
 
 /* ---- vCPU thread ---------------------------------------------------------------------- */
 
+/* The first one is kept, and read at leisure. */
+static void note_error(struct vcpu *vcpu, int r)
+{
+	int none = 0;
+
+	/* Relaxed: it publishes nothing. */
+	if (r < 0 &&
+	    atomic_compare_exchange_strong_explicit(&vcpu->pool->watch_error, &none, r,
+						    memory_order_relaxed, memory_order_relaxed))
+		log_warn("arming watchpoints on vCPU %u: %s", vcpu->index, strerror(-r));
+}
+
 /* kvm_ioctl repeats on EINTR. */
 static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)
 {
 	struct arch_watch now[ARCH_WATCHES];
-	int r, none = 0;
 
 	memcpy(now, vcpu->watching.armed, sizeof(now));
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
 		if (vcpu->watching.pending & 1u << n)
 			now[n].bytes = 0;
-	r = arch_vcpu_watch(vcpu->fd, now, how, vcpu->run);
-	/* Relaxed: the first error is kept, and read at leisure. */
-	if (r < 0 &&
-	    atomic_compare_exchange_strong_explicit(&vcpu->pool->watch_error, &none, r,
-						    memory_order_relaxed, memory_order_relaxed))
-		log_warn("arming watchpoints on vCPU %u: %s", vcpu->index, strerror(-r));
+	note_error(vcpu, arch_vcpu_watch(vcpu->fd, now, how, vcpu->run));
+}
+
+static void under_way(struct vcpu *vcpu, bool is)
+{
+	if (is && !vcpu->watching.under_way)
+		vcpu_stores_begin(&vcpu->pool->stores);
+	if (!is && vcpu->watching.under_way)
+		vcpu_stores_end(&vcpu->pool->stores);
+	vcpu->watching.under_way = is;
 }
 
 void vcpu_watch_arm(struct vcpu *vcpu)
@@ -169,6 +184,8 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 			w->pending &= ~(1u << n);
 		w->armed[n] = now;
 	}
+	if (!w->pending)
+		under_way(vcpu, false);
 	set_registers(vcpu, w->pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
 }
 
@@ -219,6 +236,71 @@ static uint32_t all_armed(const struct vcpu_watching *w)
 	return slots;
 }
 
+/* Our bytes of an exclusive store to one of slots; NULL: none of theirs. */
+static uint8_t *bytes_of(struct vcpu *vcpu, uint32_t slots, const struct arch_store *store)
+{
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		uint64_t gva = vcpu->watching.armed[n].gva, in = sizeof(uint64_t) - 1;
+		/* Acquire: pairs with the release in vcpu_watch_publish. */
+		const uint8_t *host =
+			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
+
+		/* A word of 8 bytes is in one page, and ours are aligned as the guest's. */
+		if (slots & 1u << n && host && (gva & ~in) == (store->gva & ~in) &&
+		    store->gva % store->bytes == 0)
+			return (uint8_t *)(uintptr_t)host - (gva & in) + (store->gva & in);
+	}
+	return NULL;
+}
+
+/* The instruction at hand is to store to slots. Hits, if it has been done for it. */
+static uint32_t storing(struct vcpu *vcpu, uint32_t slots)
+{
+	struct vcpu_watching *w = &vcpu->watching;
+	uint8_t *host = NULL;
+	uint32_t hits = 0;
+
+	/* One that is off already can't have trapped: the address says too little. */
+	if (slots && !(slots & ~w->pending))
+		slots = all_armed(w);
+	w->store = (struct arch_store){0};
+	if (arch_vcpu_store(vcpu->fd, vcpu->pool->config.mem, &w->store) == 0 && w->store.exclusive)
+		host = bytes_of(vcpu, slots, &w->store);
+	if (host) {
+		bool stored = vcpu_exclusive(&vcpu->pool->stores, &w->pair, &w->store, host);
+
+		if (stored) {
+			hits = look_at_all(vcpu, slots);
+			vcpu_stores_end(&vcpu->pool->stores);
+		}
+		note_error(vcpu, arch_vcpu_store_end(vcpu->fd, &w->store, stored));
+		w->pending = 0;
+		under_way(vcpu, false);
+		set_registers(vcpu, ARCH_WATCH_RUN);
+		return hits;
+	}
+	w->pending |= slots;
+	if (w->pending) {
+		under_way(vcpu, true);
+		set_registers(vcpu, ARCH_WATCH_STEP);
+	}
+	return 0;
+}
+
+static uint32_t stepped(struct vcpu *vcpu)
+{
+	struct vcpu_watching *w = &vcpu->watching;
+	uint32_t slots = w->pending, hits = 0;
+
+	w->pending = 0;
+	set_registers(vcpu, ARCH_WATCH_RUN);
+	/* Else it is still to come, and traps anew. */
+	if (!w->store.pc || arch_vcpu_store_done(vcpu->fd, &w->store))
+		hits = look_at_all(vcpu, slots);
+	under_way(vcpu, false);
+	return hits;
+}
+
 uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
@@ -228,18 +310,9 @@ uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 	case ARCH_DEBUG_STORED:
 		return look_at_all(vcpu, slots);
 	case ARCH_DEBUG_STORING:
-		/* One that is off already can't have trapped: the address says too little. */
-		if (slots && !(slots & ~w->pending))
-			slots = all_armed(w);
-		w->pending |= slots;
-		if (w->pending)
-			set_registers(vcpu, ARCH_WATCH_STEP);
-		return 0;
+		return storing(vcpu, slots);
 	case ARCH_DEBUG_STEPPED:
-		slots = w->pending;
-		w->pending = 0;
-		set_registers(vcpu, ARCH_WATCH_RUN);
-		return look_at_all(vcpu, slots);
+		return stepped(vcpu);
 	case ARCH_DEBUG_GUEST:
 		set_registers(vcpu, ARCH_WATCH_PASS_ON);
 		return 0;

@@ -12,6 +12,7 @@
 
 #include "arch/arch.h"
 #include "base/compiler.h"
+#include "vcpu/exclusive.h"
 
 struct vcpu;
 struct vcpu_pool;
@@ -74,6 +75,10 @@ struct vcpu_watch_slot {
 struct vcpu_watching {
 	struct arch_watch armed[ARCH_WATCHES];
 	uint32_t pending; /* slots whose store the instruction under way does */
+	/* That instruction, where it is known (pc is not 0), and whether it counts as under way. */
+	struct arch_store store;
+	bool under_way;
+	struct vcpu_pair pair;
 };
 
 /* ---- control thread -------------------------------------------------------------------------- */

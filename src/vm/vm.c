@@ -122,6 +122,7 @@ static int build_vcpus(struct machine *m, struct error *err)
 	struct vcpu_pool_config config = {
 		.count = topology_vcpus(&m->config->topology),
 		.topology = &m->config->topology,
+		.mem = &m->mem,
 		.pin = machine_perf_pins(m),
 		.serve = machine_serve,
 		.failed = machine_vcpu_failed,

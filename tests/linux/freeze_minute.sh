@@ -3,24 +3,33 @@
 # it is due, its connections live, and it has nothing to say of it.
 . "$(dirname "$0")/lib.sh"
 begin
-[ "$guest_arch" = x86_64 ] || skip_all "the host's clock is known to x86 guests only"
-release=$("$STASIS" kernel list | sed -n 's/^\(6\.12[^ ]*-amd64\) .*/\1/p' | head -n 1)
-kernel=$("$STASIS" kernel list | awk -v release="$release" '$1 == release { print $NF; exit }')
-module=$(ls "${kernel%/boot/*}/lib/modules/$release/kernel/drivers/ptp"/ptp_kvm.ko* 2>/dev/null | head -n 1)
-[ -n "$module" ] || skip_all "the kernel $release has no module ptp_kvm"
-case $module in
-*.xz) xz -dc "$module" >"$work/ptp_kvm.ko" ;;
-*) cp "$module" "$work/ptp_kvm.ko" ;;
-esac
+# The clock of the host's that KVM tells is a module on x86, and part of Debian's arm64 kernels.
+clock=()
+load=true
+if [ "$guest_arch" = x86_64 ]; then
+	release=$("$STASIS" kernel list | sed -n 's/^\(6\.12[^ ]*-amd64\) .*/\1/p' | head -n 1)
+	kernel=$("$STASIS" kernel list | awk -v release="$release" '$1 == release { print $NF; exit }')
+	module=$(ls "${kernel%/boot/*}/lib/modules/$release/kernel/drivers/ptp"/ptp_kvm.ko* 2>/dev/null | head -n 1)
+	[ -n "$module" ] || skip_all "the kernel $release has no module ptp_kvm"
+	case $module in
+	*.xz) xz -dc "$module" >"$work/ptp_kvm.ko" ;;
+	*) cp "$module" "$work/ptp_kvm.ko" ;;
+	esac
+	clock=(--include "$work/ptp_kvm.ko:/ptp_kvm.ko")
+	load='insmod /ptp_kvm.ko'
+else
+	WITNESS=${ARM64_BUILD:?build tree for arm64}/tests/linux/witness
+	[ -x "$WITNESS" ] || skip_all "no $WITNESS"
+fi
 
 # minute NAME OPTIONS...: the guest is frozen as soon as its witness is ready.
 minute() {
 	local name=$1
 	shift
 	"$STASIS" run "$LAB" -q --name "$name" -c 2 --report "$work/report" --timeout 400s \
-		--include "$work/ptp_kvm.ko:/ptp_kvm.ko" --include "$WITNESS:/witness" "$@" -- sh -c '
+		"${clock[@]}" --include "$WITNESS:/witness" "$@" -- sh -c "
 		echo on >/proc/sys/kernel/printk_devkmsg
-		insmod /ptp_kvm.ko && /witness || exit
+		$load"' && /witness || exit
 		echo "clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 		dmesg | grep -i -E "stall|lockup|unstable|hung|skew|watchdog: BUG" | sed "s,^,barked: ,"
 		true' >"$work/out" 2>"$work/err" </dev/null &
@@ -76,6 +85,8 @@ bears() { # bears NAME: what its witness says
 	echo "# $name: clocksource $(value clocksource), load of this host $(cut -d ' ' -f 1-3 /proc/loadavg)"
 }
 
-minute kvm-clock
-bears kvm-clock
+name=kvm-clock
+[ "$guest_arch" = x86_64 ] || name=counter
+minute $name
+bears $name
 end

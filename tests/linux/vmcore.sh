@@ -60,13 +60,15 @@ freeze_run() {
 		"$(du -m "$work/$name" | cut -f 1) of 512 MiB"
 	check "$name: no larger than what was in use" [ "$(du -m "$work/$name" | cut -f 1)" -lt 400 ]
 }
+gdb=gdb
+[ "$guest_arch" = "$(uname -m)" ] || gdb=gdb-multiarch
 threads() {
-	if ! command -v gdb >/dev/null; then
-		skip "$1: gdb shows every vCPU as a thread" "gdb is not installed"
+	if ! command -v $gdb >/dev/null; then
+		skip "$1: gdb shows every vCPU as a thread" "$gdb is not installed"
 		return
 	fi
 	equal "$1: gdb shows every vCPU as a thread" "1 2 3 4" \
-		"$(gdb -nx -batch -ex 'info threads' -c "$work/$1" 2>/dev/null |
+		"$($gdb -nx -batch -ex 'info threads' -c "$work/$1" 2>/dev/null |
 			sed -n 's/.* LWP \([0-9]\) .*/\1/p' | sort | xargs)"
 }
 # drgn's library is Python's: the tool's own interpreter has it.
@@ -85,6 +87,11 @@ fi
 
 # ---- a kernel with its vmlinux ---------------------------------------------------------------------
 
+# For another architecture it is a matter of a quarter of an hour.
+if [ "$guest_arch" != "$(uname -m)" ]; then
+	skip "a kernel with its vmlinux" "it would have to be built for $guest_arch"
+	end
+fi
 crash=${CRASH:-$(ls "$cache"/tools/crash/crash 2>/dev/null)}
 if ! find_scx_kernel; then
 	skip "a kernel with its vmlinux" "$missing"

@@ -7,6 +7,7 @@
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
+#include "arch/aarch64/walk.h"
 #include "base/util.h"
 
 /* KVM API, 4.143; kernel headers before 6.4 lack it. */
@@ -14,8 +15,6 @@ struct counter_offset {
 	uint64_t offset, reserved;
 };
 #define SET_COUNTER_OFFSET _IOW(KVMIO, 0xb5, struct counter_offset)
-
-#define TTBR_ROOT UINT64_C(0xfffffffff000) /* without the ASID, and for 48 bits of address */
 
 enum lack { LACK_OFFSET };
 
@@ -59,24 +58,12 @@ bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 
 uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 {
-	return state->ttbr1;
+	return ttbr_root(state->ttbr1);
 }
 
 int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
 {
-	static const uint8_t page_shift[] = {0, 14, 12, 16}; /* by TCR_EL1.TG1 */
-	unsigned shift = page_shift[state->tcr >> 30 & 3];
-	unsigned va_bits = 64 - (state->tcr >> 16 & 0x3f);
-
-	if (!shift || va_bits < 36 || va_bits > 52)
-		return -ENOENT;
-	*ret_paging = (struct arch_paging){
-		.root_gpa = state->ttbr1 & TTBR_ROOT,
-		.levels = (va_bits - 4) / (shift - 3),
-		.page_shift = (uint8_t)shift,
-		.va_bits = (uint8_t)va_bits,
-	};
-	return 0;
+	return paging_of(state->ttbr1, state->tcr, ret_paging);
 }
 
 uint64_t arch_vcpu_task(const struct arch_vcpu_state *state)

@@ -80,6 +80,12 @@ static inline uint64_t mpidr_affinity(const struct topology *t, unsigned index)
 	return group << 8 | index % cpus % AFF0_CPUS;
 }
 
+/* TTBR1_EL1 (ARM ARM, D23.2): | 63:48 ASID | 47:6 the table | 5:2 its bits 51:48 or 0 | 0 CnP | */
+static inline uint64_t ttbr_root(uint64_t ttbr)
+{
+	return (ttbr & UINT64_C(0x0000ffffffffffc0)) | (ttbr >> 2 & 0xf) << 48;
+}
+
 /* ---- interrupts --------------------------------------------------------------------------------
  */
 

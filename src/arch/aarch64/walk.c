@@ -7,7 +7,8 @@
  *   64 KiB    16            13             -, 3, 3                      512 MiB */
 #include <errno.h>
 
-#include "arch/arch.h"
+#include "arch/aarch64/regs.h"
+#include "arch/aarch64/walk.h"
 
 #define ENTRY_VALID   UINT64_C(1)
 #define ENTRY_TABLE   UINT64_C(2) /* at the last level: a page */
@@ -73,6 +74,20 @@ int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *
 		.va_bits = (uint8_t)va_bits,
 	};
 	ret_paging->levels = levels(ret_paging);
+	return 0;
+}
+
+int paging_of(uint64_t ttbr1, uint64_t tcr, struct arch_paging *ret_paging)
+{
+	static const uint8_t page_shift[] = {0, 14, 12, 16}; /* by TCR_EL1.TG1 */
+	struct arch_paging p = {.root_gpa = ttbr_root(ttbr1),
+				.page_shift = page_shift[tcr >> 30 & 3],
+				.va_bits = (uint8_t)(64 - (tcr >> 16 & 0x3f))};
+
+	if (!p.page_shift || p.va_bits < 36 || p.va_bits > 52)
+		return -ENOENT;
+	p.levels = levels(&p);
+	*ret_paging = p;
 	return 0;
 }
 

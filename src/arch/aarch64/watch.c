@@ -2,8 +2,11 @@
  * instruction has to be stepped with the slot not armed. vCPU thread. */
 #include "arch/aarch64/watch.h"
 
+#include <errno.h>
+
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
+#include "arch/aarch64/walk.h"
 #include "base/util.h"
 
 bool arch_kernel_address(uint64_t gva)
@@ -75,4 +78,93 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run,
 				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
 {
 	return watch_debug(run->debug.arch.hsr, run->debug.arch.far, watch, ret_slots);
+}
+
+/* ---- the store itself -------------------------------------------------------------------------
+ */
+
+#define INSN_BYTES 4u
+#define ZR	   31u
+
+static int get_register(int fd, uint64_t id, uint64_t *ret_value)
+{
+	struct reg r = {.id = id};
+	int rc = registers(fd, KVM_GET_ONE_REG, &r, 1);
+
+	if (rc == 0)
+		*ret_value = r.value;
+	return rc;
+}
+
+/* The instruction at pc, by the kernel's own tables. */
+static int fetch(int fd, const struct guest_memory *mem, uint64_t pc, uint32_t *ret_insn)
+{
+	struct reg is[] = {{.id = REG_TTBR1_EL1}, {.id = REG_TCR_EL1}};
+	int r = registers(fd, KVM_GET_ONE_REG, is, ARRAY_SIZE(is));
+	struct guest_reader reader;
+	struct arch_paging paging;
+	uint64_t gpa, len;
+
+	if (r == 0)
+		r = paging_of(is[0].value, is[1].value, &paging);
+	if (r < 0)
+		return r;
+	guest_reader_init(&reader, mem);
+	r = arch_walk(&paging, &reader, pc, &gpa, &len);
+	return r < 0 ? r : guest_reader_read(&reader, gpa, ret_insn, sizeof(*ret_insn));
+}
+
+static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
+{
+	struct exclusive_insn e;
+	int r = 0;
+
+	if (!exclusive_decode(insn, &e))
+		return 0;
+	store->exclusive = true;
+	store->bytes = e.bytes;
+	store->status = e.status;
+	store->gva = store->context; /* SP */
+	if (e.base != ZR)
+		r = get_register(fd, REG_X(e.base), &store->gva);
+	if (r == 0 && e.value != ZR)
+		r = get_register(fd, REG_X(e.value), &store->value);
+	return r;
+}
+
+int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem, struct arch_store *ret_store)
+{
+	enum { PC, PSTATE, SP_EL0, SP_EL1 };
+	struct reg is[] = {[PC] = {.id = REG_PC},
+			   [PSTATE] = {.id = REG_PSTATE},
+			   [SP_EL0] = {.id = REG_SP_EL0},
+			   [SP_EL1] = {.id = REG_SP_EL1}};
+	int r = registers(vcpu_fd, KVM_GET_ONE_REG, is, ARRAY_SIZE(is));
+	struct arch_store store = {.pc = is[PC].value};
+	uint32_t insn;
+
+	if (r < 0)
+		return r;
+	store.context = PSTATE_USES_SP_EL1(is[PSTATE].value) ? is[SP_EL1].value : is[SP_EL0].value;
+	r = fetch(vcpu_fd, mem, store.pc, &insn);
+	if (r == 0)
+		r = read_exclusive(vcpu_fd, insn, &store);
+	if (r == 0)
+		*ret_store = store;
+	return r;
+}
+
+bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store)
+{
+	uint64_t pc;
+
+	return get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == store->pc + INSN_BYTES;
+}
+
+int arch_vcpu_store_end(int vcpu_fd, const struct arch_store *store, bool stored)
+{
+	struct reg then[] = {{REG_PC, store->pc + INSN_BYTES},
+			     {REG_X(store->status), stored ? 0 : 1}};
+
+	return registers(vcpu_fd, KVM_SET_ONE_REG, then, store->status == ZR ? 1 : 2);
 }

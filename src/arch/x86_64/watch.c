@@ -1,5 +1,7 @@
 /* Watchpoints by the debug registers DR0 to DR3 (SDM vol. 3, 18.2). They trap after the store.
  * vCPU thread. */
+#include <errno.h>
+
 #include "arch/x86_64/machine.h"
 #include "base/util.h"
 
@@ -74,4 +76,22 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run,
 		return ARCH_DEBUG_STORED_AND_GUEST;
 	return slots || run->debug.arch.exception != DB_VECTOR ? ARCH_DEBUG_STORED
 							       : ARCH_DEBUG_GUEST;
+}
+
+/* Traps come after the store: there is nothing to do for it. */
+int arch_vcpu_store(int vcpu_fd UNUSED, const struct guest_memory *mem UNUSED,
+		    struct arch_store *ret_store UNUSED)
+{
+	return -EOPNOTSUPP;
+}
+
+bool arch_vcpu_store_done(int vcpu_fd UNUSED, const struct arch_store *store UNUSED)
+{
+	return true;
+}
+
+int arch_vcpu_store_end(int vcpu_fd UNUSED, const struct arch_store *store UNUSED,
+			bool stored UNUSED)
+{
+	return -EOPNOTSUPP;
 }

@@ -217,6 +217,14 @@ static void register_ids(void **state)
 	assert_int_equal(REG_CCSIDR(3), 0x6020000000110003);
 }
 
+/* ASID, CnP, and the address bits above 48 in the low ones. */
+static void root_of_a_ttbr(void **state UNUSED)
+{
+	assert_int_equal(ttbr_root(0x0042000041a79001), 0x41a79000);
+	assert_int_equal(ttbr_root(0xffff000041a79e00), 0x41a79e00);
+	assert_int_equal(ttbr_root(0x000100004000103d), 0xf000040001000);
+}
+
 static void interrupt_numbers(void **state)
 {
 	(void)state;
@@ -259,6 +267,7 @@ int main(void)
 		cmocka_unit_test(slots_are_disjoint_and_interrupts_too),
 		cmocka_unit_test(mpidr_is_unique_and_groups_by_cache),
 		cmocka_unit_test(register_ids),
+		cmocka_unit_test(root_of_a_ttbr),
 		cmocka_unit_test(interrupt_numbers),
 		cmocka_unit_test(cache_words),
 	};

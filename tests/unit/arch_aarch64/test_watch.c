@@ -29,6 +29,35 @@ static void watch_words(void **state)
 	assert_int_equal(ESR_CLASS(0xca000022), ESR_CLASS_STEP_LOWER);
 }
 
+/* As GNU's assembler writes them. */
+static void exclusive_stores(void **state UNUSED)
+{
+	static const struct {
+		uint32_t insn;
+		bool is;
+		struct exclusive_insn want;
+	} cases[] = {
+		{0xc8037c40, true, {8, 3, 2, 0}},   /* stxr w3, x0, [x2] */
+		{0xc803fc40, true, {8, 3, 2, 0}},   /* stlxr w3, x0, [x2] */
+		{0x88037fff, true, {4, 3, 31, 31}}, /* stxr w3, wzr, [sp] */
+		{0x481e7c5d, true, {2, 30, 2, 29}}, /* stxrh w30, w29, [x2] */
+		{0x0803fc40, true, {1, 3, 2, 0}},   /* stlxrb w3, w0, [x2] */
+		{0xc85f7c40, false, {0, 0, 0, 0}},  /* ldxr x0, [x2] */
+		{0xc8230440, false, {0, 0, 0, 0}},  /* stxp w3, x0, x1, [x2] */
+		{0xc89ffc40, false, {0, 0, 0, 0}},  /* stlr x0, [x2] */
+		{0xc8a07c41, false, {0, 0, 0, 0}},  /* cas x0, x1, [x2] */
+		{0xf9000040, false, {0, 0, 0, 0}},  /* str x0, [x2] */
+		{0xf8200041, false, {0, 0, 0, 0}},  /* ldadd x0, x1, [x2] */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct exclusive_insn e = {0};
+
+		assert_int_equal(exclusive_decode(cases[i].insn, &e), cases[i].is);
+		assert_memory_equal(&e, &cases[i].want, sizeof(e));
+	}
+}
+
 static const struct arch_watch watches[ARCH_WATCHES] = {
 	{GVA, 4},
 	{GVA + 4, 4}, /* in the same block */
@@ -141,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(watch_words),
+		cmocka_unit_test(exclusive_stores),
 		cmocka_unit_test(the_address_itself_says_which),
 		cmocka_unit_test(a_near_one_stands_for_it),
 		cmocka_unit_test(a_far_one_is_any_of_them),

@@ -24,7 +24,8 @@ static struct fake_vcpu {
 	enum fake_work work;
 	struct arch_watch armed[ARCH_WATCHES];
 	bool stepping;
-	bool owed; /* a debug exception of its own that it has not got */
+	bool put_off; /* its last step was an interrupt */
+	bool owed;    /* a debug exception of its own that it has not got */
 	enum arch_debug event;
 	uint32_t event_slots;
 	bool ran;
@@ -122,6 +123,9 @@ static bool store(struct fake_vcpu *v)
 		atomic_fetch_sub(&fake_held, 1);
 		return event(v, ARCH_DEBUG_STORING, slots & -slots);
 	}
+	v->put_off = v->stepping && fake_vm->interrupts && !v->put_off;
+	if (v->put_off)
+		return event(v, ARCH_DEBUG_STEPPED, 0);
 	for (unsigned w = 0; w < FAKE_WORDS; w++)
 		if (words & 1u << w)
 			atomic_fetch_add(&fake_word[w], 1);
@@ -312,6 +316,26 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 		atomic_fetch_add(&fake_passed_on, 1);
 	}
 	return 0;
+}
+
+int arch_vcpu_store(int vcpu_fd UNUSED, const struct guest_memory *mem UNUSED,
+		    struct arch_store *ret_store)
+{
+	if (!fake_vm->interrupts)
+		return -EOPNOTSUPP;
+	*ret_store = (struct arch_store){.pc = 4};
+	return 0;
+}
+
+bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store UNUSED)
+{
+	return !find(vcpu_fd)->put_off;
+}
+
+int arch_vcpu_store_end(int vcpu_fd UNUSED, const struct arch_store *store UNUSED,
+			bool stored UNUSED)
+{
+	return -EOPNOTSUPP;
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,

@@ -29,7 +29,8 @@ struct arch_vm {
 	/* A watched store exits before it is done, by one slot at a time, as on arm64; else
 	 * after it, by all of its slots, as on x86. */
 	bool traps_before;
-	bool vague; /* … and the address is that of the first slot for all of them */
+	bool interrupts; /* … and before the first step over each, an interrupt is handled */
+	bool vague;	 /* … and the address is that of the first slot for all of them */
 };
 
 struct arch_vcpu_state {

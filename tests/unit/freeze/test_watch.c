@@ -354,6 +354,28 @@ static void several_slots_are_one_exit(void **state)
 	rig_close(r);
 }
 
+/* The step ends in the interrupt's handler, and the store traps anew. */
+static void an_interrupt_puts_a_store_off(void **state)
+{
+	static const uint32_t one[] = {1};
+	struct rig *r = rig_open(state, 1, one);
+
+	r->vm.interrupts = true;
+	r->go_on = true;
+	freeze_now(r);
+	publish(r, 1, 0, any, false);
+	thaw(r);
+	feed(0, 50);
+	run_steps(r, 50);
+	freeze_now(r);
+	assert_int_equal(r->hits, 50);
+	for (unsigned i = 0; i < 50; i++)
+		assert_int_equal(r->hit[i].of[1].after, i + 1);
+	expect_all_seen(r, 1, 0);
+	assert_int_equal(exits_of_all(r), 200);
+	rig_close(r);
+}
+
 /* Where it traps before the store, vCPUs park between the two, too. */
 static void hold_before_stores(struct rig *r, bool on)
 {
@@ -542,6 +564,8 @@ int main(void)
 		BOTH(several_slots_are_one_exit),
 		{"several_slots_are_one_exit: vague", several_slots_are_one_exit, NULL, NULL,
 		 &vague},
+		{"an_interrupt_puts_a_store_off", an_interrupt_puts_a_store_off, NULL, NULL,
+		 &before},
 		BOTH(a_withdrawn_one_exits_no_more),
 		BOTH(a_slot_moves_without_false_hits_or_gaps),
 		BOTH(publishing_anew_loses_nothing),

@@ -92,7 +92,8 @@ static void values_are_read_by_their_form(void **state)
 		{"NUMBER(neg)", true, (uint64_t)-587202560},
 		{"NUMBER(hex)", true, 0xffffd00a00000000},
 		{"KERNELOFFSET", true, 0x27000000},
-		{"LENGTH(x)", true, 0x10},
+		{"LENGTH(x)", true, 10},
+		{"PAGESIZE", true, 4096},
 		{"NUMBER(big)", false, 0},
 		{"NUMBER(junk)", false, 0},
 		{"NUMBER(blank)", false, 0},
@@ -104,7 +105,8 @@ static void values_are_read_by_their_form(void **state)
 	struct vmcoreinfo info = {
 		.text = "OSRELEASE=6.12\nSYMBOL(a)=ffffffffa8000000\nNUMBER(neg)=-587202560\n"
 			"NUMBER(hex)=0xffffd00a00000000\nKERNELOFFSET=27000000\nLENGTH(x)=10\n"
-			"NUMBER(big)=99999999999999999999\nNUMBER(junk)=12x\nNUMBER(blank)= 12\n"
+			"PAGESIZE=4096\nNUMBER(big)=99999999999999999999\nNUMBER(junk)=12x\nNUMBER("
+			"blank)= 12\n"
 			"SYMBOL(empty)=\nCTRL=a\tb\nSYMBOL(b)"};
 	uint64_t value;
 	char text[8];

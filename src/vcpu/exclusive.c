@@ -1,0 +1,71 @@
+/* Exclusive stores to watched words. Each function's thread is in exclusive.h. */
+#include "vcpu/exclusive.h"
+
+#include <string.h>
+
+#include "vcpu/watch.h"
+
+/* All are sequentially consistent: a count and the guest's memory are looked at in turn, and each
+ * argument of exclusive.h is about which came first. */
+void vcpu_stores_begin(struct vcpu_stores *stores)
+{
+	atomic_fetch_add(&stores->under_way, 1);
+}
+
+void vcpu_stores_end(struct vcpu_stores *stores)
+{
+	/* Counted first: who finds none under way finds it done. */
+	atomic_fetch_add(&stores->done, 1);
+	atomic_fetch_sub(&stores->under_way, 1);
+}
+
+#define EXCHANGE(type, host, from, to)                                                             \
+	({                                                                                         \
+		type was = (type)(from);                                                           \
+		__atomic_compare_exchange_n((type *)(void *)(host), &was, (type)(to), false,       \
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                   \
+	})
+
+static bool exchange(uint8_t *host, unsigned bytes, uint64_t from, uint64_t to)
+{
+	switch (bytes) {
+	case 1:
+		return EXCHANGE(uint8_t, host, from, to);
+	case 2:
+		return EXCHANGE(uint16_t, host, from, to);
+	case 4:
+		return EXCHANGE(uint32_t, host, from, to);
+	default:
+		return EXCHANGE(uint64_t, host, from, to);
+	}
+}
+
+static bool is_noted(const struct vcpu_pair *pair, const struct arch_store *store)
+{
+	return pair->noted && pair->pc == store->pc && pair->context == store->context &&
+	       pair->gva == store->gva;
+}
+
+bool vcpu_exclusive(struct vcpu_stores *stores, struct vcpu_pair *pair,
+		    const struct arch_store *store, uint8_t *host)
+{
+	bool tries = is_noted(pair, store) && atomic_load(&stores->under_way) == 0 &&
+		     atomic_load(&stores->done) == pair->done;
+
+	if (tries) {
+		vcpu_stores_begin(stores);
+		pair->noted = false;
+		if (exchange(host, store->bytes, pair->value, store->value))
+			return true;
+		atomic_fetch_sub(&stores->under_way, 1);
+	}
+	*pair = (struct vcpu_pair){.noted = true,
+				   .pc = store->pc,
+				   .context = store->context,
+				   .gva = store->gva};
+	/* In this order: a store that is counted by now is in the value. */
+	pair->done = atomic_load(&stores->done);
+	atomic_thread_fence(memory_order_seq_cst);
+	pair->value = watch_load(host, store->bytes);
+	return false;
+}
