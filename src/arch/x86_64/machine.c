@@ -285,6 +285,13 @@ fail:
 	return r;
 }
 
+uint64_t arch_run_registers(const struct kvm *kvm)
+{
+	const uint64_t wanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+
+	return ((uint64_t)kvm_cap(kvm, KVM_CAP_SYNC_REGS) & wanted) == wanted ? wanted : 0;
+}
+
 int arch_vm_vcpus_created(struct arch_vm *vm UNUSED, struct error *err UNUSED)
 {
 	return 0;
