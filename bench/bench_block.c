@@ -11,6 +11,7 @@
 #include "bench.h"
 #include "blk_driver.h"
 #include "floor_block.h"
+#include "null_disk.h"
 
 #define FILE_BYTES MIB(64)
 #define BLOCKS	   (FILE_BYTES / BLK_BLOCK)
@@ -21,13 +22,21 @@ struct kind {
 	unsigned depth;
 	bool direct;
 	double goal;
+	bool null;
 };
 
 static const struct kind kinds[] = {
-	{"block.1", 1, false, 0},	  {"block.8", 8, false, 0},
-	{"block.32", 32, false, 0.95},	  {"block.128", 128, false, 0},
-	{"block.32.direct", 32, true, 0},
+	{"block.1", 1, false, 0, false},	 {"block.8", 8, false, 0, false},
+	{"block.32", 32, false, 0.95, false},	 {"block.128", 128, false, 0, false},
+	{"block.32.direct", 32, true, 0, false}, {"block.32.null", 32, false, 0, true},
 };
+
+static const char *about(const struct kind *kind)
+{
+	return kind->null     ? "from a disk that takes no time; floor: no-ops of io_uring"
+	       : kind->direct ? "reads of 4 KiB past the page cache"
+			      : "reads of 4 KiB from the page cache";
+}
 
 /* Both sides read the same blocks in the same order. */
 static uint64_t next_block(uint64_t *state)
@@ -98,13 +107,16 @@ static int measure(struct bench *b, const struct kind *kind, const char *path, s
 	struct blk_driver driver = {0};
 	int r = floor_block_init(&floor, path, kind->direct, kind->depth, err);
 
+	floor.null = kind->null;
 	if (r == 0)
 		r = blk_driver_init(&driver, path, kind->direct, err);
+	null_disk_set(kind->null);
 	while (r == 0 && bench_round(b, err)) {
 		r = run_floor(b, &floor, reads, err);
 		if (r == 0)
 			r = run_product(b, &driver, kind->depth, reads, err);
 	}
+	null_disk_set(false);
 	blk_driver_done(&driver);
 	floor_block_done(&floor);
 	return err->code;
@@ -156,12 +168,8 @@ static int run(struct bench *b, struct error *err)
 	if (r == 0)
 		r = bench_pin(b, 1, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++) {
-		const struct results_spec spec = {kinds[i].name,
-						  kinds[i].direct
-							  ? "reads of 4 KiB past the page cache"
-							  : "reads of 4 KiB from the page cache",
-						  "/s", .more_is_better = true,
-						  .goal = kinds[i].goal};
+		const struct results_spec spec = {kinds[i].name, about(&kinds[i]), "/s",
+						  .more_is_better = true, .goal = kinds[i].goal};
 
 		if (kinds[i].direct && !takes_direct(path))
 			continue;

@@ -2,7 +2,6 @@
 #include "blk_driver.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
 
 #include "base/util.h"
@@ -21,31 +20,10 @@ enum {
 	HEADER_AT = 64,
 	STATUS_AT = 96,
 	DATA_GPA = 0x100000,
-	QUEUE = 128,
 	QUIET_MS = 5000,
 };
-enum { NEXT = 1, WRITE = 2, INDIRECT = 4 };
-
 #define PENDING 0xff /* no status is this */
 
-struct desc {
-	uint64_t addr;
-	uint32_t len;
-	uint16_t flags, next;
-};
-struct avail {
-	uint16_t flags;
-	_Atomic uint16_t idx;
-	uint16_t ring[QUEUE], used_event;
-};
-struct used {
-	uint16_t flags;
-	_Atomic uint16_t idx;
-	struct {
-		uint32_t id, len;
-	} ring[QUEUE];
-	_Atomic uint16_t avail_event;
-};
 struct header {
 	uint32_t type, reserved;
 	uint64_t sector;
@@ -63,17 +41,18 @@ static uint64_t slot_gpa(unsigned slot)
 
 static void fill(struct blk_driver *d)
 {
-	struct desc *desc = at(d, DESC_GPA);
+	struct vring_desc *desc = d->ring.desc;
 
-	for (unsigned i = 0; i < QUEUE; i++) {
+	for (unsigned i = 0; i < BLK_DEPTH_MAX; i++) {
 		uint64_t gpa = slot_gpa(i);
-		struct desc *table = at(d, gpa);
+		struct vring_desc *table = at(d, gpa);
 		struct header *header = at(d, gpa + HEADER_AT);
 
-		desc[i] = (struct desc){gpa, 3 * sizeof(*table), INDIRECT, 0};
-		table[0] = (struct desc){gpa + HEADER_AT, sizeof(*header), NEXT, 1};
-		table[1] = (struct desc){DATA_GPA + i * BLK_BLOCK, BLK_BLOCK, NEXT | WRITE, 2};
-		table[2] = (struct desc){gpa + STATUS_AT, 1, WRITE, 0};
+		desc[i] = (struct vring_desc){gpa, 3 * sizeof(*table), VRING_INDIRECT, 0};
+		table[0] = (struct vring_desc){gpa + HEADER_AT, sizeof(*header), VRING_NEXT, 1};
+		table[1] = (struct vring_desc){DATA_GPA + i * BLK_BLOCK, BLK_BLOCK,
+					       VRING_NEXT | VRING_WRITE, 2};
+		table[2] = (struct vring_desc){gpa + STATUS_AT, 1, VRING_WRITE, 0};
 		*header = (struct header){.type = VIRTIO_BLK_T_IN};
 	}
 }
@@ -86,7 +65,7 @@ static void bring_up(struct blk_driver *d)
 
 	virtio_set_status(d->dev, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER, features);
 	virtio_set_status(d->dev, d->dev->status | VIRTIO_STATUS_FEATURES_OK, features);
-	q->size = QUEUE;
+	q->size = BLK_DEPTH_MAX;
 	q->desc_gpa = DESC_GPA;
 	q->avail_gpa = AVAIL_GPA;
 	q->used_gpa = USED_GPA;
@@ -118,6 +97,10 @@ int blk_driver_init(struct blk_driver *d, const char *path, bool direct, struct 
 	if (r < 0)
 		return r;
 	d->low = d->mem.region[0].host;
+	d->ring = (struct vring){.size = BLK_DEPTH_MAX,
+				 .desc = at(d, DESC_GPA),
+				 .avail = at(d, AVAIL_GPA),
+				 .used = at(d, USED_GPA)};
 	d->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (d->irq_fd < 0)
 		return error_set_shortage(err, -errno, "making an event descriptor");
@@ -160,43 +143,24 @@ void blk_driver_offer(struct blk_driver *d, unsigned slot, uint64_t block)
 {
 	struct header *header = at(d, slot_gpa(slot) + HEADER_AT);
 	uint8_t *status = at(d, slot_gpa(slot) + STATUS_AT);
-	struct avail *avail = at(d, AVAIL_GPA);
 
 	header->sector = block * (BLK_BLOCK / BLOCK_SECTOR);
 	*status = PENDING;
-	avail->ring[d->avail_idx % QUEUE] = (uint16_t)slot;
-	d->avail_idx++;
+	vring_offer(&d->ring, (uint16_t)slot);
 }
 
 void blk_driver_kick(struct blk_driver *d)
 {
-	struct avail *avail = at(d, AVAIL_GPA);
-	struct used *used = at(d, USED_GPA);
-	uint16_t old = d->kicked_idx, now = d->avail_idx, event;
-
-	/* Interrupts are wanted for each batch. */
-	avail->used_event = d->used_idx;
-	/* Release: the device sees the entries. Then a fence: it pairs with the device's, which
-	 * sets its event and looks at the index again. */
-	atomic_store_explicit(&avail->idx, now, memory_order_release);
-	atomic_thread_fence(memory_order_seq_cst);
-	event = atomic_load_explicit(&used->avail_event, memory_order_relaxed);
-	d->kicked_idx = now;
-	/* virtio 1.2, 2.7.10: the event lies among what is new. */
-	if ((uint16_t)(now - event - 1) < (uint16_t)(now - old))
+	if (vring_publish(&d->ring))
 		loop_event_signal(&d->kick);
 }
 
 int blk_driver_take(struct blk_driver *d)
 {
-	struct used *used = at(d, USED_GPA);
-	uint32_t slot;
+	int slot = vring_take(&d->ring);
 
-	/* Acquire: pairs with the device's release of its index. */
-	if (atomic_load_explicit(&used->idx, memory_order_acquire) == d->used_idx)
-		return -1;
-	slot = used->ring[d->used_idx % QUEUE].id;
-	d->used_idx++;
-	d->failed += *(uint8_t *)at(d, slot_gpa(slot) + STATUS_AT) != VIRTIO_BLK_S_OK;
-	return (int)slot;
+	if (slot >= 0)
+		d->failed +=
+			*(uint8_t *)at(d, slot_gpa((unsigned)slot) + STATUS_AT) != VIRTIO_BLK_S_OK;
+	return slot;
 }

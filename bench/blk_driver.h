@@ -5,6 +5,7 @@
 #define STASIS_BENCH_BLK_DRIVER_H
 
 #include "devices/virtio_blk.h"
+#include "vring.h"
 
 #define BLK_BLOCK     4096u
 #define BLK_DEPTH_MAX 128
@@ -17,7 +18,7 @@ struct blk_driver {
 	struct virtio_blk *blk;
 	struct virtio_device *dev;
 	uint8_t *low; /* guest memory from address 0 */
-	uint16_t avail_idx, kicked_idx, used_idx;
+	struct vring ring;
 	uint64_t failed; /* requests that the device did not serve */
 };
 

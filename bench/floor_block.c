@@ -47,8 +47,11 @@ void floor_block_offer(struct floor_block *f, unsigned slot, uint64_t block)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&f->ring);
 
 	/* As deep as the ring, so there is one. */
-	io_uring_prep_read(sqe, f->fd, f->buffers + (size_t)slot * BLK_BLOCK, BLK_BLOCK,
-			   block * BLK_BLOCK);
+	if (f->null)
+		io_uring_prep_nop(sqe);
+	else
+		io_uring_prep_read(sqe, f->fd, f->buffers + (size_t)slot * BLK_BLOCK, BLK_BLOCK,
+				   block * BLK_BLOCK);
 	io_uring_sqe_set_data64(sqe, slot);
 }
 
@@ -66,7 +69,7 @@ int floor_block_take(struct floor_block *f)
 
 	if (io_uring_peek_cqe(&f->ring, &cqe) < 0)
 		return -1;
-	f->failed += cqe->res != (int)BLK_BLOCK;
+	f->failed += cqe->res != (f->null ? 0 : (int)BLK_BLOCK);
 	slot = (int)io_uring_cqe_get_data64(cqe);
 	io_uring_cqe_seen(&f->ring, cqe);
 	return slot;

@@ -9,6 +9,7 @@
 struct floor_block {
 	struct io_uring ring;
 	bool have_ring;
+	bool null; /* does nothing instead of reading */
 	int fd;
 	uint8_t *buffers; /* one block for each slot */
 	unsigned depth;

@@ -1,6 +1,10 @@
 /* bench-start: whole programs. From before the process exists until its guest is about to run. */
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "base/text.h"
 #include "child.h"
 
 static int once(struct bench *b, enum results_side side, char *const *argv, struct error *err)
@@ -14,9 +18,10 @@ static int once(struct bench *b, enum results_side side, char *const *argv, stru
 	return bench_sample(b, side, (double)(child.entered_ns - child.began_ns), err);
 }
 
-static int measure(struct bench *b, unsigned vcpus, struct error *err)
+static int measure(struct bench *b, unsigned vcpus, bool peer, struct error *err)
 {
-	char **product = child_product_argv(b, vcpus, "bench-halt.elf", err);
+	char **product =
+		(peer ? child_peer_argv : child_product_argv)(b, vcpus, "bench-halt.elf", err);
 	char **floor = product ? child_floor_argv(b, vcpus, "bench-halt.elf", err) : NULL;
 	int r = floor ? 0 : err->code;
 
@@ -30,13 +35,32 @@ static int measure(struct bench *b, unsigned vcpus, struct error *err)
 	return err->code;
 }
 
+/* Whether a program of that name is on the PATH. */
+static bool is_there(const char *name)
+{
+	CLEANUP_FREE char *path = strdup(getenv("PATH") ?: "");
+	char *next = path;
+	bool there = false;
+
+	for (char *folder; !there && next && (folder = strsep(&next, ":"));) {
+		CLEANUP_FREE char *file = text_format("%s/%s", folder, name);
+
+		there = file && access(file, X_OK) == 0;
+	}
+	return there;
+}
+
 static int run(struct bench *b, struct error *err)
 {
 	static const struct {
 		unsigned vcpus, rounds;
 		const char *name;
 		double goal;
-	} kinds[] = {{1, 50, "start.1", 1.25}, {64, 20, "start.64", 0}};
+		bool peer;
+	} kinds[] = {{1, 50, "start.1", 1.25, false},
+		     {1, 20, "start.1.qemu", 0, true},
+		     {64, 20, "start.64", 0, false},
+		     {64, 10, "start.64.qemu", 0, true}};
 	char *folder = NULL;
 	int r = bench_kvm(err);
 
@@ -46,11 +70,15 @@ static int run(struct bench *b, struct error *err)
 	r = child_folder_make(b, &folder, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++) {
 		const struct results_spec spec = {kinds[i].name,
-						  "exec to the first KVM_RUN, 256 MiB", "ns",
-						  .goal = kinds[i].goal};
+						  kinds[i].peer
+							  ? "the same of a QEMU microvm"
+							  : "exec to the first KVM_RUN, 256 MiB",
+						  "ns", .goal = kinds[i].goal};
 
+		if (kinds[i].peer && !is_there(CHILD_PEER))
+			continue;
 		if (bench_row(b, &spec, kinds[i].rounds, err))
-			r = measure(b, kinds[i].vcpus, err);
+			r = measure(b, kinds[i].vcpus, kinds[i].peer, err);
 	}
 	child_folder_remove(folder);
 	return err->code;

@@ -189,6 +189,35 @@ char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest
 	return argv_of(words, ARRAY_SIZE(words), err);
 }
 
+char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest, struct error *err)
+{
+	/* env, because what is loaded into the peer must not be loaded into us. */
+	char *words[] = {
+		strdup("/usr/bin/env"),
+		text_format("LD_PRELOAD=%s/bench-stamp.so", b->folder),
+		strdup(CHILD_PEER),
+		strdup("-nodefaults"),
+		strdup("-no-user-config"),
+		strdup("-display"),
+		strdup("none"),
+		strdup("-serial"),
+		strdup("null"),
+		strdup("-machine"),
+		strdup("microvm,accel=kvm"),
+		strdup("-cpu"),
+		/* Some KVM back ends name that register and don't take it. */
+		strdup("host,-arch-capabilities"),
+		strdup("-m"),
+		strdup(MEMORY_MIB "M"),
+		strdup("-smp"),
+		text_format("%u", vcpus),
+		strdup("-kernel"),
+		text_format("%s/%s", b->folder, guest),
+	};
+
+	return argv_of(words, ARRAY_SIZE(words), err);
+}
+
 /* ---- the folder ------------------------------------------------------------------------ */
 
 int child_folder_make(const struct bench *b, char **ret_path, struct error *err)

@@ -34,6 +34,10 @@ char **child_product_argv(const struct bench *b, unsigned vcpus, const char *gue
 			  struct error *err) MUST_CHECK;
 char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest,
 			struct error *err) MUST_CHECK;
+/* QEMU's smallest machine with the same guest. */
+#define CHILD_PEER "qemu-system-x86_64"
+char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest,
+		       struct error *err) MUST_CHECK;
 void child_argv_free(char **argv);
 
 /* An empty folder for what the product's processes leave, as XDG_RUNTIME_DIR. The name is

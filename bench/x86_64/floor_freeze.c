@@ -35,6 +35,7 @@ struct floor_freeze {
 
 	/* Futex words. */
 	CACHE_ALIGNED _Atomic uint32_t turn;   /* odd while frozen */
+	CACHE_ALIGNED _Atomic uint32_t hit;    /* 1: a watched store was done */
 	CACHE_ALIGNED _Atomic uint32_t moving; /* threads that do not hold yet */
 };
 
@@ -82,6 +83,32 @@ static void hold(struct floor_freeze *f, struct floor_thread *t, uint32_t turn)
 	(void)!ioctl(fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
+/* Until the freeze that comes of it. */
+static void stand_behind_store(struct floor_freeze *f)
+{
+	uint32_t turn;
+
+	if (atomic_exchange(&f->hit, 1) == 0)
+		futex_wake(&f->hit, 1);
+	/* The kick ends the sleep. */
+	while ((turn = f->turn) % 2 == 0 && !f->end)
+		futex_wait(&f->turn, turn);
+}
+
+static void run_once(struct floor_freeze *f, struct floor_vcpu *v)
+{
+	int r = ioctl(v->fd, KVM_RUN, 0);
+
+	if (r == 0 && v->run->exit_reason == KVM_EXIT_DEBUG) {
+		stand_behind_store(f);
+	} else if (r == 0 || (errno != EINTR && errno != EAGAIN)) {
+		f->failed = -EPROTO;
+		f->end = true;
+		f->hit = 1;
+		futex_wake(&f->hit, 1);
+	}
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct floor_thread *t = arg;
@@ -99,9 +126,8 @@ static void *run_vcpu(void *arg)
 		turn = f->turn;
 		if (turn % 2 == 1) {
 			hold(f, t, turn);
-		} else if (ioctl(v->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN)) {
-			f->failed = -EPROTO;
-			f->end = true;
+		} else {
+			run_once(f, v);
 		}
 	}
 	return NULL;
@@ -129,6 +155,13 @@ int floor_freeze_hold(struct floor_freeze *f, struct error *err)
 	if (f->failed == 0 && ioctl(f->vm.fd, KVM_GET_CLOCK, &f->clock) < 0)
 		f->failed = -errno;
 	return f->failed < 0 ? error_set(err, f->failed, "freezing the floor's guest") : 0;
+}
+
+void floor_freeze_wait_hit(struct floor_freeze *f)
+{
+	while (!f->hit && !f->end)
+		futex_wait(&f->hit, 0);
+	f->hit = 0;
 }
 
 struct floor_vm *floor_freeze_vm(struct floor_freeze *f)

@@ -17,5 +17,7 @@ struct floor_vm *floor_freeze_vm(struct floor_freeze *f);
 int floor_freeze_hold(struct floor_freeze *f, struct error *err) MUST_CHECK;
 /* Returns at once; each thread sets its counter back before it runs. */
 int floor_freeze_go(struct floor_freeze *f, struct error *err) MUST_CHECK;
+/* It runs: returns when a vCPU has done a watched store, behind which it stands until the hold. */
+void floor_freeze_wait_hit(struct floor_freeze *f);
 
 #endif

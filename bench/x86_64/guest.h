@@ -22,13 +22,14 @@
 #define GUEST_VECTOR 0x30
 
 enum guest_program {
-	GUEST_SPIN, /* jumps to itself */
-	GUEST_ASK,  /* reads the port, over and over, and keeps how long each took */
-	GUEST_TELL, /* writes the port, likewise */
-	GUEST_RING, /* writes the doorbell, and waits until its answer word has changed */
-	GUEST_GAPS, /* keeps time-stamp gaps, see guest_area */
-	GUEST_IRQ,  /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
-	GUEST_HALT, /* no program: halted in KVM, until an interrupt that never comes */
+	GUEST_SPIN,  /* jumps to itself */
+	GUEST_ASK,   /* reads the port, over and over, and keeps how long each took */
+	GUEST_TELL,  /* writes the port, likewise */
+	GUEST_RING,  /* writes the doorbell, and waits until its answer word has changed */
+	GUEST_GAPS,  /* keeps time-stamp gaps, see guest_area */
+	GUEST_STORE, /* adds one to answer, now and then */
+	GUEST_IRQ,   /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
+	GUEST_HALT,  /* no program: halted in KVM, until an interrupt that never comes */
 };
 
 #define GUEST_SAMPLES 4096

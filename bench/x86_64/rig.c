@@ -40,17 +40,50 @@ static void entry(void)
 		atomic_store_explicit(&entered_ns, now_ns(), memory_order_release);
 }
 
+/* Any thread. asked: whether anybody wants to know; returned_ns: written before it is cleared. */
+static CACHE_ALIGNED _Atomic bool asked;
+static _Atomic uint64_t returned_ns;
+
+static void returned(void)
+{
+	bool yes = true;
+
+	/* Relaxed: the time below is what is looked at. */
+	if (!atomic_load_explicit(&asked, memory_order_relaxed) ||
+	    !atomic_compare_exchange_strong_explicit(&asked, &yes, false, memory_order_relaxed,
+						     memory_order_relaxed))
+		return;
+	/* Release: pairs with rig_returned_ns. */
+	atomic_store_explicit(&returned_ns, now_ns(), memory_order_release);
+}
+
+void rig_return_expect(void)
+{
+	atomic_store_explicit(&returned_ns, 0, memory_order_relaxed);
+	/* Release: pairs with the exchange in returned, by way of the vCPUs' release. */
+	atomic_store_explicit(&asked, true, memory_order_release);
+}
+
+uint64_t rig_returned_ns(void)
+{
+	return atomic_load_explicit(&returned_ns, memory_order_acquire);
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list ap;
 	void *arg;
+	int r;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	if (request == KVM_RUN)
 		entry();
-	return __real_ioctl(fd, request, arg);
+	r = __real_ioctl(fd, request, arg);
+	if (request == KVM_RUN && r == 0)
+		returned();
+	return r;
 }
 
 void rig_entries_expect(unsigned n)

@@ -58,5 +58,9 @@ int rig_samples(struct bench *b, enum results_side side, const struct guest_area
 void rig_entries_expect(unsigned n);
 /* Waits for it, a few seconds at most; the time when it was about to begin (now_ns), or 0. */
 uint64_t rig_entries_wait(void);
+/* No vCPU runs: the next exit (of any VM) keeps the time when KVM_RUN returned. */
+void rig_return_expect(void);
+/* That time (now_ns), once the exit has been heard of. */
+uint64_t rig_returned_ns(void);
 
 #endif

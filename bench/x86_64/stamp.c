@@ -1,15 +1,21 @@
 /* Tells who measures that the first KVM_RUN is about to begin. Linked into the measured programs,
- * with --wrap=ioctl. Any thread. */
+ * with --wrap=ioctl; or, with STAMP_PRELOAD, loaded into one that is not ours. Any thread. */
 #include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/util.h"
 #include "child.h"
 
+#ifdef STAMP_PRELOAD
+#define __wrap_ioctl		       ioctl
+#define __real_ioctl(fd, request, arg) ((int)syscall(SYS_ioctl, fd, request, arg))
+#else
 int __real_ioctl(int fd, unsigned long request, ...);
+#endif
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
 void child_stamp(void)

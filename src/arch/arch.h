@@ -167,8 +167,15 @@ struct arch_paging {
  * before its first use, and kept from one freeze to the next. */
 struct arch_vcpu_state;
 extern const size_t arch_vcpu_state_size; /* a multiple of 16 */
-/* vCPU thread, out of KVM_RUN with nothing left to complete. Negative errno. */
-int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
+/* What to ask for in kvm_valid_regs of a run page, so that KVM_RUN leaves there some of the
+ * registers that arch_vcpu_capture reads (x86: KVM_CAP_SYNC_REGS); 0: nothing can be. */
+uint64_t arch_run_registers(const struct kvm *kvm);
+/* vCPU thread, before each KVM_RUN: what the last one left is old from now on. */
+void arch_run_forget(struct kvm_run *run);
+/* vCPU thread, out of KVM_RUN with nothing left to complete. run: registers that the last KVM_RUN
+ * left there are not asked for again; may be NULL. Negative errno. */
+int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run,
+		      struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;

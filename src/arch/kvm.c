@@ -239,4 +239,6 @@ void kvm_close(struct kvm *kvm)
 {
 	kvm_close_vm(kvm);
 	fd_close(&kvm->fd);
+	free(kvm->host);
+	kvm->host = NULL;
 }

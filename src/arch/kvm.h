@@ -16,6 +16,7 @@ struct kvm {
 	bool immediate_exit; /* KVM_CAP_IMMEDIATE_EXIT */
 	uint32_t max_vcpus, max_vcpu_id;
 	unsigned phys_bits; /* most that a VM's type can ask for; arch_host_check's, or 0 */
+	void *host;	    /* what arch_host_check has read, for arch_vm_new, or NULL; malloc'ed */
 };
 
 struct kvm_need {

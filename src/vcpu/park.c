@@ -66,9 +66,11 @@ void vcpu_park(struct vcpu *vcpu)
 	uint64_t tally = atomic_load_explicit(&pool->tally, memory_order_acquire);
 	uint32_t turn = turn_of(tally);
 
+	/* Relaxed: the next freeze's may be lost by it, which only costs time. */
+	__atomic_store_n(&vcpu->run->kvm_valid_regs, 0, __ATOMIC_RELAXED);
 	if (turn % 2 == 0)
 		return; /* let go before it came here */
-	vcpu->capture_error = arch_vcpu_capture(vcpu->fd, vcpu->state);
+	vcpu->capture_error = arch_vcpu_capture(vcpu->fd, vcpu->run, vcpu->state);
 	/* Release: pairs with the acquire in vcpu_has_parked. A late dump reads the registers of
 	 * who has parked, before all have; the count publishes them only to who sees none left. */
 	atomic_store_explicit(&vcpu->parked_turn, turn, memory_order_release);
@@ -107,6 +109,9 @@ void vcpu_pool_park(struct vcpu_pool *pool)
 
 		/* Sequentially consistent, before the kick: pairs with look. */
 		atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_PARK, memory_order_seq_cst);
+		/* For the KVM_RUN that the kick ends: KVM looks at it when it leaves. Relaxed: the
+		 * kick follows, and without it registers are asked for one by one. */
+		__atomic_store_n(&vcpu->run->kvm_valid_regs, pool->run_registers, __ATOMIC_RELAXED);
 		vcpu_kick(vcpu);
 	}
 }

@@ -158,6 +158,7 @@ int vcpu_pool_new(struct loop *loop, struct kvm *kvm, const struct vcpu_pool_con
 		return error_set_shortage(err, -ENOMEM, "making %u vCPUs", config->count);
 	pool->immediate_exit = kvm->immediate_exit;
 	pool->run_size = kvm->run_size;
+	pool->run_registers = arch_run_registers(kvm);
 	r = create_all(pool, loop, kvm, err);
 	if (r < 0) {
 		vcpu_pool_free(pool);

@@ -15,6 +15,7 @@ struct vcpu_pool {
 	unsigned count;
 	bool immediate_exit; /* KVM_CAP_IMMEDIATE_EXIT */
 	uint32_t run_size;
+	uint64_t run_registers;		/* arch_run_registers */
 	struct vcpu_pool_config config; /* pin is ours */
 	struct arch_vm *vm;		/* since vcpu_pool_start */
 	struct vcpu_exits_hub hub;

@@ -161,6 +161,7 @@ enum ran { RAN_EXITED, RAN_INTERRUPTED, RAN_FAILED };
 
 static enum ran run_once(struct vcpu *vcpu)
 {
+	arch_run_forget(vcpu->run);
 	if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 		hand_off(vcpu);
 		return RAN_EXITED;

@@ -32,7 +32,16 @@ static int get_reg(int fd, uint64_t id, uint64_t *ret_value)
 	return kvm_ioctl(fd, KVM_GET_ONE_REG, &reg);
 }
 
-int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
+uint64_t arch_run_registers(const struct kvm *kvm UNUSED)
+{
+	return 0; /* KVM_CAP_SYNC_REGS is not for arm64 */
+}
+
+void arch_run_forget(struct kvm_run *run UNUSED)
+{
+}
+
+int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch_vcpu_state *s)
 {
 	const struct {
 		uint64_t id;

@@ -10,6 +10,7 @@
 
 #define MSR_TSC		 0x10
 #define MSR_TSC_DEADLINE 0x6E0
+#define MSR_EFER	 0xC0000080
 
 /* Local APIC registers (SDM vol. 3, 11.5.4). */
 #define APIC_LVT_TIMER	   0x320
@@ -63,7 +64,7 @@ static void lack(struct arch_clock *clock, enum lack what)
 
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 
-#define MSRS_MAX 2
+#define MSRS_MAX 3
 
 /* KVM stops at the first that it does not know: returns how many it did, or a negative errno. */
 static int msrs(int fd, unsigned long request, struct kvm_msr_entry *entry, unsigned count)
@@ -101,14 +102,17 @@ static uint32_t lapic_register(const struct kvm_lapic_state *lapic, size_t at)
 }
 
 /* The TSC, and the timer: an armed deadline says which mode it is; otherwise the LAPIC has to be
- * asked. What can't be had is none. */
-static int capture_clocks(int fd, struct arch_vcpu_state *s)
+ * asked. What can't be had is none; ret_efer: all ones. */
+static int capture_clocks(int fd, struct arch_vcpu_state *s, uint64_t *ret_efer)
 {
-	struct kvm_msr_entry entry[MSRS_MAX] = {{.index = MSR_TSC}, {.index = MSR_TSC_DEADLINE}};
+	struct kvm_msr_entry entry[MSRS_MAX] = {{.index = MSR_TSC},
+						{.index = MSR_EFER},
+						{.index = MSR_TSC_DEADLINE}};
 	int r = msrs(fd, KVM_GET_MSRS, entry, MSRS_MAX);
 
 	s->tsc = r >= 1 ? entry[0].data : 0;
-	s->deadline = r >= 2 ? entry[1].data : 0;
+	*ret_efer = r >= 2 ? entry[1].data : UINT64_MAX;
+	s->deadline = r >= 3 ? entry[2].data : 0;
 	s->counts = false;
 	if (s->deadline)
 		return 0;
@@ -121,23 +125,36 @@ static int capture_clocks(int fd, struct arch_vcpu_state *s)
 	return 0;
 }
 
-int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *s)
+/* Bit 1 of RFLAGS is always set: none that KVM wrote is 0. */
+void arch_run_forget(struct kvm_run *run)
 {
-	const struct {
-		unsigned long request;
-		void *to;
-	} parts[] = {
-		/* First: it takes in INIT and start-up, which change the others. */
-		{KVM_GET_MP_STATE, &s->mp},	   {KVM_GET_REGS, &s->regs},
-		{KVM_GET_SREGS, &s->sregs},	   {KVM_GET_DEBUGREGS, &s->debugregs},
-		{KVM_GET_VCPU_EVENTS, &s->events},
-	};
-	int r = 0, clocks;
+	run->s.regs.regs.rflags = 0;
+}
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
-		r = kvm_ioctl(vcpu_fd, parts[i].request, parts[i].to);
+/* Whether the run page has the registers of now. An INIT that came since was taken in by
+ * KVM_GET_MP_STATE: it has cleared EFER, which before long mode doesn't tell. */
+static bool run_has_registers(const struct kvm_run *run, uint64_t efer)
+{
+	return run && run->s.regs.regs.rflags && run->s.regs.sregs.efer == efer && efer & EFER_LMA;
+}
+
+int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run, struct arch_vcpu_state *s)
+{
+	/* First: it takes in INIT and start-up, which change the others. */
+	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
+	uint64_t efer;
 	/* Even so: the thaw goes by them, and must not by the last freeze's. */
-	clocks = capture_clocks(vcpu_fd, s);
+	int clocks = capture_clocks(vcpu_fd, s, &efer);
+
+	if (r == 0 && clocks == 0 && run_has_registers(run, efer)) {
+		s->regs = run->s.regs.regs;
+		s->sregs = run->s.regs.sregs;
+		return 0;
+	}
+	if (r == 0)
+		r = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &s->regs);
+	if (r == 0)
+		r = kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s->sregs);
 	return r < 0 ? r : clocks;
 }
 

@@ -59,7 +59,7 @@ static int read_supported(const struct kvm *kvm, struct kvm_cpuid2 **ret_cpuid, 
 
 int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid = NULL;
+	struct kvm_cpuid2 *cpuid;
 	const struct kvm_cpuid_entry2 *leaf;
 	int r = kvm_require(kvm, needs, ARRAY_SIZE(needs), err);
 
@@ -67,6 +67,9 @@ int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err)
 		r = read_supported(kvm, &cpuid, err);
 	if (r < 0)
 		return r;
+	/* It takes KVM 0.3 ms where CPUID traps, so once has to do. */
+	free(kvm->host);
+	kvm->host = cpuid;
 	leaf = cpuid_find(cpuid, 1);
 	if (leaf && (leaf->ecx & (1u << 26))) {
 		r = kvm_require(kvm, xsave_needs, ARRAY_SIZE(xsave_needs), err);
@@ -254,7 +257,9 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 	vm->topology = config->topology;
 	vm->realtime_hint = config->realtime_hint;
 	vm->tsc_deadline = kvm_cap(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	r = read_supported(kvm, &vm->supported, err);
+	vm->supported = kvm->host;
+	kvm->host = NULL;
+	r = vm->supported ? 0 : read_supported(kvm, &vm->supported, err);
 	if (r < 0)
 		goto fail;
 	vm->vendor = cpuid_vendor(vm->supported);
@@ -283,6 +288,13 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 fail:
 	arch_vm_free(vm);
 	return r;
+}
+
+uint64_t arch_run_registers(const struct kvm *kvm)
+{
+	const uint64_t wanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+
+	return ((uint64_t)kvm_cap(kvm, KVM_CAP_SYNC_REGS) & wanted) == wanted ? wanted : 0;
 }
 
 int arch_vm_vcpus_created(struct arch_vm *vm UNUSED, struct error *err UNUSED)

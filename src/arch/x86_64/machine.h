@@ -116,9 +116,7 @@ const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid, uint32
 struct arch_vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	struct kvm_debugregs debugregs;
 	struct kvm_mp_state mp;
-	struct kvm_vcpu_events events;
 	uint64_t skipped;	      /* of arch_clock.skipped, how much its TSC has been told */
 	uint64_t tsc;		      /* at the park */
 	uint64_t deadline;	      /* IA32_TSC_DEADLINE; 0: not armed, or another mode */

@@ -7,6 +7,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -126,7 +128,7 @@ static void allow_deadlines(void)
 
 static void freeze(unsigned us)
 {
-	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, NULL, &rig.state), 0);
 	arch_clock_stop(&rig.vm, &rig.clock);
 	usleep(us);
 }
@@ -147,7 +149,7 @@ static void registers_are_captured(void **state UNUSED)
 	struct arch_unwind at;
 
 	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
-	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, NULL, &rig.state), 0);
 	arch_vcpu_unwind(&rig.state, &at);
 	assert_int_equal(at.pc, 0x1234);
 	assert_int_equal(at.sp, 0x5678);
@@ -156,7 +158,58 @@ static void registers_are_captured(void **state UNUSED)
 	assert_int_equal(rig.state.mp.mp_state, KVM_MP_STATE_RUNNABLE);
 	assert_true(arch_vcpu_state_size >= sizeof(struct arch_vcpu_state));
 	assert_int_equal(arch_vcpu_state_size % 16, 0);
-	assert_true(arch_vcpu_capture(-1, &rig.state) < 0);
+	assert_true(arch_vcpu_capture(-1, NULL, &rig.state) < 0);
+}
+
+static void enter_long_mode(uint64_t r15)
+{
+	struct kvm_regs regs = {.rflags = 2, .r15 = r15};
+	struct kvm_sregs sregs;
+
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_SREGS, &sregs), 0);
+	sregs.cr0 = 0x80000033;
+	sregs.cr4 = 0x220;
+	sregs.efer = 0x500;
+	sregs.cs.l = 1;
+	sregs.cs.db = 0;
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_SREGS, &sregs), 0);
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
+}
+
+static uint64_t captured_r15(const struct kvm_run *run)
+{
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, run, &rig.state), 0);
+	return rig.state.regs.r15;
+}
+
+/* What KVM_RUN left is marked here, so that it shows where the capture has it from. */
+static void registers_that_kvm_run_left_are_taken(void **state UNUSED)
+{
+	int size = kvm_ioctl(rig.kvm.fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	uint64_t wanted = arch_run_registers(&rig.kvm);
+	struct kvm_run *run;
+
+	if (!wanted)
+		skip();
+	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, rig.vcpu_fd, 0);
+	assert_true(run != MAP_FAILED);
+	enter_long_mode(15);
+	arch_run_forget(run);
+	assert_int_equal(captured_r15(run), 15);
+	run->kvm_valid_regs = wanted;
+	run->immediate_exit = 1;
+	assert_int_equal(ioctl(rig.vcpu_fd, KVM_RUN, 0), -1);
+	assert_int_equal(run->s.regs.regs.r15, 15);
+	run->s.regs.regs.r15 = 16;
+	assert_int_equal(captured_r15(run), 16);
+	/* An INIT would have changed it since. */
+	run->s.regs.sregs.efer ^= 1;
+	assert_int_equal(captured_r15(run), 15);
+	run->s.regs.sregs.efer ^= 1;
+	assert_int_equal(captured_r15(NULL), 15);
+	arch_run_forget(run);
+	assert_int_equal(captured_r15(run), 15);
+	munmap(run, (size_t)size);
 }
 
 static void kvmclock_goes_on_from_the_stop(void **state UNUSED)
@@ -244,10 +297,10 @@ static void a_counting_timer_goes_on_from_its_count(void **state UNUSED)
 static void a_failed_capture_keeps_no_clocks(void **state UNUSED)
 {
 	lapic_arm(LVT_MASKED | 0x40, 2000000000, 2000000000);
-	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, &rig.state), 0);
+	assert_int_equal(arch_vcpu_capture(rig.vcpu_fd, NULL, &rig.state), 0);
 	assert_true(rig.state.counts && rig.state.tsc);
 	rig.state.deadline = 1;
-	assert_true(arch_vcpu_capture(-1, &rig.state) < 0);
+	assert_true(arch_vcpu_capture(-1, NULL, &rig.state) < 0);
 	assert_false(rig.state.counts);
 	assert_true(rig.state.tsc == 0 && rig.state.deadline == 0);
 }
@@ -403,6 +456,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(registers_are_captured),
+		TEST(registers_that_kvm_run_left_are_taken),
 		TEST(kvmclock_goes_on_from_the_stop),
 		TEST(a_failed_capture_keeps_no_clocks),
 		TEST(kvmclock_and_tsc_go_on_together),

@@ -257,7 +257,16 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 
-int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state)
+uint64_t arch_run_registers(const struct kvm *kvm UNUSED)
+{
+	return 0;
+}
+
+void arch_run_forget(struct kvm_run *run UNUSED)
+{
+}
+
+int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch_vcpu_state *state)
 {
 	state->captures++;
 	state->incomplete += find(vcpu_fd)->incomplete;

@@ -116,13 +116,25 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 	memcpy(out->data, (const uint8_t *)run + run->io.data_offset, out->len);
 }
 
+/* As the real one: its file is not linked. */
+uint64_t arch_run_registers(const struct kvm *kvm)
+{
+	int r = kvm_ioctl(kvm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_SYNC_REGS);
+
+	return r < 0 ? 0 : (uint64_t)r & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+}
+
 /* ---- a frozen machine ------------------------------------------------------------------ */
 
 #ifndef FAKE_ARCH_REAL_FREEZE
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 int fake_capture_result;
 
-int arch_vcpu_capture(int vcpu_fd, struct arch_vcpu_state *state)
+void arch_run_forget(struct kvm_run *run UNUSED)
+{
+}
+
+int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch_vcpu_state *state)
 {
 	int r = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &state->regs);
 
