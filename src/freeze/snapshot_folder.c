@@ -14,45 +14,40 @@
 #include "base/text.h"
 #include "base/util.h"
 
-static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
+#define TMP_SUFFIX ".stasis-tmp"
 
 /* ---- what is there ------------------------------------------------------------------------- */
 
-/* 1: an empty folder; 0: not. Negative errno. */
-static int is_empty(const char *path)
+static bool is_ours(const char *name)
 {
-	DIR *dir = opendir(path);
-	const struct dirent *entry;
-	int empty = 1;
+	static const char *const names[] = {".", "..", SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE,
+					    SNAPSHOT_MEMORY};
 
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir)))
-		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-			empty = 0;
-	closedir(dir);
-	return empty;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
 }
 
-/* Whether it may be replaced. */
+/* Whether it may be replaced: nothing is in it but what a snapshot has. */
 static int check_target(const char *path, struct error *err)
 {
-	CLEANUP_FREE char *description = text_format("%s/" SNAPSHOT_DESCRIPTION, path);
+	const struct dirent *entry;
 	struct stat st;
-	int r;
+	DIR *dir;
+	int r = 0;
 
-	if (!description)
-		return error_set(err, -ENOMEM, "writing the snapshot %s", path);
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : error_usage(err, "%s: %s", path, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return error_usage(err, "%s: it is there, and no folder", path);
-	if (access(description, F_OK) == 0)
+	if (lstat(path, &st) < 0 && errno == ENOENT)
 		return 0;
-	r = is_empty(path);
-	if (r < 0)
-		return error_usage(err, "%s: %s", path, strerror(-r));
-	return r ? 0 : error_usage(err, "%s: a folder that is no snapshot's is there", path);
+	dir = opendir(path);
+	if (!dir)
+		return error_usage(err, "%s: %s", path, strerror(errno));
+	while (r == 0 && (entry = readdir(dir)))
+		if (!is_ours(entry->d_name))
+			r = error_usage(err, "%s: it is there, and %s in it is no snapshot's", path,
+					entry->d_name);
+	closedir(dir);
+	return r;
 }
 
 /* The folder at path, locked, once it is certain that it still is at path: until then, another
@@ -75,12 +70,25 @@ static int open_locked(const char *path)
 	return r;
 }
 
+/* Of a folder that has this program's own name, or that was a snapshot. A folder in it stays, and
+ * fails. */
 static int remove_files(int fd)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (unlinkat(fd, names[i], 0) < 0 && errno != ENOENT)
-			return -errno;
-	return 0;
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	const struct dirent *entry;
+
+	if (!dir) {
+		r = -errno;
+		fd_close(&copy);
+		return r;
+	}
+	while (r == 0 && (entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+		    unlinkat(fd, entry->d_name, 0) < 0)
+			r = -errno;
+	closedir(dir);
+	return r;
 }
 
 /* The old one, if nobody has begun to write another in it. The folder goes if nothing else is in
@@ -138,7 +146,7 @@ int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct err
 	while (len > 1 && path[len - 1] == '/')
 		len--;
 	f->path = strndup(path, len);
-	f->tmp = f->path ? text_format("%s.new", f->path) : NULL;
+	f->tmp = f->path ? text_format("%s" TMP_SUFFIX, f->path) : NULL;
 	if (!f->tmp) {
 		forget(f);
 		return error_set(err, -ENOMEM, "writing the snapshot %s", path);

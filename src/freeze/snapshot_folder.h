@@ -5,8 +5,8 @@
  *   DIR/memory         guest RAM, raw and sparse: offset n is guest physical address n, so that a
  *                      restore maps it
  *
- * Written as DIR.new beside it, locked by its writer, synced, and exchanged with what stood at DIR.
- */
+ * Written as DIR.stasis-tmp beside it, locked by its writer, synced, and exchanged with what stood
+ * at DIR. What a writer that was killed has left there, the next one removes. */
 #ifndef STASIS_FREEZE_SNAPSHOT_FOLDER_H
 #define STASIS_FREEZE_SNAPSHOT_FOLDER_H
 
@@ -24,7 +24,7 @@ struct snapshot_folder {
 	int fd;	    /* of tmp, locked; -1: not open */
 };
 
-/* Begins. What stands at path has to be a snapshot, an empty folder, or nothing: else -EEXIST.
+/* Begins. What stands at path has to be a snapshot, an empty folder, or nothing.
  * Contention where another writer is at it. */
 int snapshot_folder_open(struct snapshot_folder *f, const char *path,
 			 struct error *err) MUST_CHECK;

@@ -32,6 +32,8 @@ enum vm_on_hit {
 
 #define VM_MAX_WATCHES 3
 
+struct restore; /* vm/snapshot.h */
+
 struct vm_config {
 	const struct arch_kind *kind; /* of the guest; NULL: of this program */
 	char *name;		      /* unique; the folder in the runtime directory */
@@ -67,6 +69,7 @@ struct vm_config {
 	char *dump, *vmcore; /* paths, or NULL: what a hit or freeze_at leaves behind */
 	char *report;	     /* path, or NULL */
 	char *qmp;	     /* path of another control socket, or NULL */
+	struct restore *restore; /* begin from there; NULL: boot. Owned */
 	int verbosity;	     /* -1 quiet, 0, 1, 2 */
 };
 
