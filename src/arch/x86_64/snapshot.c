@@ -121,16 +121,30 @@ void arch_vm_features(const struct arch_vm *vm,
 	}
 }
 
-/* Against what a new machine would be given here. */
-static int check_features(const struct arch_vm *vm, unsigned index,
+static struct kvm_cpuid2 *new_cpuid(void)
+{
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + CPUID_MAX * sizeof(cpuid->entries[0]));
+
+	if (cpuid)
+		cpuid->nent = CPUID_MAX;
+	return cpuid;
+}
+
+/* Against what a new machine would be given here, and what KVM makes of that: a software back end
+ * adds what it can't hide. */
+static int check_features(const struct arch_vm *vm, unsigned index, int fd,
 			  const struct kvm_cpuid_entry2 *entry, unsigned count, const char *where,
 			  struct error *err)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *own = cpuid_of(vm, index);
+	CLEANUP_FREE struct kvm_cpuid2 *own = cpuid_of(vm, index), *taken = new_cpuid();
 	const struct kvm_cpuid_entry2 *theirs, *ours;
+	int r = own && taken ? kvm_ioctl(fd, KVM_SET_CPUID2, own) : -ENOMEM;
 
-	if (!own)
-		return error_set(err, -ENOMEM, "reading the host's CPUID");
+	if (r == 0)
+		r = kvm_ioctl(fd, KVM_GET_CPUID2, taken);
+	if (r < 0)
+		return error_set(err, r, "reading this host's CPUID");
 	theirs = find(entry, count, 0, 0);
 	ours = find(own->entries, own->nent, 0, 0);
 	if (!theirs || !ours || theirs->ebx != ours->ebx || theirs->ecx != ours->ecx ||
@@ -139,7 +153,9 @@ static int check_features(const struct arch_vm *vm, unsigned index,
 				   where);
 	for (size_t i = 0; i < ARRAY_SIZE(feature_words); i++) {
 		const struct feature_word *w = &feature_words[i];
-		uint32_t lacks = word_of(entry, count, w) & ~word_of(own->entries, own->nent, w);
+		uint32_t lacks = word_of(entry, count, w) &
+				 ~word_of(own->entries, own->nent, w) &
+				 ~word_of(taken->entries, taken->nent, w);
 
 		if (lacks)
 			return error_usage(err,
@@ -349,13 +365,11 @@ static int restore_part(int fd, const struct part_kind *kind, struct items_in *i
 
 static int save_cpuid(int fd, struct items_out *out)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_MAX * sizeof(cpuid->entries[0]));
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid = new_cpuid();
 	int r;
 
 	if (!cpuid)
 		return -ENOMEM;
-	cpuid->nent = CPUID_MAX;
 	r = kvm_ioctl(fd, KVM_GET_CPUID2, cpuid);
 	if (r == 0)
 		items_put(out, "cpuid", ITEM_VERSION, cpuid->entries,
@@ -366,8 +380,7 @@ static int save_cpuid(int fd, struct items_out *out)
 static int restore_cpuid(const struct arch_vm *vm, unsigned index, int fd, struct items_in *in,
 			 struct error *err)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_MAX * sizeof(cpuid->entries[0]));
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid = new_cpuid();
 	const uint8_t *data = NULL;
 	size_t len = 0;
 	int r = items_view(in, "cpuid", ITEM_VERSION, &data, &len, err);
@@ -380,7 +393,7 @@ static int restore_cpuid(const struct arch_vm *vm, unsigned index, int fd, struc
 		return error_usage(err, "%s: cpuid: %zu bytes", in->where, len);
 	cpuid->nent = (uint32_t)(len / sizeof(cpuid->entries[0]));
 	memcpy(cpuid->entries, data, len);
-	r = check_features(vm, index, cpuid->entries, cpuid->nent, in->where, err);
+	r = check_features(vm, index, fd, cpuid->entries, cpuid->nent, in->where, err);
 	if (r < 0)
 		return r;
 	r = kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
