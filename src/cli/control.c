@@ -1,5 +1,5 @@
-/* stasis status, freeze, thaw, dump, vmcore, snapshot: what a person tells a running VM by its control
- * socket. */
+/* stasis status, freeze, thaw, dump, vmcore, snapshot: what a person tells a running VM by its
+ * control socket. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -233,14 +233,13 @@ int command_snapshot(int argc, char **argv)
 	if (r < 0)
 		return command_failed(&err);
 	path = absolute(argv[rest + 1]);
-	arguments = path ? json_pack("{s:s, s:b}", "path", path, "keep-running",
-				     (int)q.keep_running)
-			 : NULL;
+	arguments =
+		path ? json_pack("{s:s, s:b}", "path", path, "keep-running", (int)q.keep_running)
+		     : NULL;
 	if (!arguments)
 		r = error_usage(&err, "%s: not a path that can be told to a VM", argv[rest + 1]);
 	else
-		r = ask_with(argv[rest], "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL,
-			     &err);
+		r = ask_with(argv[rest], "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, &err);
 	return r < 0 ? command_failed(&err) : 0;
 }
 

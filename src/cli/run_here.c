@@ -20,13 +20,14 @@ int run_here(struct vm_config *config, bool in_lab)
 		snprintf(result.text, sizeof(result.text), "%s", err.what);
 	} else if (result.text[0]) {
 		/* A foreign init that powers off is an end like any other. */
-		log_at(config->session == VM_SESSION_NONE && result.outcome == VM_EXITED ? LOG_INFO
-											  : LOG_ERROR,
+		log_at(config->session == VM_SESSION_NONE && result.outcome == VM_EXITED
+			       ? LOG_INFO
+			       : LOG_ERROR,
 		       "%s", result.text);
 	}
 	status = vm_result_status(&result);
-	if (config->report && vm_report_write(vm_result_json(&result, config), config->report,
-					      &report_err) < 0) {
+	if (config->report &&
+	    vm_report_write(vm_result_json(&result, config), config->report, &report_err) < 0) {
 		log_failure(&report_err);
 		status = status ?: 125;
 	}

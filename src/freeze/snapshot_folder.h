@@ -26,11 +26,10 @@ struct snapshot_folder {
 
 /* Begins. What stands at path has to be a snapshot, an empty folder, or nothing.
  * Contention where another writer is at it. */
-int snapshot_folder_open(struct snapshot_folder *f, const char *path,
-			 struct error *err) MUST_CHECK;
+int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct error *err) MUST_CHECK;
 /* A file of it, whole and synced. */
-int snapshot_folder_write(struct snapshot_folder *f, const char *name, const void *data,
-			  size_t len, struct error *err) MUST_CHECK;
+int snapshot_folder_write(struct snapshot_folder *f, const char *name, const void *data, size_t len,
+			  struct error *err) MUST_CHECK;
 /* The end: the folder is there, in place of what stood there before. On failure as abort. */
 int snapshot_folder_commit(struct snapshot_folder *f, struct error *err) MUST_CHECK;
 /* Nothing is left of it. Accepts a zeroed one with fd -1, and one that was committed. */

@@ -154,8 +154,7 @@ static int copy_file(uint8_t *host, uint64_t len, int fd, uint64_t offset, struc
 	uint64_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(fd, host + done, (size_t)(len - done),
-				  (off_t)(offset + done));
+		ssize_t n = pread(fd, host + done, (size_t)(len - done), (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -76,8 +76,8 @@ static inline int guest_write(const struct guest_memory *mem, uint64_t gpa, cons
 }
 
 /* Lays len bytes of fd (from offset) over the RAM at gpa, private and copy-on-write; on huge pages,
- * which nothing can be laid over, they are copied. gpa, len and offset are host-page aligned. Before
- * the memory is registered with KVM. */
+ * which nothing can be laid over, they are copied. gpa, len and offset are host-page aligned.
+ * Before the memory is registered with KVM. */
 int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd, uint64_t offset,
 		      struct error *err) MUST_CHECK;
 /* What stasis wants of the host's memory manager for guest RAM: not in a core file, not in a forked

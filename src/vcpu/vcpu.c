@@ -223,9 +223,9 @@ static int set_up(struct vcpu *vcpu)
 	/* First, so that what KVM allocates for it lies near. */
 	r = cpu < 0 ? 0 : pin_self(cpu, &vcpu->error);
 	if (r == 0)
-		r = config->set_up ? config->set_up(vcpu, config->arg, &vcpu->error)
-				   : arch_vcpu_setup(vcpu->pool->vm, vcpu->index, vcpu->fd,
-						     &vcpu->error);
+		r = config->set_up
+			    ? config->set_up(vcpu, config->arg, &vcpu->error)
+			    : arch_vcpu_setup(vcpu->pool->vm, vcpu->index, vcpu->fd, &vcpu->error);
 	if (r == 0) {
 		r = kick_accept(vcpu);
 		if (r < 0)

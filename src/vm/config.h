@@ -66,11 +66,11 @@ struct vm_config {
 	struct watch_expr watch[VM_MAX_WATCHES];
 	unsigned watch_count;
 	enum vm_on_hit on_hit;
-	char *dump, *vmcore; /* paths, or NULL: what a hit or freeze_at leaves behind */
-	char *report;	     /* path, or NULL */
-	char *qmp;	     /* path of another control socket, or NULL */
+	char *dump, *vmcore;	 /* paths, or NULL: what a hit or freeze_at leaves behind */
+	char *report;		 /* path, or NULL */
+	char *qmp;		 /* path of another control socket, or NULL */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
-	int verbosity;	     /* -1 quiet, 0, 1, 2 */
+	int verbosity;		 /* -1 quiet, 0, 1, 2 */
 };
 
 const char *vm_on_hit_name(enum vm_on_hit on_hit);

@@ -16,7 +16,8 @@
 #define DESCRIPTION_MAX MIB(4)
 #define STATE_MAX	GIB(1)
 
-/* ---- the folder ------------------------------------------------------------------------------- */
+/* ---- the folder -------------------------------------------------------------------------------
+ */
 
 static int read_at(const char *folder, const char *name, size_t max, char **ret_data,
 		   size_t *ret_len, struct error *err)
@@ -47,8 +48,7 @@ static int read_folder(struct restore *r, struct vm_config *c, struct error *err
 	int code = read_at(r->path, SNAPSHOT_DESCRIPTION, DESCRIPTION_MAX, &text, &text_len, err);
 
 	if (code == 0)
-		code = read_at(r->path, SNAPSHOT_STATE, STATE_MAX, (char **)&r->data, &r->len,
-			       err);
+		code = read_at(r->path, SNAPSHOT_STATE, STATE_MAX, (char **)&r->data, &r->len, err);
 	/* First that it is whole, then what it says. */
 	if (code == 0)
 		code = snapshot_decode(r->data, r->len, text, text_len, &r->state, err);
@@ -113,7 +113,8 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
 	return code;
 }
 
-/* ---- the machine ------------------------------------------------------------------------------ */
+/* ---- the machine ------------------------------------------------------------------------------
+ */
 
 static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 {

@@ -59,7 +59,7 @@ static void snapshot_free(struct snapshot *s)
 static void finish(struct snapshot *s, const struct error *err)
 {
 	struct machine *m = s->machine;
-	bool end = !err && !s->keep_running;
+	bool end = !err && !s->keep_running, ending = s->ending;
 
 	tell(s, err);
 	m->snapshot = NULL;
@@ -67,12 +67,13 @@ static void finish(struct snapshot *s, const struct error *err)
 	if (end) {
 		m->end_reason = "host-qmp-quit";
 		machine_end(m, VM_KILLED, SIGTERM, "saved by snapshot, and ended");
-	} else if (!m->ended) {
+	} else if (!m->ended && !ending) {
 		freeze_leave(&m->freeze);
 	}
 }
 
-/* ---- one step after another ------------------------------------------------------------------- */
+/* ---- one step after another -------------------------------------------------------------------
+ */
 
 static void on_memory(struct vmcore *v, const struct error *err, void *arg)
 {
@@ -202,7 +203,8 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 		vcpu_pool_errand(m->pool, save_vcpu, s, &s->event);
 }
 
-/* ---- what others ask -------------------------------------------------------------------------- */
+/* ---- what others ask --------------------------------------------------------------------------
+ */
 
 int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
@@ -228,9 +230,8 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
 		.vcpu_error = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu_error)),
 	};
-	r = s->path && s->vcpu && s->vcpu_error
-		    ? snapshot_folder_open(&s->folder, path, err)
-		    : error_set(err, -ENOMEM, "saving the machine");
+	r = s->path && s->vcpu && s->vcpu_error ? snapshot_folder_open(&s->folder, path, err)
+						: error_set(err, -ENOMEM, "saving the machine");
 	if (r == 0)
 		r = loop_event_init(m->loop, &s->event, err);
 	if (r == 0)
@@ -250,6 +251,7 @@ bool machine_snapshot_kill(struct machine *m, uint64_t limit_ns)
 	/* The end of the freeze tells one that it is not there for yet. */
 	if (!s || !s->frozen)
 		return true;
+	s->ending = true;
 	error_set(&err, -ESHUTDOWN, "saving the machine: it ended before");
 	if (s->memory)
 		return vmcore_cancel_wait(s->memory, limit_ns);

@@ -18,7 +18,6 @@ struct machine;
 /* ---- saving ---------------------------------------------------------------------------------- */
 
 struct snapshot {
-	/* The asker's; lives until done() has run and machine_snapshot_done was called. */
 	char *path;
 	bool keep_running; /* else the machine ends, once it is saved */
 	/* Once, never inside machine_snapshot: err NULL when the folder is there. */
@@ -29,6 +28,7 @@ struct snapshot {
 	struct machine *machine;
 	struct freeze_wait wait;
 	bool frozen, told;
+	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
 	struct loop_event event; /* the last vCPU has read its state */
 	struct items_out *vcpu;	 /* of each vCPU; owned */
@@ -36,8 +36,8 @@ struct snapshot {
 	struct vmcore *memory; /* being written, or NULL */
 };
 
-/* Begins: s belongs to the machine from here on, also on failure, and is freed by it. Usage errors
- * where such a machine can't be saved; -EBUSY while another is on its way. */
+/* Begins. done() does not run after a failure. Usage errors where such a machine can't be saved;
+ * contention while another is on its way. */
 int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
 		     struct error *err) MUST_CHECK;

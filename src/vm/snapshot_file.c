@@ -28,13 +28,13 @@ static json_t *nodes_of(const struct topology *t)
 
 		for (unsigned k = 0; k < t->nodes; k++)
 			json_array_append_new(distances, json_integer(t->distance[n][k]));
-		json_array_append_new(
-			list,
-			json_pack("{s:i, s:I, s:i, s:i, s:I, s:o}", "llcs", (int)node->llcs,
-				  "memory_bytes", (json_int_t)node->memory_bytes, "latency_ns",
-				  (int)node->latency_ns, "bandwidth_mbs", (int)node->bandwidth_mbs,
-				  "cache_bytes", (json_int_t)node->cache_bytes, "distances",
-				  distances));
+		json_array_append_new(list, json_pack("{s:i, s:I, s:i, s:i, s:I, s:o}", "llcs",
+						      (int)node->llcs, "memory_bytes",
+						      (json_int_t)node->memory_bytes, "latency_ns",
+						      (int)node->latency_ns, "bandwidth_mbs",
+						      (int)node->bandwidth_mbs, "cache_bytes",
+						      (json_int_t)node->cache_bytes, "distances",
+						      distances));
 	}
 	return list;
 }
@@ -44,10 +44,9 @@ static json_t *regions_of(const struct guest_memory *mem)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < mem->count; i++)
-		json_array_append_new(list,
-				      json_pack("{s:I, s:I}", "guest_physical",
-						(json_int_t)mem->region[i].range.gpa, "bytes",
-						(json_int_t)mem->region[i].range.size));
+		json_array_append_new(list, json_pack("{s:I, s:I}", "guest_physical",
+						      (json_int_t)mem->region[i].range.gpa, "bytes",
+						      (json_int_t)mem->region[i].range.size));
 	return list;
 }
 

@@ -22,7 +22,7 @@
 #define CANCEL_LIMIT_NS 2000000000u
 /* vCPUs of a snapshot take their state side by side, each in milliseconds. */
 #define RESTORE_LIMIT_NS 30000000000u
-#define TAIL_LINES	40
+#define TAIL_LINES	 40
 
 static int claim_name(struct machine *m, struct error *err)
 {

@@ -1,5 +1,6 @@
 /* A chain of steps whose whole state is in registers (integer, x87 with its rounding mode, SSE with
- * its own): whatever is lost of them makes another end. The guest and the host run the same code. */
+ * its own): whatever is lost of them makes another end. The guest and the host run the same code.
+ */
 #ifndef STASIS_TEST_CHAIN_H
 #define STASIS_TEST_CHAIN_H
 

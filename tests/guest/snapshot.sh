@@ -25,6 +25,7 @@ save() {
 		grep -q 'does not run\|no VM' save.err || return 1
 	done
 	wait $pid
+	return 0
 }
 nap() { sleep 0.0$(printf %02d $((RANDOM % 60))); }
 ends() { # the guest comes to its end, and has said what it has to

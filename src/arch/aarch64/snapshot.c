@@ -20,8 +20,8 @@ int arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock UNUSED,
 	return arch_snapshot_check(vm, err);
 }
 
-int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock UNUSED,
-		    struct items_in *in UNUSED, struct error *err)
+int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock UNUSED, struct items_in *in UNUSED,
+		    struct error *err)
 {
 	return arch_snapshot_check(vm, err);
 }

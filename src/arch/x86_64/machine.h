@@ -77,7 +77,7 @@ struct arch_vm {
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
 	struct pit_at_freeze pit;
-	uint64_t restored_tsc; /* the host's TSC at the instant that a snapshot goes on from */
+	uint64_t restored_tsc;	 /* the host's TSC at the instant that a snapshot goes on from */
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };

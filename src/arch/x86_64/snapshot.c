@@ -67,7 +67,7 @@ static const char reg_names[][4] = {"EAX", "EBX", "ECX", "EDX"};
 static const struct feature_word {
 	uint32_t function, index;
 	enum reg reg;
-	uint32_t not;
+	uint32_t not ;
 } feature_words[] = {
 	{0x1, 0, ECX, 1u << 27 /* OSXSAVE */ | 1u << 3 /* MONITOR, by MISC_ENABLE */},
 	{0x1, 0, EDX, 1u << 9 /* APIC, by its base */},
@@ -103,7 +103,7 @@ static uint32_t word_of(const struct kvm_cpuid_entry2 *entry, unsigned count,
 	if (!e)
 		return 0;
 	value = w->reg == EAX ? e->eax : w->reg == EBX ? e->ebx : w->reg == ECX ? e->ecx : e->edx;
-	return value & ~w->not;
+	return value & ~w->not ;
 }
 
 void arch_vm_features(const struct arch_vm *vm,
@@ -153,8 +153,7 @@ static int check_features(const struct arch_vm *vm, unsigned index, int fd,
 				   where);
 	for (size_t i = 0; i < ARRAY_SIZE(feature_words); i++) {
 		const struct feature_word *w = &feature_words[i];
-		uint32_t lacks = word_of(entry, count, w) &
-				 ~word_of(own->entries, own->nent, w) &
+		uint32_t lacks = word_of(entry, count, w) & ~word_of(own->entries, own->nent, w) &
 				 ~word_of(taken->entries, taken->nent, w);
 
 		if (lacks)
@@ -279,8 +278,8 @@ static int restore_msrs(int fd, struct items_in *in, struct error *err)
 			struct saved_msr saved;
 
 			memcpy(&saved, data + (at + i) * sizeof(saved), sizeof(saved));
-			block->entry[i] = (struct kvm_msr_entry){.index = saved.index,
-								 .data = saved.value};
+			block->entry[i] =
+				(struct kvm_msr_entry){.index = saved.index, .data = saved.value};
 		}
 		r = kvm_ioctl(fd, KVM_SET_MSRS, block);
 		if (r < 0)
@@ -325,10 +324,8 @@ struct part_kind {
 	}
 static const struct part_kind sregs_part =
 	PART("sregs", KVM_GET_SREGS, KVM_SET_SREGS, struct kvm_sregs);
-static const struct part_kind regs_part =
-	PART("regs", KVM_GET_REGS, KVM_SET_REGS, struct kvm_regs);
-static const struct part_kind xcrs_part =
-	PART("xcrs", KVM_GET_XCRS, KVM_SET_XCRS, struct kvm_xcrs);
+static const struct part_kind regs_part = PART("regs", KVM_GET_REGS, KVM_SET_REGS, struct kvm_regs);
+static const struct part_kind xcrs_part = PART("xcrs", KVM_GET_XCRS, KVM_SET_XCRS, struct kvm_xcrs);
 static const struct part_kind debug_part =
 	PART("debugregs", KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, struct kvm_debugregs);
 static const struct part_kind lapic_part =
@@ -482,8 +479,7 @@ static int restore_tsc(const struct arch_vm *vm, int fd, struct arch_clock *cloc
 	apart = khz > 0 && saved.khz
 			? (uint64_t)llabs((long long)khz - saved.khz) * 1000000 / saved.khz
 			: 0;
-	if (apart > TSC_PPM &&
-	    kvm_ioctl(fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)saved.khz) < 0)
+	if (apart > TSC_PPM && kvm_ioctl(fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)saved.khz) < 0)
 		return error_usage(err,
 				   "%s: tsc: it runs at %u kHz, and this host's at %d kHz can't "
 				   "be scaled",
