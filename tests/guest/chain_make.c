@@ -156,9 +156,9 @@ int main(int argc, char **argv)
 	struct guest_layout layout;
 	struct arch_vm *vm = NULL;
 	struct error err = {0};
-	uint8_t *state;
+	uint8_t *state = NULL;
 	unsigned bits;
-	size_t len;
+	size_t len = 0;
 	char *text;
 
 	if (argc != 5)

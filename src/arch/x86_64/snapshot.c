@@ -186,16 +186,18 @@ static int list_msrs(const struct kvm *kvm, struct kvm_msr_list **ret_list)
 	return 0;
 }
 
-struct msr_block {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry[MSRS_AT_ONCE];
-};
+static struct kvm_msrs *new_msrs(unsigned room)
+{
+	struct kvm_msrs *msrs = NULL;
+
+	return calloc(1, sizeof(*msrs) + room * sizeof(msrs->entries[0]));
+}
 
 /* KVM stops at the first that this CPU doesn't have: each such is left out. Returns how many were
  * kept, or a negative errno. */
 static int read_msrs(int fd, const struct kvm_msr_list *list, struct saved_msr *ret)
 {
-	CLEANUP_FREE struct msr_block *block = malloc(sizeof(*block));
+	CLEANUP_FREE struct kvm_msrs *block = new_msrs(MSRS_AT_ONCE);
 	unsigned at = 0, kept = 0;
 
 	if (!block)
@@ -204,15 +206,14 @@ static int read_msrs(int fd, const struct kvm_msr_list *list, struct saved_msr *
 		unsigned count = MIN(list->nmsrs - at, (unsigned)MSRS_AT_ONCE);
 		int r;
 
-		memset(block, 0, sizeof(*block));
-		block->head.nmsrs = count;
+		block->nmsrs = count;
 		for (unsigned i = 0; i < count; i++)
-			block->entry[i].index = list->indices[at + i];
+			block->entries[i] = (struct kvm_msr_entry){.index = list->indices[at + i]};
 		r = kvm_ioctl(fd, KVM_GET_MSRS, block);
 		if (r < 0)
 			return r;
 		for (int i = 0; i < r; i++) {
-			const struct kvm_msr_entry *e = &block->entry[i];
+			const struct kvm_msr_entry *e = &block->entries[i];
 
 			/* They have an item of their own. */
 			if (e->index != MSR_TSC && e->index != MSR_TSC_DEADLINE)
@@ -243,13 +244,15 @@ static int save_msrs(const struct arch_vm *vm, int fd, struct items_out *out)
 
 static int one_msr(int fd, unsigned long request, uint32_t index, uint64_t *value)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} block = {.head.nmsrs = 1, .entry = {.index = index, .data = *value}};
-	int r = kvm_ioctl(fd, request, &block);
+	CLEANUP_FREE struct kvm_msrs *block = new_msrs(1);
+	int r;
 
-	*value = block.entry.data;
+	if (!block)
+		return -ENOMEM;
+	block->nmsrs = 1;
+	block->entries[0] = (struct kvm_msr_entry){.index = index, .data = *value};
+	r = kvm_ioctl(fd, request, block);
+	*value = block->entries[0].data;
 	return r < 0 ? r : r == 1 ? 0 : -ENODEV;
 }
 
@@ -257,7 +260,7 @@ static int one_msr(int fd, unsigned long request, uint32_t index, uint64_t *valu
  * value. */
 static int restore_msrs(int fd, struct items_in *in, struct error *err)
 {
-	CLEANUP_FREE struct msr_block *block = calloc(1, sizeof(*block));
+	CLEANUP_FREE struct kvm_msrs *block = new_msrs(MSRS_AT_ONCE);
 	const uint8_t *data = NULL;
 	size_t len = 0, count, at = 0;
 	int r = items_view(in, "msrs", ITEM_VERSION, &data, &len, err);
@@ -273,12 +276,12 @@ static int restore_msrs(int fd, struct items_in *in, struct error *err)
 		unsigned n = (unsigned)MIN(count - at, (size_t)MSRS_AT_ONCE);
 		uint64_t value = 0;
 
-		block->head = (struct kvm_msrs){.nmsrs = n};
+		block->nmsrs = n;
 		for (unsigned i = 0; i < n; i++) {
 			struct saved_msr saved;
 
 			memcpy(&saved, data + (at + i) * sizeof(saved), sizeof(saved));
-			block->entry[i] =
+			block->entries[i] =
 				(struct kvm_msr_entry){.index = saved.index, .data = saved.value};
 		}
 		r = kvm_ioctl(fd, KVM_SET_MSRS, block);
@@ -287,11 +290,11 @@ static int restore_msrs(int fd, struct items_in *in, struct error *err)
 		at += (unsigned)r;
 		if ((unsigned)r == n)
 			continue;
-		if (one_msr(fd, KVM_GET_MSRS, block->entry[r].index, &value) < 0 ||
-		    value != block->entry[r].data)
+		if (one_msr(fd, KVM_GET_MSRS, block->entries[r].index, &value) < 0 ||
+		    value != block->entries[r].data)
 			return error_usage(err, "%s: msrs: this host's KVM takes no %#llx for %#x",
-					   in->where, (unsigned long long)block->entry[r].data,
-					   block->entry[r].index);
+					   in->where, (unsigned long long)block->entries[r].data,
+					   block->entries[r].index);
 		at++;
 	}
 	return 0;
