@@ -167,8 +167,8 @@ static int copy_file(uint8_t *host, uint64_t len, int fd, uint64_t offset, struc
 	return 0;
 }
 
-int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd, uint64_t offset,
-		      struct error *err)
+int guest_map_private_at(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
+			 uint64_t offset, struct error *err)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint8_t *host = guest_ptr(mem, gpa, len);
@@ -201,4 +201,10 @@ int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int 
 	}
 	guest_advise(host, (size_t)len);
 	return 0;
+}
+
+int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
+		      struct error *err)
+{
+	return guest_map_private_at(mem, gpa, len, fd, 0, err);
 }

@@ -398,7 +398,7 @@ int image_place(const struct image *image, struct guest_memory *mem, uint64_t gp
 	int r = 0;
 
 	if (image->base.fd >= 0) {
-		r = guest_map_private(mem, gpa, image->base.mapped_len, image->base.fd, 0, err);
+		r = guest_map_private(mem, gpa, image->base.mapped_len, image->base.fd, err);
 		gpa += image->base.mapped_len;
 	}
 	if (r == 0 && image->tail_len > 0) {

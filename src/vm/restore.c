@@ -107,8 +107,8 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
 	for (unsigned i = 0; code == 0 && i < mem->count; i++) {
 		const struct guest_range *range = &mem->region[i].range;
 
-		code = guest_map_private(mem, range->gpa, range->size, r->memory_fd, range->gpa,
-					 err);
+		code = guest_map_private_at(mem, range->gpa, range->size, r->memory_fd, range->gpa,
+					    err);
 	}
 	return code;
 }

@@ -16,6 +16,7 @@
 #define MSR_TSC_DEADLINE 0x6E0
 #define MSRS_AT_ONCE	 256 /* KVM's own limit (arch/x86/kvm/x86.c, MAX_IO_MSRS) */
 #define MSRS_MAX	 4096
+#define UNLISTED_MAX	 32
 #define CPUID_MAX	 256
 #define XSAVE_MAX	 KIB(64)
 
@@ -168,10 +169,24 @@ static int check_features(const struct arch_vm *vm, unsigned index, int fd,
 
 /* ---- MSRs ----------------------------------------------------------------------------------- */
 
-/* Every one that KVM lists. *ret_index: count of them, owned. */
+/* The memory types of ranges, which KVM has and does not list (SDM vol. 3, 12.11). */
+static const struct {
+	uint32_t first, count;
+} unlisted[] = {{0x200, 16}, {0x250, 1}, {0x258, 2}, {0x268, 8}, {0x2ff, 1}};
+
+static bool is_listed(const struct kvm_msr_list *list, uint32_t index)
+{
+	for (unsigned i = 0; i < list->nmsrs; i++)
+		if (list->indices[i] == index)
+			return true;
+	return false;
+}
+
+/* Every one that KVM lists, and those that it should. The caller frees it. */
 static int list_msrs(const struct kvm *kvm, struct kvm_msr_list **ret_list)
 {
-	struct kvm_msr_list *list = calloc(1, sizeof(*list) + MSRS_MAX * sizeof(uint32_t));
+	struct kvm_msr_list *list =
+		calloc(1, sizeof(*list) + (MSRS_MAX + UNLISTED_MAX) * sizeof(uint32_t));
 	int r;
 
 	if (!list)
@@ -182,6 +197,10 @@ static int list_msrs(const struct kvm *kvm, struct kvm_msr_list **ret_list)
 		free(list);
 		return r;
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(unlisted); i++)
+		for (uint32_t n = 0; n < unlisted[i].count; n++)
+			if (!is_listed(list, unlisted[i].first + n))
+				list->indices[list->nmsrs++] = unlisted[i].first + n;
 	*ret_list = list;
 	return 0;
 }
@@ -268,7 +287,7 @@ static int restore_msrs(int fd, struct items_in *in, struct error *err)
 	if (r < 0)
 		return r;
 	count = len / sizeof(struct saved_msr);
-	if (len % sizeof(struct saved_msr) || count > MSRS_MAX)
+	if (len % sizeof(struct saved_msr) || count > MSRS_MAX + UNLISTED_MAX)
 		return error_usage(err, "%s: msrs: %zu bytes", in->where, len);
 	if (!block)
 		return error_set(err, -ENOMEM, "restoring MSRs");

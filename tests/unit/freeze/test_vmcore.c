@@ -372,7 +372,7 @@ static void test_mapped_file(void **state)
 	memset(page, 0x77, sizeof(page));
 	for (unsigned i = 0; i < 64; i++)
 		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
-	assert_int_equal(guest_map_private(&f->mem, UPPER_GPA + MIB(2), KIB(256), fd, 0, &err), 0);
+	assert_int_equal(guest_map_private(&f->mem, UPPER_GPA + MIB(2), KIB(256), fd, &err), 0);
 	close(fd);
 	write_core(f);
 	assert_int_equal(f->error.code, 0);

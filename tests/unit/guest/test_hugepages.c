@@ -141,7 +141,7 @@ static void huge_pages_back_the_whole_pages(void **state)
 	/* A file is copied there. */
 	fd = memfd_create("file", MFD_CLOEXEC);
 	assert_int_equal(pwrite(fd, "end", 3, PAGE), 3);
-	assert_int_equal(guest_map_private(&mem, MIB(6), 2 * PAGE, fd, 0, NULL), 0);
+	assert_int_equal(guest_map_private(&mem, MIB(6), 2 * PAGE, fd, NULL), 0);
 	close(fd);
 	assert_memory_equal(guest_ptr(&mem, MIB(6) + PAGE, 4), "end", 4);
 	assert_int_equal(page_kib(guest_ptr(&mem, MIB(6), 1)), 2048);
