@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -44,6 +44,20 @@ _stasis() {
 	status | freeze | thaw | dump | vmcore)
 		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
+	snapshot)
+		if [ "$COMP_CWORD" -eq 2 ]; then
+			mapfile -t COMPREPLY < <(compgen -W "--help $(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -W "--keep-running" -- "$cur")
+		fi
+		;;
+	restore)
+		case $prev in
+		restore) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+		--report | --qmp) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "--name --qmp --report --timeout --verbose --quiet --help" -- "$cur") ;;
+		esac
 		;;
 	bench)
 		case $prev in

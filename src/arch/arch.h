@@ -5,6 +5,7 @@
 
 #include "arch/kvm.h"
 #include "base/error.h"
+#include "base/items.h"
 #include "devices/bus.h"
 #include "guest/memory.h"
 #include "guest/reader.h"
@@ -227,6 +228,30 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 void arch_clock_ticks_go_on(struct arch_vm *vm, struct arch_clock *clock);
 /* vCPU thread, let go and before its next KVM_RUN: its own counter and timers. */
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock);
+
+/* ---- a frozen machine's state, for a snapshot ------------------------------------------------ */
+
+/* Why such a machine can't be saved whole: -EINVAL, a usage error. */
+int arch_snapshot_check(const struct arch_vm *vm, struct error *err) MUST_CHECK;
+/* What of its CPUs a snapshot's host has to have, in words and as bits: for people. */
+void arch_vm_features(const struct arch_vm *vm,
+		      void (*each)(const char *name, uint32_t bits, void *arg), void *arg);
+/* Control thread, the clock stopped: what is the VM's, not a vCPU's. */
+int arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct items_out *out,
+		 struct error *err) MUST_CHECK;
+/* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
+ * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. What is read is hostile:
+ * refused by name. */
+int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct items_in *in,
+		    struct error *err) MUST_CHECK;
+/* vCPU thread, parked: everything of one vCPU. state: of that park. */
+int arch_vcpu_save(const struct arch_vm *vm, int vcpu_fd, const struct arch_vcpu_state *state,
+		   const struct arch_clock *clock, struct items_out *out,
+		   struct error *err) MUST_CHECK;
+/* vCPU thread, instead of arch_vcpu_setup. Refuses what this host's CPUs lack, by name. A vCPU that
+ * never ran stays so. */
+int arch_vcpu_restore(struct arch_vm *vm, unsigned index, int vcpu_fd, struct arch_clock *clock,
+		      struct items_in *in, struct error *err) MUST_CHECK;
 
 /* ---- data watchpoints ------------------------------------------------------------------------ */
 

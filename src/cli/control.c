@@ -1,5 +1,5 @@
-/* stasis status, freeze, thaw, dump, vmcore: what a person tells a running VM by its control
- * socket. */
+/* stasis status, freeze, thaw, dump, vmcore, snapshot: what a person tells a running VM by its
+ * control socket. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@
 #define NS_PER_MS     1000000
 
 struct request {
-	bool json, help;
+	bool json, help, keep_running;
 };
 
 static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
@@ -194,6 +194,52 @@ int command_vmcore(int argc, char **argv)
 		error_usage(&err, "%s: not a path that can be told to a VM", file ?: name);
 	r = arguments ? ask_with(name, "x-stasis-vmcore", arguments, CORE_LIMIT_NS, NULL, &err)
 		      : -EINVAL;
+	return r < 0 ? command_failed(&err) : 0;
+}
+
+static int set_keep_running(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->keep_running = true;
+	return 0;
+}
+
+static const struct cli_option snapshot_options[] = {
+	{"help", 'h', NULL, set_help, "this"},
+	{"keep-running", 0, NULL, set_keep_running, "it goes on; else it ends once it is saved"},
+};
+
+int command_snapshot(int argc, char **argv)
+{
+	CLEANUP_FREE char *path = NULL;
+	struct request q = {0};
+	struct error err = {0};
+	json_t *arguments;
+	bool dashes;
+	int rest, r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options), argc, argv, &q,
+				    &rest, &dashes, &err);
+
+	if (r == 0 && q.help) {
+		printf("usage: stasis snapshot NAME DIR [--keep-running]\n\n");
+		options_print(snapshot_options, ARRAY_SIZE(snapshot_options));
+		return 0;
+	}
+	/* Options may stand behind, too. */
+	if (r == 0 && argc - rest == 3 && !strcmp(argv[rest + 2], "--keep-running")) {
+		q.keep_running = true;
+		argc--;
+	}
+	if (r == 0 && argc - rest != 2)
+		r = error_usage(&err, "stasis snapshot takes the name of one VM, and a folder");
+	if (r < 0)
+		return command_failed(&err);
+	path = absolute(argv[rest + 1]);
+	arguments =
+		path ? json_pack("{s:s, s:b}", "path", path, "keep-running", (int)q.keep_running)
+		     : NULL;
+	if (!arguments)
+		r = error_usage(&err, "%s: not a path that can be told to a VM", argv[rest + 1]);
+	else
+		r = ask_with(argv[rest], "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, &err);
 	return r < 0 ? command_failed(&err) : 0;
 }
 

@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
+#include "cli/run_here.h"
 #include "cli/signals.h"
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
@@ -587,33 +588,6 @@ static int print_config(const struct vm_config *config)
 	return 0;
 }
 
-static int run_here(struct run_request *q)
-{
-	struct vm_result result = {.lab = q->in_lab};
-	struct error err = {0}, report_err = {0};
-	int status;
-
-	block_signals();
-	if (vm_run(&q->config, &result, &err) < 0) {
-		log_failure(&err);
-		snprintf(result.text, sizeof(result.text), "%s", err.what);
-	} else if (result.text[0]) {
-		/* A foreign init that powers off is an end like any other. */
-		log_at(q->config.session == VM_SESSION_NONE && result.outcome == VM_EXITED
-			       ? LOG_INFO
-			       : LOG_ERROR,
-		       "%s", result.text);
-	}
-	status = vm_result_status(&result);
-	if (q->config.report && vm_report_write(vm_result_json(&result, &q->config),
-						q->config.report, &report_err) < 0) {
-		log_failure(&report_err);
-		status = status ?: 125;
-	}
-	vm_result_done(&result);
-	return status;
-}
-
 /* Whether to go to the lab, with the one line that says why when nobody asked for it. */
 static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 {
@@ -679,7 +653,7 @@ int command_run(int argc, char **argv)
 	else if (lab)
 		status = run_in_lab(&q);
 	else
-		status = run_here(&q);
+		status = run_here(&q.config, q.in_lab);
 	request_done(&q);
 	return status;
 }

@@ -116,11 +116,16 @@ static bool next_run(struct vmcore *v, uint64_t *budget, size_t *ret_from, size_
 
 static void go_on(struct vmcore *v);
 
+static const char *what_of(const struct vmcore_config *c)
+{
+	return c->raw ? "the memory" : "the core";
+}
+
 static void fail(struct vmcore *v, int code, const char *doing)
 {
 	if (code == -ENOSPC || code == -EDQUOT)
-		error_hint(&v->error, "a core takes up to %" PRIu64 " MiB", v->head.size >> 20);
-	error_set(&v->error, code, "%s the core %s", doing, v->path);
+		error_hint(&v->error, "it takes up to %" PRIu64 " MiB", v->head.size >> 20);
+	error_set(&v->error, code, "%s %s %s", doing, what_of(&v->config), v->path);
 }
 
 static void submit(struct write *w)
@@ -258,6 +263,8 @@ static void next_phase(struct vmcore *v)
 	v->phase++;
 	if (v->phase == SYNC_MEMORY && !v->device)
 		v->phase++;
+	if (v->phase == HEAD && v->head.len == 0)
+		v->phase++;
 	if (v->phase == HEAD)
 		write_out(&v->write[0], v->head.data, v->head.len, 0);
 	else if (v->phase != MEMORY)
@@ -316,7 +323,7 @@ int vmcore_start(const struct vmcore_config *c, struct vmcore **ret_v, struct er
 	int r;
 
 	if (!v)
-		return error_set(err, -ENOMEM, "writing the core %s", c->path);
+		return error_set(err, -ENOMEM, "writing %s %s", what_of(c), c->path);
 	v->config = *c;
 	v->file.fd = -1;
 	v->turn.fire = on_turn;
@@ -327,7 +334,11 @@ int vmcore_start(const struct vmcore_config *c, struct vmcore **ret_v, struct er
 	for (unsigned i = 0; i < c->mem->count; i++)
 		v->total += c->mem->region[i].range.size;
 	guest_backing_init(&v->backing, c->mem);
-	r = v->path ? vmcore_head_make(c->mem, c->cpu, c->cpus, c->kernel, &v->head) : -ENOMEM;
+	r = v->path ? 0 : -ENOMEM;
+	if (r == 0 && c->raw)
+		vmcore_head_raw(c->mem, &v->head);
+	else if (r == 0)
+		r = vmcore_head_make(c->mem, c->cpu, c->cpus, c->kernel, &v->head);
 	/* It has everything that the guest's programs know: for its owner only. */
 	if (r == 0)
 		r = beside_open(&v->file, c->path, 0600);
@@ -336,7 +347,7 @@ int vmcore_start(const struct vmcore_config *c, struct vmcore **ret_v, struct er
 	if (r == 0)
 		r = prepare(v);
 	if (r < 0) {
-		error_set(err, r, "writing the core %s", c->path);
+		error_set(err, r, "writing %s %s", what_of(c), c->path);
 		vmcore_free(v);
 		return r;
 	}
@@ -351,7 +362,7 @@ void vmcore_cancel(struct vmcore *v)
 {
 	if (v->phase == OVER)
 		return;
-	error_set(&v->error, -ECANCELED, "writing the core %s", v->path);
+	error_set(&v->error, -ECANCELED, "writing %s %s", what_of(&v->config), v->path);
 	for (unsigned i = 0; i < WRITES; i++)
 		loop_cancel(v->config.loop, &v->write[i].op);
 	loop_cancel(v->config.loop, &v->other);

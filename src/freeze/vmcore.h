@@ -37,6 +37,8 @@ struct vmcore_head {
 int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_state *const *cpu,
 		     unsigned cpus, const struct vmcore_kernel *kernel,
 		     struct vmcore_head *ret_head) MUST_CHECK;
+/* Without anything before the memory. */
+void vmcore_head_raw(const struct guest_memory *mem, struct vmcore_head *ret_head);
 void vmcore_head_done(struct vmcore_head *head); /* accepts a zeroed one */
 
 /* How long the core in fd is, which has to be whole. -ENODATA: it is none. */
@@ -52,7 +54,10 @@ struct vmcore_config {
 	const struct arch_vcpu_state *const *cpu; /* needed during vmcore_start only */
 	unsigned cpus;
 	const struct vmcore_kernel *kernel; /* … as is this */
-	const char *path;		    /* as beside_open has it (base/beside.h) … */
+	/* RAM alone, where offset n of the file is guest physical address n: cpu and kernel are not
+	 * looked at. */
+	bool raw;
+	const char *path; /* as beside_open has it (base/beside.h) … */
 	/* Runs once, never inside vmcore_start or vmcore_cancel: err NULL, and the file is there;
 	 * else it isn't, and -ECANCELED is after vmcore_cancel. It may free. */
 	void (*done)(struct vmcore *v, const struct error *err, void *arg);

@@ -152,6 +152,19 @@ int vmcore_head_make(const struct guest_memory *mem, const struct arch_vcpu_stat
 	return 0;
 }
 
+void vmcore_head_raw(const struct guest_memory *mem, struct vmcore_head *ret_head)
+{
+	struct vmcore_head head = {0};
+
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_range *range = &mem->region[i].range;
+
+		head.region_at[i] = range->gpa;
+		head.size = range->gpa + range->size;
+	}
+	*ret_head = head;
+}
+
 void vmcore_head_done(struct vmcore_head *head)
 {
 	free(head->data);

@@ -149,12 +149,12 @@ void *guest_ptr(const struct guest_memory *mem, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
-static int copy_file(uint8_t *host, uint64_t len, int fd, struct error *err)
+static int copy_file(uint8_t *host, uint64_t len, int fd, uint64_t offset, struct error *err)
 {
 	uint64_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(fd, host + done, (size_t)(len - done), (off_t)done);
+		ssize_t n = pread(fd, host + done, (size_t)(len - done), (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -167,14 +167,14 @@ static int copy_file(uint8_t *host, uint64_t len, int fd, struct error *err)
 	return 0;
 }
 
-int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
-		      struct error *err)
+int guest_map_private_at(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
+			 uint64_t offset, struct error *err)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint8_t *host = guest_ptr(mem, gpa, len);
 	struct stat st;
 
-	if (!host || gpa % page || len % page)
+	if (!host || gpa % page || len % page || offset % page)
 		return error_set(err, -EINVAL,
 				 "mapping a file of 0x%" PRIx64 " bytes at 0x%" PRIx64
 				 " in guest memory",
@@ -182,15 +182,16 @@ int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int 
 	if (fstat(fd, &st) < 0)
 		return error_set(err, -errno, "mapping a file into guest memory");
 	/* Past the end of the file a touch would be SIGBUS. */
-	if (st.st_size < 0 || ALIGN_UP((uint64_t)st.st_size, page) < len)
+	if (st.st_size < 0 || offset > (uint64_t)st.st_size ||
+	    ALIGN_UP((uint64_t)st.st_size, page) - offset < len)
 		return error_set(
 			err, -EINVAL,
 			"mapping a file into guest memory: it has %lld bytes, not %" PRIu64,
-			(long long)st.st_size, len);
+			(long long)st.st_size, offset + len);
 	if (mem->hugepages)
-		return copy_file(host, len, fd, err);
+		return copy_file(host, len, fd, offset, err);
 	if (mmap(host, (size_t)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
-		 fd, 0) == MAP_FAILED) {
+		 fd, (off_t)offset) == MAP_FAILED) {
 		int code = -errno;
 
 		/* A failed MAP_FIXED may have left a hole: put RAM back. */
@@ -200,4 +201,10 @@ int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int 
 	}
 	guest_advise(host, (size_t)len);
 	return 0;
+}
+
+int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
+		      struct error *err)
+{
+	return guest_map_private_at(mem, gpa, len, fd, 0, err);
 }

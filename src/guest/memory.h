@@ -80,6 +80,9 @@ static inline int guest_write(const struct guest_memory *mem, uint64_t gpa, cons
  * memory is registered with KVM. */
 int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
 		      struct error *err) MUST_CHECK;
+/* … from offset of the file, host-page aligned as well. */
+int guest_map_private_at(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
+			 uint64_t offset, struct error *err) MUST_CHECK;
 /* What stasis wants of the host's memory manager for guest RAM: not in a core file, not in a forked
  * child, a name in /proc/PID/maps. For who maps parts of a region anew. */
 void guest_advise(uint8_t *host, size_t len);

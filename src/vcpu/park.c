@@ -17,11 +17,13 @@
  *   ...                                         (completed by now,) capture registers
  *                                               tally: one less, if it is still that turn's
  *   parked event  <---------------------------  the one that makes it none
- *   ...                                         sleep while turn is that turn
+ *   ...                                         b <- bell; turn is that turn: sleep while bell is b
  *   each: requests &= ~PARK
- *   tally <- even turn, turn <- it, wake all -> clocks go on; look at requests
+ *   tally <- even turn, turn <- it,
+ *   bell <- bell + 1, wake all ---------------> clocks go on; look at requests
  *
- * A kick is not lost: see vcpu_kick. A sleep is not missed: the futex compares turn. Since the
+ * A kick is not lost: see vcpu_kick. A wake-up is not missed: the futex compares the bell, which is
+ * read before the turn. An errand rings the same bell, and the turn stays. Since the
  * tally's turn and count change together, a thread that is late counts for no other rendezvous. */
 
 static uint32_t turn_of(uint64_t tally)
@@ -59,6 +61,39 @@ static bool count_in(struct vcpu_pool *pool, uint64_t tally)
 	return true;
 }
 
+static void do_errand(struct vcpu *vcpu)
+{
+	struct vcpu_pool *pool = vcpu->pool;
+	/* Acquire: pairs with the release in vcpu_pool_errand. */
+	uint32_t errands = atomic_load_explicit(&pool->errands, memory_order_acquire);
+
+	if (errands == vcpu->errands)
+		return;
+	vcpu->errands = errands;
+	pool->errand(vcpu, pool->errand_arg);
+	/* Release: who sees none left sees what all have done. */
+	if (atomic_fetch_sub_explicit(&pool->errand_left, 1, memory_order_acq_rel) == 1)
+		loop_event_signal(pool->errand_done);
+}
+
+/* The bell is read first: a ring after that ends the sleep, or keeps it from beginning. */
+static void wait_for_turn(struct vcpu *vcpu, uint32_t turn)
+{
+	struct vcpu_pool *pool = vcpu->pool;
+
+	for (;;) {
+		/* Acquire: pairs with ring; what it is about is looked at after it. */
+		uint32_t bell = atomic_load_explicit(&pool->bell, memory_order_acquire);
+
+		do_errand(vcpu);
+		/* Acquire: pairs with the release in vcpu_pool_unpark; the clocks are ours to read.
+		 */
+		if (atomic_load_explicit(&pool->turn, memory_order_acquire) != turn)
+			return;
+		futex_wait(&pool->bell, bell);
+	}
+}
+
 void vcpu_park(struct vcpu *vcpu)
 {
 	struct vcpu_pool *pool = vcpu->pool;
@@ -76,9 +111,7 @@ void vcpu_park(struct vcpu *vcpu)
 	atomic_store_explicit(&vcpu->parked_turn, turn, memory_order_release);
 	if (!count_in(pool, tally))
 		return;
-	/* Acquire: pairs with the release in vcpu_pool_unpark; the clocks are ours to read. */
-	while (atomic_load_explicit(&pool->turn, memory_order_acquire) == turn)
-		futex_wait(&pool->turn, turn);
+	wait_for_turn(vcpu, turn);
 	arch_vcpu_go_on(vcpu->fd, vcpu->state, pool->clock);
 }
 
@@ -130,6 +163,14 @@ bool vcpu_has_parked(const struct vcpu *vcpu)
 	       atomic_load_explicit(&vcpu->pool->turn, memory_order_relaxed);
 }
 
+/* Wakes all who are parked, by one call. */
+static void ring(struct vcpu_pool *pool)
+{
+	/* Release: pairs with wait_for_turn. */
+	atomic_fetch_add_explicit(&pool->bell, 1, memory_order_release);
+	futex_wake(&pool->bell, INT_MAX);
+}
+
 void vcpu_pool_unpark(struct vcpu_pool *pool)
 {
 	uint32_t turn = atomic_load_explicit(&pool->turn, memory_order_relaxed);
@@ -145,7 +186,27 @@ void vcpu_pool_unpark(struct vcpu_pool *pool)
 	/* Acquire and release: from here on nobody counts in; who did has published its registers.
 	 */
 	atomic_exchange_explicit(&pool->tally, make_tally(turn, 0), memory_order_acq_rel);
-	/* Release: pairs with the acquire in vcpu_park. */
+	/* Release: pairs with the acquire in wait_for_turn. */
 	atomic_store_explicit(&pool->turn, turn, memory_order_release);
-	futex_wake(&pool->turn, INT_MAX);
+	ring(pool);
+}
+
+void vcpu_pool_errand(struct vcpu_pool *pool, void (*errand)(struct vcpu *vcpu, void *arg),
+		      void *arg, const struct loop_event *done)
+{
+	assert(vcpu_pool_unparked(pool) == 0 && vcpu_pool_errand_over(pool));
+	pool->errand = errand;
+	pool->errand_arg = arg;
+	pool->errand_done = done;
+	/* Relaxed: the count of errands publishes it. */
+	atomic_store_explicit(&pool->errand_left, pool->count, memory_order_relaxed);
+	/* Release: pairs with the acquire in do_errand. */
+	atomic_fetch_add_explicit(&pool->errands, 1, memory_order_release);
+	ring(pool);
+}
+
+bool vcpu_pool_errand_over(const struct vcpu_pool *pool)
+{
+	/* Acquire: pairs with do_errand. */
+	return atomic_load_explicit(&pool->errand_left, memory_order_acquire) == 0;
 }

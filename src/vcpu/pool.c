@@ -220,11 +220,22 @@ static void gate_open(struct vcpu_pool *pool)
 /* Waits until every thread is set up; the first error of theirs. */
 static int all_set_up(struct vcpu_pool *pool, struct error *err)
 {
+	uint64_t limit_ns = pool->config.set_up_limit_ns, end_ns = now_ns() + limit_ns;
 	uint32_t left;
 
 	/* Acquire: pairs with the release in vcpu_thread. */
-	while ((left = atomic_load_explicit(&pool->unready, memory_order_acquire)) > 0)
-		futex_wait(&pool->unready, left);
+	while ((left = atomic_load_explicit(&pool->unready, memory_order_acquire)) > 0) {
+		uint64_t now = now_ns();
+
+		if (!limit_ns)
+			futex_wait(&pool->unready, left);
+		else if (now < end_ns)
+			futex_wait_for(&pool->unready, left, end_ns - now);
+		else
+			return error_set(err, -ETIMEDOUT,
+					 "setting up vCPUs: %u are not within %llu ms", left,
+					 (unsigned long long)(limit_ns / 1000000));
+	}
 	for (unsigned i = 0; i < pool->count; i++) {
 		const struct error *error = &pool->vcpu[i].error;
 

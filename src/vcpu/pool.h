@@ -35,7 +35,15 @@ struct vcpu_pool {
 	struct arch_clock *clock;
 	/* The rendezvous: see park.c. */
 	CACHE_ALIGNED _Atomic uint64_t tally; /* turn << 32 | how many have not parked */
-	CACHE_ALIGNED _Atomic uint32_t turn;  /* futex word: odd while parked */
+	CACHE_ALIGNED _Atomic uint32_t turn;  /* odd while parked */
+	_Atomic uint32_t bell;		      /* futex word of who is parked: rings are counted */
+
+	/* What parked threads do meanwhile; see vcpu_pool_errand. */
+	void (*errand)(struct vcpu *vcpu, void *arg);
+	void *errand_arg;
+	const struct loop_event *errand_done;
+	_Atomic uint32_t errands;     /* begun */
+	_Atomic uint32_t errand_left; /* threads that have not done the last one */
 };
 
 /* The thread's body: start routine of pthread_create, arg is its struct vcpu. Begins with every

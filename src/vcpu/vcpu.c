@@ -213,6 +213,7 @@ static void run(struct vcpu *vcpu)
 
 static int set_up(struct vcpu *vcpu)
 {
+	const struct vcpu_pool_config *config = &vcpu->pool->config;
 	int r, cpu = vcpu_pin_of(vcpu);
 	char name[16];
 
@@ -223,7 +224,9 @@ static int set_up(struct vcpu *vcpu)
 	/* First, so that what KVM allocates for it lies near. */
 	r = cpu < 0 ? 0 : pin_self(cpu, &vcpu->error);
 	if (r == 0)
-		r = arch_vcpu_setup(vcpu->pool->vm, vcpu->index, vcpu->fd, &vcpu->error);
+		r = config->set_up
+			    ? config->set_up(vcpu, config->arg, &vcpu->error)
+			    : arch_vcpu_setup(vcpu->pool->vm, vcpu->index, vcpu->fd, &vcpu->error);
 	if (r == 0) {
 		r = kick_accept(vcpu);
 		if (r < 0)

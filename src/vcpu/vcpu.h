@@ -52,6 +52,7 @@ struct vcpu {
 	struct arch_vcpu_state *state;
 	int capture_error;
 	_Atomic uint32_t parked_turn; /* of the pool's, in which it parked last */
+	uint32_t errands;	      /* vCPU thread's: the last that it did */
 	struct error error; /* vCPU thread's until failed() is called; why it failed to run */
 };
 
@@ -64,6 +65,9 @@ struct vcpu_pool_config {
 	const struct guest_memory *mem;	 /* for watches: the guest's code; outlives the pool */
 	/* Host CPU of each vCPU, or -1; NULL: none is pinned. count entries, copied. */
 	const int *pin;
+	/* vCPU thread: instead of arch_vcpu_setup, or NULL. */
+	int (*set_up)(struct vcpu *vcpu, void *arg, struct error *err);
+	uint64_t set_up_limit_ns; /* vcpu_pool_start gives up after it; 0: it waits */
 	/* Serves one exit on the control thread, in the order of vcpu/exits.h. run is NULL for a
 	 * posted one. The reply is sent when it returns. May stop the pool, not free it. */
 	void (*serve)(struct vcpu *vcpu, struct kvm_run *run, const struct arch_exit *exit,
@@ -78,9 +82,9 @@ struct vcpu_pool_config {
  * there, the doorbell. Control thread, as all below but where named. */
 int vcpu_pool_new(struct loop *loop, struct kvm *kvm, const struct vcpu_pool_config *config,
 		  struct vcpu_pool **ret_pool, struct error *err) MUST_CHECK;
-/* Starts the threads; each calls arch_vcpu_setup(vm, …) first, then enters KVM_RUN once all are
- * set up. Returns when every one is set up, or with the first that failed. Kick signal: SIGRTMIN.
- */
+/* Starts the threads; each calls arch_vcpu_setup(vm, …), or what config says, first, then enters
+ * KVM_RUN once all are set up. Returns when every one is set up, or with the first that failed.
+ * Kick signal: SIGRTMIN. */
 int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Makes one vCPU leave KVM_RUN soon, and look at its requests. Never lost, never blocks. */
 void vcpu_kick(struct vcpu *vcpu);
@@ -107,6 +111,12 @@ void vcpu_pool_park(struct vcpu_pool *pool);
 unsigned vcpu_pool_unparked(const struct vcpu_pool *pool);
 /* Whether this one has parked since vcpu_pool_park. */
 bool vcpu_has_parked(const struct vcpu *vcpu);
+/* While all are parked: each thread calls errand(vcpu, arg) once, and the last one that has done so
+ * signals done. All at once; none is let go before its errand is over. One at a time. */
+void vcpu_pool_errand(struct vcpu_pool *pool, void (*errand)(struct vcpu *vcpu, void *arg),
+		      void *arg, const struct loop_event *done);
+/* Whether none is left of the last one. */
+bool vcpu_pool_errand_over(const struct vcpu_pool *pool);
 /* Lets go who has parked; who has not, never will. One wake-up for all. After it a signal of
  * parked may still be on its way. */
 void vcpu_pool_unpark(struct vcpu_pool *pool);

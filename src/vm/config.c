@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vm/snapshot.h"
+
 void vm_config_done(struct vm_config *c)
 {
+	restore_free(c->restore);
 	free(c->name);
 	free(c->kernel);
 	free(c->kernel_name);

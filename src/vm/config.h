@@ -32,6 +32,8 @@ enum vm_on_hit {
 
 #define VM_MAX_WATCHES 3
 
+struct restore; /* vm/snapshot.h */
+
 struct vm_config {
 	const struct arch_kind *kind; /* of the guest; NULL: of this program */
 	char *name;		      /* unique; the folder in the runtime directory */
@@ -64,10 +66,11 @@ struct vm_config {
 	struct watch_expr watch[VM_MAX_WATCHES];
 	unsigned watch_count;
 	enum vm_on_hit on_hit;
-	char *dump, *vmcore; /* paths, or NULL: what a hit or freeze_at leaves behind */
-	char *report;	     /* path, or NULL */
-	char *qmp;	     /* path of another control socket, or NULL */
-	int verbosity;	     /* -1 quiet, 0, 1, 2 */
+	char *dump, *vmcore;	 /* paths, or NULL: what a hit or freeze_at leaves behind */
+	char *report;		 /* path, or NULL */
+	char *qmp;		 /* path of another control socket, or NULL */
+	struct restore *restore; /* begin from there; NULL: boot. Owned */
+	int verbosity;		 /* -1 quiet, 0, 1, 2 */
 };
 
 const char *vm_on_hit_name(enum vm_on_hit on_hit);

@@ -205,6 +205,19 @@ static int report(void *arg, struct qmp_wait *wait, struct error *err)
 	return capture(arg, NULL, wait, err);
 }
 
+static void on_saved(struct snapshot *s, const struct error *err)
+{
+	struct qmp_wait *client = s->arg;
+
+	client->done(client, err);
+}
+
+static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+		    struct error *err)
+{
+	return machine_snapshot(arg, path, keep_running, on_saved, wait, err);
+}
+
 static const char *const core_states[] = {
 	[CORE_NONE] = "none",
 	[CORE_ACTIVE] = "active",
@@ -273,6 +286,7 @@ static const struct qmp_ops ops = {
 	.dump = dump,
 	.dump_state = dump_state,
 	.report = report,
+	.snapshot = snapshot,
 	.nmi = nmi,
 	.quit = quit,
 	.reset = reset,

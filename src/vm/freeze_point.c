@@ -218,7 +218,8 @@ void machine_freeze_kill(struct machine *m)
 	if (m->loop) {
 		loop_timer_clear(m->loop, &m->freeze_at);
 		loop_timer_clear(m->loop, &m->freeze_for);
-		m->core_stuck = !machine_capture_kill(m, CANCEL_LIMIT_NS);
+		m->core_stuck = !machine_snapshot_kill(m, CANCEL_LIMIT_NS);
+		m->core_stuck |= !machine_capture_kill(m, CANCEL_LIMIT_NS);
 	}
 	freeze_kill(&m->freeze);
 }
@@ -226,5 +227,6 @@ void machine_freeze_kill(struct machine *m)
 void machine_freeze_done(struct machine *m)
 {
 	note_lacks(m);
+	machine_snapshot_done(m);
 	freeze_done(&m->freeze);
 }

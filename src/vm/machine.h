@@ -21,6 +21,7 @@
 #include "vm/result.h"
 #include "vm/runtime.h"
 #include "vm/session.h"
+#include "vm/snapshot.h"
 #include "vm/stream_out.h"
 #include "vm/terminal.h"
 #include "vm/vsock.h"
@@ -93,6 +94,7 @@ struct machine {
 	bool freeze_quiet;		   /* for the machine's own sake, which is told nobody */
 	bool freeze_told;		   /* clients know that it is frozen */
 	struct capture_state capture;
+	struct snapshot *snapshot; /* on its way, or NULL */
 	bool core_stuck;	 /* the kernel keeps a write of a core: guest memory has to stay */
 	struct inspect *inspect; /* inspection.c's; NULL: not found yet */
 	struct machine_inspection inspection;

@@ -20,7 +20,9 @@
 #define QUIESCE_LIMIT_NS 30000000000u
 /* Reads and writes of streams end at once when they are cancelled, but for a hanging disk's. */
 #define CANCEL_LIMIT_NS 2000000000u
-#define TAIL_LINES	40
+/* vCPUs of a snapshot take their state side by side, each in milliseconds. */
+#define RESTORE_LIMIT_NS 30000000000u
+#define TAIL_LINES	 40
 
 static int claim_name(struct machine *m, struct error *err)
 {
@@ -117,6 +119,14 @@ static int load_guest(struct machine *m, struct error *err)
 	return arch_boot_load(m->arch, &boot, err);
 }
 
+/* Instead of a kernel: what a snapshot has. */
+static int load_memory(struct machine *m, struct error *err)
+{
+	int r = restore_memory(m->config->restore, &m->mem, err);
+
+	return r < 0 ? r : kvm_set_memory(&m->kvm, &m->mem, err);
+}
+
 static int build_vcpus(struct machine *m, struct error *err)
 {
 	struct vcpu_pool_config config = {
@@ -127,6 +137,8 @@ static int build_vcpus(struct machine *m, struct error *err)
 		.serve = machine_serve,
 		.failed = machine_vcpu_failed,
 		.arg = m,
+		.set_up = m->config->restore ? restore_vcpu : NULL,
+		.set_up_limit_ns = m->config->restore ? RESTORE_LIMIT_NS : 0,
 	};
 	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
 
@@ -175,7 +187,7 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
 	if (r == 0)
-		r = load_guest(m, err);
+		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
 	if (r == 0)
 		machine_perf_memory(m);
 	if (r == 0)
@@ -188,6 +200,8 @@ static int build(struct machine *m, struct error *err)
 		r = machine_watch_init(m, err);
 	if (r == 0)
 		r = machine_events_start(m, err);
+	if (r == 0 && m->config->restore)
+		r = restore_machine(m, err);
 	return r;
 }
 
@@ -327,6 +341,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	r = build(m, err);
 	if (r == 0)
 		r = vcpu_pool_start(m->pool, m->arch, err);
+	if (r == 0 && config->restore)
+		arch_clock_ticks_go_on(m->arch, &m->freeze.clock);
 	if (r == 0)
 		r = machine_perf_running(m, err);
 	result->setup_ns = now_ns() - begin_ns;

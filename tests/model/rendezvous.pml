@@ -7,7 +7,8 @@
  *   LOOK_FIRST    requests are looked at before immediate_exit is cleared
  *   KICK_FIRST    the kick goes out before the request
  *   NO_TURN       a vCPU counts in without comparing the turn
- *   SLEEP_BLIND   a vCPU sleeps without comparing the turn
+ *   SLEEP_BLIND   a vCPU sleeps without comparing the bell
+ *   BELL_LATE     a vCPU reads the bell after it has looked for errands and at the turn
  *   NO_KILL_WAKE  a kill does not wake who is parked
  *   NO_COMPLETE   a vCPU parks with an exit that KVM has not completed
  */
@@ -24,7 +25,9 @@ bool immediate_exit[N];	       /* of the run page */
 bool in_kvm[N];		       /* within the KVM_RUN ioctl */
 bool signalled[N];	       /* in there: KVM_RUN will end. Elsewhere the handler takes the signal */
 byte tally_turn, tally_left;   /* one word */
-byte turn;		       /* the futex word */
+byte turn;
+byte bell;		       /* the futex word */
+byte errands, errand_left;
 byte events;		       /* signals of the parked event that were not seen yet */
 
 /* ---- ghosts ---- */
@@ -55,7 +58,7 @@ inline futex_wait(i, word)
 		asleep[i] = true;
 #else
 		if
-		:: turn == word -> asleep[i] = true
+		:: bell == word -> asleep[i] = true
 		:: else
 		fi
 #endif
@@ -75,6 +78,12 @@ inline futex_wake_all(k)
 	}
 }
 
+inline ring(k)
+{
+	bell++;
+	futex_wake_all(k)
+}
+
 inline all_parked(k, now)
 {
 	frozen = true;
@@ -87,7 +96,7 @@ inline all_parked(k, now)
 proctype vcpu(byte i)
 {
 	bool park, stop;
-	byte t;
+	byte t, b, mine;
 
 again:
 #ifdef LOOK_FIRST
@@ -150,8 +159,25 @@ parks:
 		:: else
 		fi;
 		do
-		:: turn == t -> futex_wait(i, t)
-		:: turn != t -> break
+		:: true ->
+#ifndef BELL_LATE
+			b = bell;
+#endif
+			if
+			:: errands != mine ->
+				mine = errands;
+				assert(!in_guest[i]);
+				errand_left--
+			:: errands == mine
+			fi;
+			if
+			:: turn != t -> break
+			:: turn == t
+			fi;
+#ifdef BELL_LATE
+			b = bell;
+#endif
+			futex_wait(i, b)
 		od;
 		goto again
 	:: else
@@ -234,6 +260,18 @@ wait_parked:
 			:: goto kill
 			fi
 		fi;
+		/* vcpu_pool_errand, and its end; a kill does not wait for that. */
+		if
+		:: skip
+		:: frozen && errands == 0 ->
+			errand_left = N;
+			errands = 1;
+			ring(k);
+			if
+			:: errand_left == 0
+			:: goto kill
+			fi
+		fi;
 		if
 		:: skip
 		:: skip -> goto kill
@@ -246,7 +284,7 @@ unpark:
 		k = 0;
 		atomic { tally_turn = my_turn + 1; tally_left = 0 }
 		turn = my_turn + 1;
-		futex_wake_all(k)
+		ring(k)
 	:: round == ROUNDS -> break
 	od;
 kill:
@@ -264,7 +302,7 @@ kill:
 		}
 		atomic { tally_turn = turn + 1; tally_left = 0 }
 		turn = turn + 1;
-		futex_wake_all(k)
+		ring(k)
 	:: else
 	fi;
 #endif

@@ -48,7 +48,7 @@ is_wrong() { # is_wrong MUTATION
 
 holds "one vCPU, four rounds" -DN=1 -DROUNDS=4
 holds "two vCPUs, two rounds" -DN=2 -DROUNDS=2
-for mutation in LOOK_FIRST KICK_FIRST NO_TURN SLEEP_BLIND NO_KILL_WAKE NO_COMPLETE; do
+for mutation in LOOK_FIRST KICK_FIRST NO_TURN SLEEP_BLIND BELL_LATE NO_KILL_WAKE NO_COMPLETE; do
 	is_wrong "$mutation"
 done
 

@@ -28,11 +28,10 @@
 #define EFER_LME (1ull << 8)
 #define EFER_LMA (1ull << 10)
 
-static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
+struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index)
 {
 	unsigned room = cpuid_room(vm->supported);
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + room * sizeof(cpuid->entries[0]));
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + room * sizeof(cpuid->entries[0]));
 	const struct cpuid_request request = {
 		.supported = vm->supported,
 		.topology = vm->topology,
@@ -44,10 +43,16 @@ static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 		.msi_ext_dest_id = vm->split_irqchip,
 	};
 
-	if (!cpuid)
-		return -ENOMEM;
-	cpuid_build(&request, cpuid);
-	return kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
+	if (cpuid)
+		cpuid_build(&request, cpuid);
+	return cpuid;
+}
+
+static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
+{
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid = cpuid_of(vm, index);
+
+	return cpuid ? kvm_ioctl(fd, KVM_SET_CPUID2, cpuid) : -ENOMEM;
 }
 
 /* The APIC's mode comes last, since only some shapes set it: where ids lie past xAPIC's reach,

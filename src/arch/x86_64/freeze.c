@@ -509,3 +509,50 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 	if (clock->frozen_ns > WATCHDOG_NS)
 		(void)!kvm_ioctl(vcpu_fd, KVM_KVMCLOCK_CTRL, NULL);
 }
+
+/* ---- a snapshot's ------------------------------------------------------------------------ */
+
+uint64_t clock_saved_tsc(int vcpu_fd, const struct arch_vcpu_state *state,
+			 const struct arch_clock *clock)
+{
+	uint64_t offset = 0;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	/* By one stamp for all vCPUs, so that TSCs which agree do so afterwards. Where KVM lets a
+	 * TSC stand still by itself, its offset is of another instant: never back. */
+	if (kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+		return state->tsc;
+	return MAX(clock->host + offset, state->tsc);
+}
+
+void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch_clock *clock)
+{
+	uint64_t offset = tsc - host_tsc, wanted = offset, value;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	if (kvm_ioctl(vcpu_fd, KVM_SET_DEVICE_ATTR, &attr) == 0 &&
+	    kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) == 0 && offset == wanted)
+		return;
+	lack(clock, LACK_TSC_OFFSET);
+	value = tsc + (__rdtsc() - host_tsc);
+	if (msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC, &value) < 0)
+		lack(clock, LACK_TSC);
+}
+
+uint64_t clock_restore(struct arch_vm *vm, uint64_t guest_ns, struct arch_clock *clock)
+{
+	struct kvm_clock_data data = {.clock = guest_ns}, after;
+
+	if (!guest_ns || kvm_ioctl(vm->kvm->vm_fd, KVM_SET_CLOCK, &data) < 0)
+		lack(clock, LACK_CLOCK);
+	after = clock_read(vm);
+	return after.host_tsc;
+}

@@ -77,6 +77,7 @@ struct arch_vm {
 	uint64_t initrd_gpa, initrd_len;
 	struct cpu_entry entry;
 	struct pit_at_freeze pit;
+	uint64_t restored_tsc;	 /* the host's TSC at the instant that a snapshot goes on from */
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };
@@ -104,6 +105,8 @@ struct cpuid_request {
 unsigned cpuid_room(const struct kvm_cpuid2 *supported);
 /* Pure: the CPUID of one vCPU. ret has cpuid_room entries. */
 void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret);
+/* What vCPU index of this machine is told. NULL when out of memory; the caller frees it. */
+struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index);
 /* Whose topology leaves the host's kind of CPU has. Hygon speaks AMD's; all others Intel's. */
 enum cpu_vendor cpuid_vendor(const struct kvm_cpuid2 *supported);
 /* Bits of guest physical address that RAM may use. */
@@ -123,6 +126,14 @@ struct arch_vcpu_state {
 	bool counts;		      /* the LAPIC's timer counts, in another mode */
 	struct kvm_lapic_state lapic; /* only where counts */
 };
+
+/* vCPU thread: its TSC is to be tsc when the host's is host_tsc. A clock notes what can't be. */
+void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch_clock *clock);
+/* … and was so much when the clock was stopped. state: of the park. */
+uint64_t clock_saved_tsc(int vcpu_fd, const struct arch_vcpu_state *state,
+			 const struct arch_clock *clock);
+/* The kvmclock goes on from guest_ns; the host's TSC at that instant. */
+uint64_t clock_restore(struct arch_vm *vm, uint64_t guest_ns, struct arch_clock *clock);
 
 /* ---- boot.c, tables.c ----------------------------------------------------------------------- */
 

@@ -233,6 +233,22 @@ static int stasis_dump(struct qmp_call *call, struct error *err)
 	return r < 0 ? r : QMP_LATER;
 }
 
+static int stasis_snapshot(struct qmp_call *call, struct error *err)
+{
+	const char *path = string_of(call, "path");
+	struct qmp_wait *wait;
+	int r;
+
+	if (!call->ops->snapshot)
+		return not_built("x-stasis-snapshot", err);
+	if (path[0] != '/')
+		return error_usage(err, "path: an absolute path is accepted");
+	wait = ask_for_time(call, err);
+	r = wait ? call->ops->snapshot(call->arg, path, is_true(call, "keep-running"), wait, err)
+		 : -ENOMEM;
+	return r < 0 ? r : QMP_LATER;
+}
+
 /* ---- the table ------------------------------------------------------------------------------
  */
 
@@ -259,6 +275,9 @@ static const struct qmp_command commands[] = {
 	  {"length", JSON_INTEGER, false},
 	  {"format", JSON_STRING, false}}},
 	{"x-stasis-dump", stasis_dump, {{0}}},
+	{"x-stasis-snapshot",
+	 stasis_snapshot,
+	 {{"path", JSON_STRING, true}, {"keep-running", JSON_TRUE, false}}},
 	{"x-stasis-status", stasis_status, {{0}}},
 	{"x-stasis-vmcore", stasis_vmcore, {{"path", JSON_STRING, true}}},
 };

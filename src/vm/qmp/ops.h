@@ -51,6 +51,10 @@ struct qmp_ops {
 	void (*dump_state)(void *arg, struct qmp_dump *ret_dump);
 	/* What every vCPU does, as JSON in wait->ret; as freeze. */
 	int (*report)(void *arg, struct qmp_wait *wait, struct error *err);
+	/* Saves it into the folder at path, as freeze; it ends afterwards, but with keep_running.
+	 */
+	int (*snapshot)(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+			struct error *err);
 	int (*nmi)(void *arg, struct error *err);
 	/* Both end the machine soon after they have returned; a machine is started once only. */
 	int (*quit)(void *arg, struct error *err);

@@ -161,6 +161,14 @@ static void private_map_shows_the_file_and_never_writes_it(void **state)
 	assert_int_equal(pread(fd, &byte, 1, PAGE), 1);
 	assert_int_equal(byte, 'x');
 
+	/* From the second page on; not from within one, nor past the end. */
+	assert_int_equal(guest_map_private_at(&mem, MIB(5), PAGE, fd, PAGE, NULL), 0);
+	assert_int_equal(p[0], 'x');
+	assert_true(guest_map_private_at(&mem, MIB(5), PAGE, fd, 10, NULL) < 0);
+	assert_true(guest_map_private_at(&mem, MIB(5), 2 * PAGE, fd, PAGE, NULL) < 0);
+	assert_true(guest_map_private_at(&mem, MIB(5), PAGE, fd, 2 * PAGE, NULL) < 0);
+	assert_true(guest_map_private_at(&mem, MIB(5), PAGE, fd, UINT64_MAX - PAGE + 1, NULL) < 0);
+
 	assert_true(guest_map_private(&mem, 0, 3 * PAGE, fd, NULL) < 0);
 	assert_true(guest_map_private(&mem, 1, PAGE, fd, NULL) < 0);
 	assert_true(guest_map_private(&mem, 0, PAGE + 1, fd, NULL) < 0);

@@ -1,0 +1,126 @@
+/* stasis restore: a machine that goes on from a snapshot's folder. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/run_here.h"
+#include "vm/snapshot.h"
+
+struct request {
+	struct vm_config config;
+	bool help;
+};
+
+static int keep(char **field, const char *value, struct error *err)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return error_set(err, -ENOMEM, "reading options");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int set_name(void *target, const char *value, struct error *err)
+{
+	return keep(&((struct request *)target)->config.name, value, err);
+}
+
+static int set_qmp(void *target, const char *value, struct error *err)
+{
+	return keep(&((struct request *)target)->config.qmp, value, err);
+}
+
+static int set_report(void *target, const char *value, struct error *err)
+{
+	return keep(&((struct request *)target)->config.report, value, err);
+}
+
+static int set_timeout(void *target, const char *value, struct error *err)
+{
+	uint64_t ns;
+
+	if (parse_duration(value, &ns) < 0 || ns == 0)
+		return error_usage(err, "%s: a duration such as 500ms, 30s or 5m is accepted",
+				   value);
+	((struct request *)target)->config.timeout_ns = ns;
+	return 0;
+}
+
+static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->config.verbosity++;
+	return 0;
+}
+
+static int set_quiet(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->config.verbosity = -1;
+	return 0;
+}
+
+static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->help = true;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
+	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
+	{"report", 0, "FILE", set_report, "the result as JSON"},
+	{"timeout", 0, "DURATION", set_timeout, "end it after so long"},
+	{"verbose", 'v', NULL, set_verbose, "more on standard error"},
+	{"quiet", 'q', NULL, set_quiet, "less on standard error"},
+	{"help", 'h', NULL, set_help, "this"},
+};
+
+static int restore(struct request *q, const char *path)
+{
+	struct error err = {0};
+
+	if (q->config.verbosity != 0)
+		log_set_level(q->config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
+	if (restore_open(path, &q->config, &q->config.restore, &err) < 0)
+		return command_failed(&err);
+	return run_here(&q->config, false);
+}
+
+int command_restore(int argc, char **argv)
+{
+	struct request q = {.config.kind = arch_kind_own()};
+	const char *path = argc > 1 ? argv[1] : NULL;
+	struct error err = {0};
+	bool dashes;
+	int rest, status = 0, r;
+
+	/* CLI.md has DIR before the options. */
+	if (path && path[0] != '-') {
+		argv[1] = argv[0];
+		argc--;
+		argv++;
+	} else {
+		path = NULL;
+	}
+	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
+	if (r == 0 && !path && rest < argc)
+		path = argv[rest++];
+	if (r == 0 && !q.help && (!path || rest < argc))
+		r = error_usage(&err, "stasis restore takes one folder");
+	if (r < 0) {
+		status = command_failed(&err);
+	} else if (q.help) {
+		printf("usage: stasis restore DIR [OPTIONS]\n\n");
+		options_print(options, ARRAY_SIZE(options));
+	} else {
+		status = restore(&q, path);
+	}
+	vm_config_done(&q.config);
+	return status;
+}

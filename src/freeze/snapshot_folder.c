@@ -1,0 +1,211 @@
+/* Writes the folder of a snapshot so that it is whole or absent. */
+#include "freeze/snapshot_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+
+#define TMP_SUFFIX ".stasis-tmp"
+
+/* ---- what is there ------------------------------------------------------------------------- */
+
+static bool is_ours(const char *name)
+{
+	static const char *const names[] = {".", "..", SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE,
+					    SNAPSHOT_MEMORY};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+/* Whether it may be replaced: nothing is in it but what a snapshot has. */
+static int check_target(const char *path, struct error *err)
+{
+	const struct dirent *entry;
+	struct stat st;
+	DIR *dir;
+	int r = 0;
+
+	if (lstat(path, &st) < 0 && errno == ENOENT)
+		return 0;
+	dir = opendir(path);
+	if (!dir)
+		return error_usage(err, "%s: %s", path, strerror(errno));
+	while (r == 0 && (entry = readdir(dir)))
+		if (!is_ours(entry->d_name))
+			r = error_usage(err, "%s: it is there, and %s in it is no snapshot's", path,
+					entry->d_name);
+	closedir(dir);
+	return r;
+}
+
+/* The folder at path, locked, once it is certain that it still is at path: until then, another
+ * writer may have named it or removed it. Negative errno. */
+static int open_locked(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat mine, there;
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &mine) < 0 || lstat(path, &there) < 0)
+		r = -errno;
+	else if (mine.st_dev != there.st_dev || mine.st_ino != there.st_ino)
+		r = -EWOULDBLOCK;
+	if (r == 0)
+		return fd;
+	fd_close(&fd);
+	return r;
+}
+
+/* Of a folder that has this program's own name, or that was a snapshot. A folder in it stays, and
+ * fails. */
+static int remove_files(int fd)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	const struct dirent *entry;
+
+	if (!dir) {
+		r = -errno;
+		fd_close(&copy);
+		return r;
+	}
+	while (r == 0 && (entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+		    unlinkat(fd, entry->d_name, 0) < 0)
+			r = -errno;
+	closedir(dir);
+	return r;
+}
+
+/* The old one, if nobody has begun to write another in it. The folder goes if nothing else is in
+ * it. */
+static void remove_old(const char *path)
+{
+	CLEANUP_FD int fd = open_locked(path);
+
+	if (fd >= 0 && remove_files(fd) == 0)
+		rmdir(path);
+}
+
+static int sync_parent(const char *path)
+{
+	CLEANUP_FREE char *parent = strdup(path);
+	char *slash = parent ? strrchr(parent, '/') : NULL;
+	CLEANUP_FD int fd = -1;
+
+	if (!parent)
+		return -ENOMEM;
+	if (slash)
+		slash[slash == parent] = '\0';
+	fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static int lock_new(struct snapshot_folder *f)
+{
+	/* Its owner's: it has everything that the guest's programs know. */
+	if (mkdir(f->tmp, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	f->fd = open_locked(f->tmp);
+	if (f->fd < 0)
+		return f->fd;
+	/* What a writer that was killed has left. */
+	return remove_files(f->fd);
+}
+
+static void forget(struct snapshot_folder *f)
+{
+	fd_close(&f->fd);
+	free(f->path);
+	free(f->tmp);
+	*f = (struct snapshot_folder){.fd = -1};
+}
+
+int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct error *err)
+{
+	size_t len = strlen(path);
+	int r;
+
+	*f = (struct snapshot_folder){.fd = -1};
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	f->path = strndup(path, len);
+	f->tmp = f->path ? text_format("%s" TMP_SUFFIX, f->path) : NULL;
+	if (!f->tmp) {
+		forget(f);
+		return error_set(err, -ENOMEM, "writing the snapshot %s", path);
+	}
+	r = check_target(f->path, err);
+	if (r == 0) {
+		r = lock_new(f);
+		if (r == -EWOULDBLOCK)
+			error_contention(err, "%s: another snapshot is being written there", path);
+		else if (r < 0)
+			error_set_shortage(err, r, "making the folder %s", f->tmp);
+	}
+	if (r < 0)
+		forget(f);
+	return r;
+}
+
+int snapshot_folder_write(struct snapshot_folder *f, const char *name, const void *data, size_t len,
+			  struct error *err)
+{
+	CLEANUP_FD int fd =
+		openat(f->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : fd_write_all(fd, data, len);
+
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	return r < 0 ? error_set_shortage(err, r, "writing %s of the snapshot %s", name, f->path)
+		     : 0;
+}
+
+int snapshot_folder_commit(struct snapshot_folder *f, struct error *err)
+{
+	int r = fsync(f->fd) < 0 ? -errno : 0;
+	bool exchanged = false;
+
+	if (r == 0 && renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_NOREPLACE) < 0) {
+		/* One call, so that there is a whole one at every instant. */
+		exchanged = errno == EEXIST &&
+			    renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0;
+		if (!exchanged)
+			r = -errno;
+	}
+	if (r < 0) {
+		error_set(err, r, "naming the snapshot %s", f->path);
+		snapshot_folder_abort(f);
+		return r;
+	}
+	r = sync_parent(f->path);
+	if (exchanged)
+		remove_old(f->tmp);
+	if (r < 0)
+		error_set(err, r, "syncing the folder of the snapshot %s", f->path);
+	forget(f);
+	return r;
+}
+
+void snapshot_folder_abort(struct snapshot_folder *f)
+{
+	if (f->fd >= 0 && remove_files(f->fd) == 0)
+		rmdir(f->tmp);
+	forget(f);
+}

@@ -1,0 +1,161 @@
+/* Begins a machine from a snapshot's folder. Control thread, but for restore_vcpu. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+#include "vm/board_state.h"
+#include "vm/machine.h"
+#include "vm/snapshot.h"
+#include "vm/snapshot_file.h"
+#include "vm/snapshot_names.h"
+
+#define DESCRIPTION_MAX MIB(4)
+#define STATE_MAX	GIB(1)
+
+/* ---- the folder -------------------------------------------------------------------------------
+ */
+
+static int read_at(const char *folder, const char *name, size_t max, char **ret_data,
+		   size_t *ret_len, struct error *err)
+{
+	CLEANUP_FREE char *path = text_format("%s/%s", folder, name);
+	int r = path ? file_read(path, max, ret_data, ret_len) : -ENOMEM;
+
+	return r < 0 ? error_usage(err, "%s: %s", name, strerror(-r)) : 0;
+}
+
+static int open_memory(struct restore *r, struct error *err)
+{
+	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_MEMORY, r->path);
+	struct stat st;
+
+	if (!path)
+		return error_set(err, -ENOMEM, "reading a snapshot");
+	r->memory_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (r->memory_fd < 0 || fstat(r->memory_fd, &st) < 0)
+		return error_usage(err, SNAPSHOT_MEMORY ": %s", strerror(errno));
+	return S_ISREG(st.st_mode) ? 0 : error_usage(err, SNAPSHOT_MEMORY ": a file is accepted");
+}
+
+static int read_folder(struct restore *r, struct vm_config *c, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t text_len = 0;
+	int code = read_at(r->path, SNAPSHOT_DESCRIPTION, DESCRIPTION_MAX, &text, &text_len, err);
+
+	if (code == 0)
+		code = read_at(r->path, SNAPSHOT_STATE, STATE_MAX, (char **)&r->data, &r->len, err);
+	/* First that it is whole, then what it says. */
+	if (code == 0)
+		code = snapshot_decode(r->data, r->len, text, text_len, &r->state, err);
+	if (code == 0)
+		code = snapshot_read_description(text, text_len, c, err);
+	return code < 0 ? code : open_memory(r, err);
+}
+
+int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
+		 struct error *err)
+{
+	struct restore *r = calloc(1, sizeof(*r));
+	struct error inner = {0};
+	int code;
+
+	if (!r)
+		return error_set(err, -ENOMEM, "reading the snapshot %s", path);
+	*r = (struct restore){.path = strdup(path), .memory_fd = -1};
+	code = r->path ? read_folder(r, c, &inner)
+		       : error_set(&inner, -ENOMEM, "reading a snapshot");
+	if (code < 0) {
+		restore_free(r);
+		return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", path, inner.what)
+						 : error_set(err, code, "%s: %s", path, inner.what);
+	}
+	*ret_restore = r;
+	return 0;
+}
+
+void restore_free(struct restore *r)
+{
+	if (!r)
+		return;
+	fd_close(&r->memory_fd);
+	snapshot_state_done(&r->state);
+	free(r->vcpu);
+	free(r->data);
+	free(r->path);
+	free(r);
+}
+
+int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err)
+{
+	const struct guest_range *last = &mem->region[mem->count - 1].range;
+	struct stat st;
+	int code = 0;
+
+	if (fstat(r->memory_fd, &st) < 0)
+		return error_set(err, -errno, "%s/" SNAPSHOT_MEMORY, r->path);
+	if ((uint64_t)st.st_size != last->gpa + last->size)
+		return error_usage(err,
+				   "%s: " SNAPSHOT_MEMORY ": it has %lld bytes, and %llu are "
+				   "needed",
+				   r->path, (long long)st.st_size,
+				   (unsigned long long)(last->gpa + last->size));
+	for (unsigned i = 0; code == 0 && i < mem->count; i++) {
+		const struct guest_range *range = &mem->region[i].range;
+
+		code = guest_map_private_at(mem, range->gpa, range->size, r->memory_fd, range->gpa,
+					    err);
+	}
+	return code;
+}
+
+/* ---- the machine ------------------------------------------------------------------------------
+ */
+
+static int take_vcpus(struct restore *r, unsigned count, struct error *err)
+{
+	char name[SNAPSHOT_NAME_MAX + 1];
+	int code = 0;
+
+	r->vcpu = calloc(count, sizeof(*r->vcpu));
+	if (!r->vcpu)
+		return error_set(err, -ENOMEM, "reading a snapshot");
+	for (unsigned i = 0; code == 0 && i < count; i++)
+		code = snapshot_take(&r->state, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION,
+				     &r->vcpu[i], err);
+	return code;
+}
+
+int restore_machine(struct machine *m, struct error *err)
+{
+	struct restore *r = m->config->restore;
+	struct error inner = {0};
+	struct items_in vm;
+	int code = take_vcpus(r, vcpu_pool_count(m->pool), &inner);
+
+	if (code == 0)
+		code = board_state_restore(&m->board, &r->state, &inner);
+	if (code == 0)
+		code = snapshot_take(&r->state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
+	if (code == 0)
+		code = snapshot_end(&r->state, &inner);
+	/* Last, because the guest's clock goes on from here. */
+	if (code == 0)
+		code = arch_vm_restore(m->arch, &m->freeze.clock, &vm, &inner);
+	if (code == 0)
+		return 0;
+	return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", r->path, inner.what)
+					 : error_set(err, code, "%s: %s", r->path, inner.what);
+}
+
+int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
+{
+	struct machine *m = arg;
+	struct items_in in = m->config->restore->vcpu[vcpu->index];
+
+	return arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &in, err);
+}

@@ -1,0 +1,73 @@
+/* Saves a machine into a folder, and begins one from it. Private to src/vm. Control thread.
+ *
+ * Saving: freeze ─► each vCPU thread reads its own state ─► VM, devices, description ─► files ─►
+ * memory, through the loop ─► the folder gets its name ─► on, or the end.
+ * Restoring: the folder is read and checked as a whole, memory is mapped; vm_run then builds a
+ * machine as always, whose vCPU threads take their state where others are set up. */
+#ifndef STASIS_VM_SNAPSHOT_H
+#define STASIS_VM_SNAPSHOT_H
+
+#include "freeze/freeze.h"
+#include "freeze/snapshot_folder.h"
+#include "freeze/snapshot_state.h"
+#include "freeze/vmcore.h"
+#include "vm/config.h"
+
+struct machine;
+
+/* ---- saving ---------------------------------------------------------------------------------- */
+
+struct snapshot {
+	char *path;
+	bool keep_running; /* else the machine ends, once it is saved */
+	/* Once, never inside machine_snapshot: err NULL when the folder is there. */
+	void (*done)(struct snapshot *s, const struct error *err);
+	void *arg;
+
+	/* snapshot.c's */
+	struct machine *machine;
+	struct freeze_wait wait;
+	bool frozen, told;
+	bool ending; /* the machine does: it does not run once more */
+	struct snapshot_folder folder;
+	struct loop_event event; /* the last vCPU has read its state */
+	struct items_out *vcpu;	 /* of each vCPU; owned */
+	struct error *vcpu_error;
+	struct vmcore *memory; /* being written, or NULL */
+};
+
+/* Begins. done() does not run after a failure. Usage errors where such a machine can't be saved;
+ * contention while another is on its way. */
+int machine_snapshot(struct machine *m, const char *path, bool keep_running,
+		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
+		     struct error *err) MUST_CHECK;
+/* The machine ends: who waits is told. False if the kernel keeps a write for limit_ns. Before
+ * freeze_kill. */
+bool machine_snapshot_kill(struct machine *m, uint64_t limit_ns) MUST_CHECK;
+/* After vcpu_pool_stop. */
+void machine_snapshot_done(struct machine *m);
+
+/* ---- restoring ------------------------------------------------------------------------------- */
+
+struct restore {
+	char *path;
+	int memory_fd; /* -1: none */
+	uint8_t *data; /* of the file "state" */
+	size_t len;
+	struct snapshot_state state;
+	struct items_in *vcpu; /* a section of each; owned */
+};
+
+/* Reads the folder and checks what can be checked without a machine. Fills in c as
+ * snapshot_read_description. Usage errors begin with the path. */
+int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
+		 struct error *err) MUST_CHECK;
+void restore_free(struct restore *r); /* accepts NULL */
+/* Lays the memory under the machine's, copy-on-write, before KVM gets it. */
+int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err) MUST_CHECK;
+/* All but the vCPUs; takes every section. Devices wired, no vCPU set up. */
+int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
+/* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
+int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
+
+#endif

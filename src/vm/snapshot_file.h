@@ -1,0 +1,21 @@
+/* The description of a snapshot, snapshot.json: what a machine was, for people and for restore.
+ * Plain data; any thread.
+ *
+ * What is read is hostile, but no more so than options that a person types: it goes through the
+ * same checks. */
+#ifndef STASIS_VM_SNAPSHOT_FILE_H
+#define STASIS_VM_SNAPSHOT_FILE_H
+
+#include "arch/arch.h"
+#include "vm/config.h"
+
+/* Its text, with a newline at its end. The caller frees it. NULL when out of memory. vm: what
+ * features its CPUs have. */
+char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
+			const struct guest_memory *mem);
+/* Fills in what a restored machine has of its first life: shape, session, kernel, CPUs' vendor. c
+ * is zeroed in these. Usage errors that name the field. */
+int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
+			      struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,160 @@
+/* The files of a snapshot. The first byte says which:
+ *
+ *   0  the state, as it is: its checksums are the input's
+ *   1  the description: what is taken has the promises of a shape
+ *   2  the sections of devices, behind checksums that are right: the rest is cut in two by its
+ * first byte, for two UARTs, which then work 3  one section's items, read by names that a reader
+ * may want
+ */
+#include <errno.h>
+
+#include "fuzz.h"
+#include "vm/board_state.h"
+#include "vm/snapshot_file.h"
+
+static const char text[] = "{}\n";
+
+static void check_error(int r, const struct error *err)
+{
+	FUZZ_CHECK(r < 0 && err->code < 0 && err->what[0]);
+	FUZZ_CHECK(err->kind == ERROR_USAGE);
+}
+
+static void decode(const uint8_t *data, size_t len)
+{
+	struct snapshot_state s;
+	struct error err = {0};
+	int r = snapshot_decode(data, len, text, sizeof(text) - 1, &s, &err);
+
+	if (r < 0) {
+		check_error(r, &err);
+		return;
+	}
+	FUZZ_CHECK(s.count <= SNAPSHOT_SECTIONS_MAX);
+	for (unsigned i = 0; i < s.count; i++) {
+		struct items_in in;
+
+		FUZZ_CHECK(s.section[i].data >= data && s.section[i].len <= len);
+		FUZZ_CHECK(!snapshot_take(&s, s.section[i].name, s.section[i].version, &in, NULL));
+	}
+	FUZZ_CHECK(!snapshot_end(&s, NULL));
+	snapshot_state_done(&s);
+}
+
+static void describe(const uint8_t *data, size_t len)
+{
+	struct vm_config c = {0};
+	struct error err = {0};
+	int r = snapshot_read_description((const char *)data, len, &c, &err);
+
+	if (r == 0) {
+		const struct topology *t = &c.topology;
+		struct guest_layout layout;
+
+		FUZZ_CHECK(topology_vcpus(t) > 0 && topology_vcpus(t) <= TOPOLOGY_MAX_VCPUS);
+		FUZZ_CHECK(t->nodes > 0 && t->nodes <= TOPOLOGY_MAX_NODES);
+		(void)!arch_memory_layout(t, 46, &layout, NULL);
+		for (unsigned i = 0; i < topology_vcpus(t); i++)
+			(void)arch_vcpu_id(t, i);
+	} else {
+		check_error(r, &err);
+	}
+	vm_config_done(&c);
+}
+
+static void output(struct serial *s UNUSED, const uint8_t *data UNUSED, size_t len UNUSED)
+{
+}
+
+static void use(struct serial *s)
+{
+	uint8_t in[40] = {0}, v;
+
+	s->output = output;
+	FUZZ_CHECK(serial_input(s, in, sizeof(in)) <= SERIAL_FIFO);
+	for (unsigned i = 0; i < 4 * SERIAL_FIFO; i++)
+		s->bus.read(&s->bus, i % 8, &v, 1);
+	for (unsigned i = 0; i < 16; i++) {
+		v = (uint8_t)(i * 17);
+		s->bus.write(&s->bus, i % 8, &v, 1);
+	}
+	FUZZ_CHECK(s->rx_count <= SERIAL_FIFO);
+}
+
+static void restore(struct fuzz_input in)
+{
+	static struct board board, again;
+	struct snapshot_writer w = {0};
+	uint8_t *state = NULL;
+	struct snapshot_state s;
+	struct error err = {0};
+	size_t len;
+	int r;
+
+	for (unsigned i = 0; i < BOARD_UARTS; i++) {
+		size_t n = i == 0 ? MIN((size_t)fuzz_u8(&in), in.left) : in.left;
+		struct items_out out = {.data = malloc(n ?: 1), .len = n, .room = n};
+
+		memcpy(out.data, in.data, n);
+		in.data += n;
+		in.left -= n;
+		snapshot_add(&w, i == 0 ? "device.serial0" : "device.serial1", 1, &out);
+		serial_init(&board.uart[i], -1);
+		serial_init(&again.uart[i], -1);
+	}
+	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len));
+	FUZZ_CHECK(!snapshot_decode(state, len, text, sizeof(text) - 1, &s, NULL));
+	r = board_state_restore(&board, &s, &err);
+	snapshot_state_done(&s);
+	snapshot_writer_done(&w);
+	free(state);
+	if (r < 0) {
+		check_error(r, &err);
+		return;
+	}
+	/* What was taken is saved as it was, and taken again. */
+	board_state_save(&board, &w);
+	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len));
+	FUZZ_CHECK(!snapshot_decode(state, len, text, sizeof(text) - 1, &s, NULL));
+	FUZZ_CHECK(!board_state_restore(&again, &s, NULL));
+	snapshot_state_done(&s);
+	snapshot_writer_done(&w);
+	free(state);
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		use(&board.uart[i]);
+}
+
+static void items(const uint8_t *data, size_t len)
+{
+	static const char *const names[] = {"regs", "msrs", "x"};
+	struct items_in in = {.data = data, .len = len, .where = "vcpu.0"};
+
+	for (unsigned i = 0; i < 100; i++) {
+		struct error err = {0};
+		const uint8_t *view;
+		size_t n;
+		int r = items_view(&in, names[i % ARRAY_SIZE(names)], i % 4, &view, &n, &err);
+
+		if (r == 0)
+			FUZZ_CHECK(view >= data && view + n <= data + len);
+		else
+			check_error(r, &err);
+	}
+	(void)!items_end(&in, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input in = {data, size};
+	uint8_t what = fuzz_u8(&in);
+
+	if (what == 0)
+		decode(in.data, in.left);
+	else if (what == 1)
+		describe(in.data, in.left);
+	else if (what == 2)
+		restore(in);
+	else
+		items(in.data, in.left);
+	return 0;
+}

@@ -1,0 +1,198 @@
+/* Makes the first snapshot of the guest of hash chains: CPUs that are about to begin at CPL 3,
+ * which every KVM runs at native speed, with FPU and vector registers; one that emulates CPL 0 has
+ * no way there. usage: chain-make DIR PAYLOAD CPUS ROUNDS; 77 without KVM. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "freeze/snapshot_folder.h"
+#include "vm/board_state.h"
+#include "vm/snapshot_file.h"
+#include "vm/snapshot_names.h"
+
+#define MEMORY	    MIB(64)
+#define PML4_GPA    0x1000
+#define PDPT_GPA    0x2000
+#define DIRS_GPA    0x4000 /* four: the first 4 GiB one to one */
+#define GDT_GPA	    0x8000
+#define PORTS_GPA   0x9000
+#define CODE_GPA    0x100000
+#define STACKS_GPA  0x200000
+#define STACK_BYTES 0x4000
+#define USER_CODE   (0x20 | 3)
+#define USER_DATA   (0x18 | 3)
+#define TSS	    0x28
+
+static void die(const char *what, const struct error *err)
+{
+	fprintf(stderr, "chain-make: %s: %s\n", what,
+		err && err->code ? err->what : strerror(errno));
+	exit(1);
+}
+
+static void must(int r, const char *what)
+{
+	if (r < 0) {
+		errno = -r;
+		die(what, NULL);
+	}
+}
+
+static void fill(struct guest_memory *mem, const char *payload)
+{
+	uint8_t *ram = mem->region[0].host;
+	uint64_t *gdt = (uint64_t *)(void *)(ram + GDT_GPA);
+	char *code;
+	size_t len;
+
+	*(uint64_t *)(void *)(ram + PML4_GPA) = PDPT_GPA | 7;
+	for (unsigned i = 0; i < 4; i++)
+		((uint64_t *)(void *)(ram + PDPT_GPA))[i] = (DIRS_GPA + i * 0x1000) | 7;
+	for (uint64_t i = 0; i < 4 * 512; i++)
+		((uint64_t *)(void *)(ram + DIRS_GPA))[i] = i << 21 | 0x87;
+	gdt[4] = 0x00affb000000ffff;
+	gdt[3] = 0x00cff3000000ffff;
+	must(file_read(payload, MIB(1), &code, &len), payload);
+	memcpy(ram + CODE_GPA, code, len);
+	free(code);
+}
+
+static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code)
+{
+	return (struct kvm_segment){.limit = 0xffffffff,
+				    .selector = selector,
+				    .type = type,
+				    .present = 1,
+				    .s = 1,
+				    .g = 1,
+				    .dpl = 3,
+				    .l = code,
+				    .db = !code};
+}
+
+/* Everything as a thread of a 64-bit system's has it, but for IOPL. */
+static void enter(int fd, unsigned cpu, unsigned cpus, unsigned long rounds)
+{
+	const struct kvm_regs regs = {
+		.rip = CODE_GPA,
+		.rsp = STACKS_GPA + (cpu + 1) * STACK_BYTES,
+		.rflags = 2 | 3 << 12,
+		.rdi = cpu,
+		.rsi = rounds,
+		.rdx = cpus,
+	};
+	struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
+	struct kvm_sregs s;
+
+	must(kvm_ioctl(fd, KVM_GET_SREGS, &s), "KVM_GET_SREGS");
+	s.cs = flat(USER_CODE, 11, true);
+	s.ds = s.es = s.fs = s.gs = s.ss = flat(USER_DATA, 3, false);
+	/* All zeros, so that its bitmap opens every port, where a back end forgets IOPL. */
+	s.tr = (struct kvm_segment){.base = PORTS_GPA,
+				    .limit = 0x2fff,
+				    .selector = TSS,
+				    .type = 11,
+				    .present = 1};
+	s.gdt = (struct kvm_dtable){.base = GDT_GPA, .limit = 5 * 8 - 1};
+	s.cr3 = PML4_GPA;
+	s.cr4 = 0x620;	    /* PAE, OSFXSR, OSXMMEXCPT */
+	s.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
+	s.efer = 0x500;	    /* LMA, LME */
+	must(kvm_ioctl(fd, KVM_SET_SREGS, &s), "KVM_SET_SREGS");
+	must(kvm_ioctl(fd, KVM_SET_REGS, (void *)(uintptr_t)&regs), "KVM_SET_REGS");
+	must(kvm_ioctl(fd, KVM_SET_MP_STATE, &mp), "KVM_SET_MP_STATE");
+}
+
+static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topology *t,
+		       unsigned long rounds, const struct arch_clock *clock,
+		       struct snapshot_writer *w)
+{
+	struct arch_vcpu_state *state = aligned_alloc(16, arch_vcpu_state_size);
+	unsigned cpus = topology_vcpus(t);
+	char name[SNAPSHOT_NAME_MAX + 1];
+	struct error err = {0};
+
+	for (unsigned i = 0; i < cpus; i++) {
+		int fd = kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU,
+				   (void *)(uintptr_t)arch_vcpu_id(t, i));
+		struct items_out out = {0};
+
+		must(fd, "KVM_CREATE_VCPU");
+		if (arch_vcpu_setup(vm, i, fd, &err) < 0)
+			die("a vCPU", &err);
+		enter(fd, i, cpus, rounds);
+		memset(state, 0, arch_vcpu_state_size);
+		must(arch_vcpu_capture(fd, state), "capturing a vCPU");
+		if (arch_vcpu_save(vm, fd, state, clock, &out, &err) < 0)
+			die("saving a vCPU", &err);
+		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &out);
+	}
+	free(state);
+}
+
+static void write_memory(struct snapshot_folder *folder, const struct guest_memory *mem)
+{
+	int fd = openat(folder->fd, SNAPSHOT_MEMORY, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	must(fd < 0 || ftruncate(fd, (off_t)MEMORY) < 0 ? -errno : 0, SNAPSHOT_MEMORY);
+	must(fd_write_all(fd, mem->region[0].host, MIB(3)), SNAPSHOT_MEMORY);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct vm_config config = {.session = VM_SESSION_NONE};
+	const struct arch_vm_config vm_config = {.topology = &config.topology};
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	static struct guest_memory mem;
+	struct snapshot_writer w = {0};
+	struct snapshot_folder folder;
+	struct items_out out = {0};
+	struct arch_clock clock = {0};
+	static struct board board; /* of two UARTs, as after power-on */
+	struct guest_layout layout;
+	struct arch_vm *vm = NULL;
+	struct error err = {0};
+	uint8_t *state = NULL;
+	unsigned bits;
+	size_t len = 0;
+	char *text;
+
+	if (argc != 5)
+		return 2;
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		return 77;
+	if (topology_from_cpus((unsigned)atoi(argv[3]), &config.topology, &err) < 0 ||
+	    topology_set_memory(&config.topology, MEMORY, &err) < 0 ||
+	    kvm_open(&kvm, "/dev/kvm", &err) < 0 || arch_host_check(&kvm, &bits, &err) < 0 ||
+	    arch_memory_layout(&config.topology, bits, &layout, &err) < 0 ||
+	    guest_memory_init(&mem, &layout, &err) < 0 || kvm_create_vm(&kvm, 0, &err) < 0 ||
+	    arch_vm_new(&kvm, &mem, &vm_config, &vm, &err) < 0 ||
+	    kvm_set_memory(&kvm, &mem, &err) < 0)
+		die("a machine", &err);
+	fill(&mem, argv[2]);
+	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), &clock, &w);
+	arch_clock_stop(vm, &clock);
+	if (arch_vm_save(vm, &clock, &out, &err) < 0)
+		die("saving the VM", &err);
+	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &out);
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		serial_init(&board.uart[i], -1);
+	board_state_save(&board, &w);
+	text = snapshot_describe(&config, vm, &mem);
+	must(text ? snapshot_encode(&w, text, strlen(text), &state, &len) : -ENOMEM, "encoding");
+	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
+	    snapshot_folder_write(&folder, SNAPSHOT_STATE, state, len, &err) < 0 ||
+	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
+		die("writing", &err);
+	write_memory(&folder, &mem);
+	if (snapshot_folder_commit(&folder, &err) < 0)
+		die("writing", &err);
+	snapshot_writer_done(&w);
+	free(state);
+	free(text);
+	return 0;
+}

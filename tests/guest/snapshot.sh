@@ -1,0 +1,161 @@
+#!/bin/bash
+# Snapshots of small guests on the host's own KVM, and what goes on from them.
+# usage: snapshot.sh STASIS PAYLOAD-DIR [CYCLES]; TAP on standard output.
+. "$(dirname "$0")/lib.sh"
+cycles=${3:-50}
+cpus=4 rounds=$((cycles * 3000000))
+cd "$work" || exit 1
+
+"$payloads/chain-make" first "$payloads/payload-chain.bin" $cpus $rounds
+status=$?
+ok "a first snapshot is made" is $status 0
+"$payloads/chain-host" $cpus $rounds >expected
+
+# begin DIR: goes on from there in the background; its pid is in $pid, its name is g$n.
+n=0
+begin() {
+	n=$((n + 1))
+	"$STASIS" restore "$1" --name g$n --timeout 280s </dev/null >>printed 2>err &
+	pid=$!
+}
+# save DIR: false if the guest came to its end before.
+save() {
+	until "$STASIS" snapshot g$n "$1" 2>save.err; do
+		kill -0 $pid 2>/dev/null || return 1
+		grep -q 'does not run\|no VM' save.err || return 1
+	done
+	wait $pid
+	return 0
+}
+nap() { sleep 0.0$(printf %02d $((RANDOM % 60))); }
+ends() { # the guest comes to its end, and has said what it has to
+	wait $pid
+	cmp -s printed expected
+}
+
+# ---- from its own restore, again and again ------------------------------------------------------
+
+restored=0 right=0 wrong=0
+from=first
+: >printed
+while [ $restored -lt "$cycles" ]; do
+	begin $from
+	restored=$((restored + 1))
+	nap
+	if save chain; then
+		from=chain
+		continue
+	fi
+	if ends; then right=$((right + 1)); else wrong=$((wrong + 1)); fi
+	: >printed
+	from=first
+done
+cp -r --sparse=always $from last
+cp printed so_far
+begin $from
+if ends; then right=$((right + 1)); else wrong=$((wrong + 1)); fi
+ok "$restored restores at random instants: every chain ends right ($right did, $wrong did not)" \
+	is "$wrong $((right > 0))" "0 1"
+cp so_far printed
+begin last
+ok "... also from the same instant once more" ends
+
+# ---- the original goes on -------------------------------------------------------------------------
+
+: >printed
+begin first
+sleep 0.3
+ok "--keep-running saves" "$STASIS" snapshot g$n kept --keep-running
+cp printed kept.printed
+ok "... and the guest goes on" kill -0 $pid
+ok "... to its right end" ends
+cp kept.printed printed
+begin kept
+ok "... as the saved one does" ends
+
+# ---- a VM that was booted --------------------------------------------------------------------------
+
+"$STASIS" run --no-lab -m 256M -k "$payloads/payload-halt.elf" -i empty --name boot \
+	</dev/null >boot.out 2>boot.err &
+pid=$!
+until grep -q 'payload is up' boot.out; do sleep 0.05; done
+ok "a booted VM is saved" "$STASIS" snapshot --keep-running boot booted
+ok "... into a description" grep -q '"topology": "1n1l1c1t"' booted/snapshot.json
+ok "... and memory with holes" [ "$(du -k booted/memory | cut -f 1)" -lt 1024 ]
+mkdir mine
+echo mine >mine/notes
+"$STASIS" snapshot boot mine 2>err
+status=$?
+ok "a folder of other things is left alone (saw $status)" is "$status $(cat mine/notes)" "125 mine"
+"$STASIS" snapshot boot none/dir 2>err
+status=$?
+ok "a folder that can't be made is refused (saw $status)" is $status 125
+ok "... and the VM runs" grep -q '^state *running$' <("$STASIS" status boot)
+"$STASIS" freeze boot
+ok "a frozen VM is saved" "$STASIS" snapshot --keep-running boot booted
+ok "... and stays frozen" grep -q '^state *frozen$' <("$STASIS" status boot)
+kill $pid
+wait $pid
+"$STASIS" restore booted --name again --timeout 500ms </dev/null >out 2>err
+status=$?
+ok "... and goes on (saw $status)" is $status 124
+
+"$STASIS" run --no-lab -m 256M -k "$payloads/payload-smp-stay.elf" -i empty -t 1n1l4c2t --name smp \
+	</dev/null >smp.out 2>smp.err &
+pid=$!
+for _ in $(seq 600); do
+	grep -q started smp.out && break
+	sleep 0.05
+done
+ok "eight CPUs, halted in the kernel, are saved" "$STASIS" snapshot smp smp.snap
+wait $pid
+"$STASIS" restore smp.snap --timeout 500ms </dev/null >out 2>err
+status=$?
+ok "... and restored (saw $status)" is $status 124
+
+# ---- what is refused --------------------------------------------------------------------------------
+
+refused() { # refused WHAT WORD: restoring bad
+	"$STASIS" restore bad </dev/null >out 2>err
+	status=$?
+	ok "$1 is refused (saw $status)" is $status 125
+	ok "... by name" grep -q "$2" err
+}
+for file in snapshot.json state memory; do
+	rm -rf bad
+	cp -r --sparse=always booted bad
+	rm bad/$file
+	refused "a snapshot without $file" "$file"
+	cp --sparse=always booted/$file bad/$file
+	truncate -s -1 bad/$file
+	refused "... with a byte of it cut off" "state\|description\|memory"
+done
+rm -rf bad
+cp -r --sparse=always booted bad
+sed -i 's/"vcpus": 1/"vcpus": 2/' bad/snapshot.json
+refused "a description that was edited" "description"
+
+# ---- killed while it saves ----------------------------------------------------------------------------
+
+whole=0 broken=0
+for i in 1 2 3 4 5 6 7 8; do
+	begin first
+	until "$STASIS" status g$n >out 2>&1 && grep -q running out; do sleep 0.01; done
+	"$STASIS" snapshot --keep-running g$n booted 2>save.err &
+	client=$!
+	sleep 0.0$i
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	wait $client
+	"$STASIS" restore booted --timeout 100ms </dev/null >out 2>err
+	if [ $? = 124 ]; then whole=$((whole + 1)); else broken=$((broken + 1)); fi
+done
+ok "killed while it saves: a whole snapshot is there ($whole times, broken $broken)" is $broken 0
+begin first
+until "$STASIS" snapshot --keep-running g$n booted 2>save.err; do
+	kill -0 $pid || break
+done
+kill $pid
+wait $pid
+ok "... and nothing is left of those that were not finished" is "$(echo booted*)" booted
+end

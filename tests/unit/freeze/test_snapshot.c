@@ -1,0 +1,343 @@
+/* The files of a snapshot: every flip and every truncation is refused by name, and a folder is
+ * whole or absent. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "freeze/snapshot_folder.h"
+#include "freeze/snapshot_state.h"
+
+static const char text[] = "{\"snapshot\": 1}\n";
+
+/* ---- the state ------------------------------------------------------------------------------- */
+
+static void add(struct snapshot_writer *w, const char *name, size_t len)
+{
+	struct items_out out = {0};
+	uint8_t bytes[300];
+
+	memset(bytes, (int)len, sizeof(bytes));
+	items_put(&out, "bytes", 1, bytes, len);
+	snapshot_add(w, name, 3, &out);
+	assert_null(out.data);
+}
+
+static uint8_t *make(size_t *ret_len)
+{
+	struct snapshot_writer w = {0};
+	uint8_t *data = NULL;
+
+	add(&w, "vm", 100);
+	add(&w, "vcpu.0", 300);
+	add(&w, "vcpu.1", 0);
+	assert_int_equal(snapshot_encode(&w, text, sizeof(text) - 1, &data, ret_len), 0);
+	snapshot_writer_done(&w);
+	return data;
+}
+
+static int decode(const uint8_t *data, size_t len, struct snapshot_state *ret, struct error *err)
+{
+	return snapshot_decode(data, len, text, sizeof(text) - 1, ret, err);
+}
+
+static void sections_come_back(void **state)
+{
+	struct snapshot_state s;
+	struct items_in in;
+	const uint8_t *view;
+	size_t len, n;
+	uint8_t *data = make(&len);
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(decode(data, len, &s, &err), 0);
+	assert_true(snapshot_has(&s, "vcpu.1"));
+	assert_false(snapshot_has(&s, "vcpu.2"));
+	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &in, &err), 0);
+	assert_string_equal(in.where, "vcpu.0");
+	assert_int_equal(items_view(&in, "bytes", 1, &view, &n, &err), 0);
+	assert_int_equal(n, 300);
+	assert_int_equal(view[299], 300 % 256);
+	assert_int_equal(snapshot_take(&s, "vm", 3, &in, &err), 0);
+	assert_int_equal(snapshot_take(&s, "vcpu.1", 3, &in, &err), 0);
+	assert_int_equal(snapshot_end(&s, &err), 0);
+	snapshot_state_done(&s);
+	free(data);
+}
+
+static void what_lacks_or_is_too_much_is_named(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned version;
+		const char *word;
+	} asked[] = {
+		{"vcpu.2", 3, "section vcpu.2 is missing"},
+		{"vm", 2, "section vm has version 3, and 2 is known"},
+		{"vcpu.0", 3, "section vcpu.0 is missing"}, /* taken already */
+	};
+	struct snapshot_state s;
+	struct items_in in;
+	size_t len;
+	uint8_t *data = make(&len);
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(decode(data, len, &s, &err), 0);
+	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &in, &err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		struct error refused = {0};
+
+		assert_int_equal(snapshot_take(&s, asked[i].name, asked[i].version, &in, &refused),
+				 -EINVAL);
+		assert_string_equal(refused.what, asked[i].word);
+	}
+	assert_int_equal(snapshot_end(&s, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "section vm is too much"));
+	snapshot_state_done(&s);
+	free(data);
+}
+
+static void expect_refused(const uint8_t *data, size_t len, size_t what)
+{
+	/* A copy of its own length, so that a sanitizer sees a step past its end. */
+	uint8_t *copy = malloc(len ?: 1);
+	struct snapshot_state s;
+	struct error err = {0};
+
+	memcpy(copy, data, len);
+	if (decode(copy, len, &s, &err) == 0)
+		fail_msg("taken: %zu", what);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_true(strncmp(err.what, "state: ", 7) == 0 || strncmp(err.what, "section ", 8) == 0 ||
+		    strncmp(err.what, "the description ", 16) == 0);
+	free(copy);
+}
+
+static void every_flip_is_refused(void **state)
+{
+	size_t len;
+	uint8_t *data = make(&len);
+
+	(void)state;
+	for (size_t i = 0; i < 8 * len; i++) {
+		data[i / 8] ^= (uint8_t)(1u << i % 8);
+		expect_refused(data, len, i);
+		data[i / 8] ^= (uint8_t)(1u << i % 8);
+	}
+	for (size_t i = 0; i < len; i++) {
+		data[i] ^= 0xff;
+		expect_refused(data, len, i);
+		data[i] ^= 0xff;
+	}
+	free(data);
+}
+
+static void every_length_is_refused(void **state)
+{
+	size_t len;
+	uint8_t *data = make(&len), *longer = calloc(1, len + 1);
+
+	(void)state;
+	for (size_t n = 0; n < len; n++)
+		expect_refused(data, n, n);
+	memcpy(longer, data, len);
+	expect_refused(longer, len + 1, len + 1);
+	free(longer);
+	free(data);
+}
+
+static void another_description_is_refused(void **state)
+{
+	struct snapshot_state s;
+	size_t len;
+	uint8_t *data = make(&len);
+	char copy[sizeof(text)];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(text) - 1; i++) {
+		struct error err = {0};
+
+		memcpy(copy, text, sizeof(text));
+		copy[i] ^= 1;
+		assert_int_equal(snapshot_decode(data, len, copy, sizeof(text) - 1, &s, &err),
+				 -EINVAL);
+		assert_non_null(strstr(err.what, "the description"));
+		assert_int_equal(snapshot_decode(data, len, text, i, &s, NULL), -EINVAL);
+	}
+	free(data);
+}
+
+/* ---- the folder -------------------------------------------------------------------------------
+ */
+
+static char scratch[] = "/tmp/stasis-snapshot-XXXXXX";
+
+static char *in_scratch(const char *name)
+{
+	char *path = NULL;
+
+	assert_true(asprintf(&path, "%s/%s", scratch, name) > 0);
+	return path;
+}
+
+static int make_scratch(void **state)
+{
+	(void)state;
+	memcpy(scratch + sizeof(scratch) - 7, "XXXXXX", 6);
+	return mkdtemp(scratch) ? 0 : -1;
+}
+
+static int remove_scratch(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -rf '%s'", scratch);
+	return system(command);
+}
+
+static void write_one(const char *path, const char *what)
+{
+	struct snapshot_folder f;
+	struct error err = {0};
+
+	assert_int_equal(snapshot_folder_open(&f, path, &err), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, what, strlen(what), &err), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_DESCRIPTION, text, 4, &err), 0);
+	assert_int_equal(snapshot_folder_commit(&f, &err), 0);
+}
+
+static void expect_content(const char *path, const char *what)
+{
+	char file[256], *data;
+	size_t len;
+
+	snprintf(file, sizeof(file), "%s/" SNAPSHOT_STATE, path);
+	assert_int_equal(file_read(file, 100, &data, &len), 0);
+	assert_string_equal(data, what);
+	free(data);
+}
+
+static unsigned entries(void)
+{
+	char command[128];
+	unsigned n = 0;
+	FILE *p;
+
+	snprintf(command, sizeof(command), "ls -A '%s' | wc -l", scratch);
+	p = popen(command, "r");
+	assert_int_equal(fscanf(p, "%u", &n), 1);
+	pclose(p);
+	return n;
+}
+
+static void a_folder_is_replaced_at_once(void **state)
+{
+	char *path = in_scratch("snap"), *slashes = in_scratch("snap//");
+	struct stat st;
+
+	(void)state;
+	write_one(path, "first");
+	expect_content(path, "first");
+	write_one(slashes, "second");
+	expect_content(path, "second");
+	assert_int_equal(entries(), 1);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0700);
+	free(path);
+	free(slashes);
+}
+
+static void one_that_is_given_up_leaves_the_old_one(void **state)
+{
+	char *path = in_scratch("snap");
+	struct snapshot_folder f;
+
+	(void)state;
+	write_one(path, "old");
+	assert_int_equal(snapshot_folder_open(&f, path, NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, "new", 3, NULL), 0);
+	expect_content(path, "old");
+	snapshot_folder_abort(&f);
+	snapshot_folder_abort(&f);
+	expect_content(path, "old");
+	assert_int_equal(entries(), 1);
+	free(path);
+}
+
+/* What a writer that was killed leaves is taken over; one that lives is not disturbed. */
+static void two_writers_do_not_meet(void **state)
+{
+	char *path = in_scratch("snap"), *left = in_scratch("snap.stasis-tmp");
+	struct snapshot_folder f, g;
+	struct error err = {0};
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkdir(left, 0700), 0);
+	fd = open(left, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(openat(fd, SNAPSHOT_MEMORY, O_CREAT | O_WRONLY, 0600) >= 0, 1);
+	close(fd);
+	assert_int_equal(snapshot_folder_open(&f, path, &err), 0);
+	assert_true(snapshot_folder_open(&g, path, &err) < 0);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, "mine", 4, NULL), 0);
+	assert_int_equal(snapshot_folder_commit(&f, NULL), 0);
+	expect_content(path, "mine");
+	assert_int_equal(entries(), 1);
+	free(path);
+	free(left);
+}
+
+static void other_things_are_left_alone(void **state)
+{
+	char *path = in_scratch("mine"), *file = in_scratch("mine/notes"),
+	     *none = in_scratch("none/snap");
+	struct snapshot_folder f;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(mkdir(path, 0700), 0);
+	write_one(path, "in an empty one");
+	assert_true(open(file, O_CREAT | O_WRONLY, 0600) >= 0);
+	assert_true(snapshot_folder_open(&f, path, &err) < 0);
+	assert_non_null(strstr(err.what, "notes"));
+	assert_true(snapshot_folder_open(&f, file, NULL) < 0);
+	assert_true(snapshot_folder_open(&f, none, NULL) < 0);
+	assert_int_equal(entries(), 1);
+	free(path);
+	free(file);
+	free(none);
+}
+
+#define FOLDER_TEST(f) cmocka_unit_test_setup_teardown(f, make_scratch, remove_scratch)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sections_come_back),
+		cmocka_unit_test(what_lacks_or_is_too_much_is_named),
+		cmocka_unit_test(every_flip_is_refused),
+		cmocka_unit_test(every_length_is_refused),
+		cmocka_unit_test(another_description_is_refused),
+		FOLDER_TEST(a_folder_is_replaced_at_once),
+		FOLDER_TEST(one_that_is_given_up_leaves_the_old_one),
+		FOLDER_TEST(two_writers_do_not_meet),
+		FOLDER_TEST(other_things_are_left_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
