@@ -57,7 +57,7 @@ void histogram_add(struct histogram *h, struct histogram_pool *pool, uint64_t va
 	plus(&pool->memory[chunk][step % HISTOGRAM_CHUNK], 1);
 }
 
-void histogram_read(const struct histogram *h, const struct histogram_pool *pool,
+void histogram_read(const struct histogram *h, const _Atomic uint64_t (*memory)[HISTOGRAM_CHUNK],
 		    struct histogram_total *total)
 {
 	uint64_t max = atomic_load_explicit(&h->max, memory_order_relaxed);
@@ -71,8 +71,7 @@ void histogram_read(const struct histogram *h, const struct histogram_pool *pool
 		uint16_t chunk = atomic_load_explicit(&h->chunk[i], memory_order_relaxed);
 
 		for (unsigned k = 0; chunk && k < HISTOGRAM_CHUNK; k++) {
-			uint64_t n =
-				atomic_load_explicit(&pool->memory[chunk][k], memory_order_relaxed);
+			uint64_t n = atomic_load_explicit(&memory[chunk][k], memory_order_relaxed);
 
 			total->step[i * HISTOGRAM_CHUNK + k] += n;
 			total->count += n;

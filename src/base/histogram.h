@@ -58,8 +58,9 @@ void histogram_pool_init(struct histogram_pool *pool, _Atomic uint64_t (*memory)
 /* The writer's thread; pool is the same for every value of h. */
 void histogram_add(struct histogram *h, struct histogram_pool *pool, uint64_t value);
 
-/* Adds what h holds to total. Any thread: each count is one that it had a moment ago. */
-void histogram_read(const struct histogram *h, const struct histogram_pool *pool,
+/* Adds what h holds to total; memory is its pool's. Any thread: each count is one that it had a
+ * moment ago. */
+void histogram_read(const struct histogram *h, const _Atomic uint64_t (*memory)[HISTOGRAM_CHUNK],
 		    struct histogram_total *total);
 /* Adds one total to another. */
 void histogram_merge(struct histogram_total *into, const struct histogram_total *from);

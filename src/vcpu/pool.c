@@ -115,12 +115,14 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 	struct vcpu_pool *pool = aligned_alloc(CACHE_LINE, sizeof(*pool));
 	struct vcpu *vcpu = aligned_alloc(CACHE_LINE, config->count * sizeof(*vcpu));
 	void *states = calloc(config->count, arch_vcpu_state_size);
+	struct account *accounts = account_new(config->count);
 	int *pin = pins ? malloc(pins) : NULL;
 
-	if (!pool || !vcpu || !states || (pins && !pin)) {
+	if (!pool || !vcpu || !states || !accounts || (pins && !pin)) {
 		free(pool);
 		free(vcpu);
 		free(states);
+		account_free(accounts, config->count);
 		free(pin);
 		return NULL;
 	}
@@ -130,6 +132,7 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 		memcpy(pin, config->pin, pins);
 	pool->vcpu = vcpu;
 	pool->states = states;
+	pool->accounts = accounts;
 	pool->count = config->count;
 	pool->config = *config;
 	pool->config.pin = pin;
@@ -138,7 +141,9 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 		vcpu[i].fd = -1;
 		vcpu[i].pool = pool;
 		vcpu[i].state = (void *)((char *)states + i * arch_vcpu_state_size);
+		vcpu[i].account = account_of(accounts, i);
 		vcpu_exits_init(&vcpu[i].exits, &pool->hub);
+		vcpu[i].exits.account = vcpu[i].account;
 	}
 	return pool;
 }
@@ -294,6 +299,7 @@ void vcpu_pool_free(struct vcpu_pool *pool)
 		fd_close(&vcpu->fd);
 	}
 	free(pool->states);
+	account_free(pool->accounts, pool->count);
 	free((int *)pool->config.pin);
 	free(pool->vcpu);
 	free(pool);

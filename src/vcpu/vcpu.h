@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "arch/arch.h"
+#include "vcpu/account.h"
 #include "vcpu/exits.h"
 #include "vcpu/watch.h"
 
@@ -46,6 +47,7 @@ struct vcpu {
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
 	struct vcpu_stats stats;
+	struct account *account;       /* the pool's; each field says whose it is */
 	struct vcpu_watching watching; /* vCPU thread's */
 	/* Registers at the last park: the vCPU thread's, and the control thread's to read while
 	 * it is parked. capture_error: why they are none, a negative errno. */

@@ -80,7 +80,7 @@ static void quantiles_are_the_exact_ones_within_a_hundredth(void **state)
 			sum += values[i];
 			histogram_add(&histogram, &pool, values[i]);
 		}
-		histogram_read(&histogram, &pool, &total);
+		histogram_read(&histogram, memory, &total);
 		qsort(values, VALUES, sizeof(values[0]), compare);
 		assert_true(total.count == VALUES && total.sum == sum && total.lost == 0);
 		assert_true(total.max == values[VALUES - 1]);
@@ -101,7 +101,7 @@ static void an_empty_one_has_no_quantile(void **state)
 	char *text;
 
 	(void)state;
-	histogram_read(&histogram, &pool, &total);
+	histogram_read(&histogram, memory, &total);
 	assert_true(total.count == 0);
 	assert_true(histogram_quantile(&total, 0.5) == 0);
 	text = histogram_text(&total, 1);
@@ -122,8 +122,8 @@ static void totals_add_up(void **state)
 		histogram_add(&histogram, &pool, i);
 		histogram_add(&other, &pool, 1000 + i);
 	}
-	histogram_read(&histogram, &pool, &total);
-	histogram_read(&other, &pool, &two);
+	histogram_read(&histogram, memory, &total);
+	histogram_read(&other, memory, &two);
 	histogram_merge(&total, &two);
 	assert_true(total.count == 600 && total.max == 1299);
 	assert_true(total.sum == 2 * 44850 + 300 * 1000);
@@ -140,7 +140,7 @@ static void text_has_every_step_that_holds_something(void **state)
 	histogram_add(&histogram, &pool, 3);
 	histogram_add(&histogram, &pool, 3);
 	histogram_add(&histogram, &pool, 1025);
-	histogram_read(&histogram, &pool, &total);
+	histogram_read(&histogram, memory, &total);
 	text = histogram_text(&total, 1);
 	assert_string_equal(text, "3:2 1024:1");
 	free(text);
@@ -155,7 +155,7 @@ static void a_pool_that_runs_out_still_counts(void **state)
 	histogram_pool_init(&pool, memory, 3);
 	for (unsigned i = 0; i < 10; i++)
 		histogram_add(&histogram, &pool, (uint64_t)1 << (2 * i));
-	histogram_read(&histogram, &pool, &total);
+	histogram_read(&histogram, memory, &total);
 	/* Chunk 0 is none: two are given out, for 1 to 16 and for 64. */
 	assert_true(total.count == 10 && total.lost == 6);
 	assert_true(total.sum == 349525 && total.max == 1u << 18);
@@ -166,7 +166,7 @@ static void huge_values_count_as_the_largest(void **state)
 {
 	(void)state;
 	histogram_add(&histogram, &pool, UINT64_MAX / 2);
-	histogram_read(&histogram, &pool, &total);
+	histogram_read(&histogram, memory, &total);
 	assert_true(total.count == 1 && total.max == UINT64_MAX / 2);
 	assert_true(histogram_quantile(&total, 0.5) >= 0.99 * (double)(UINT64_C(1) << 44));
 }
@@ -190,13 +190,13 @@ static void a_reader_beside_the_writer_sees_counts_grow(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, write_many, &histogram), 0);
 	while (last < VALUES) {
 		memset(&total, 0, sizeof(total));
-		histogram_read(&histogram, &pool, &total);
+		histogram_read(&histogram, memory, &total);
 		assert_true(total.count >= last && total.count <= VALUES * 10);
 		last = total.count;
 	}
 	pthread_join(thread, NULL);
 	memset(&total, 0, sizeof(total));
-	histogram_read(&histogram, &pool, &total);
+	histogram_read(&histogram, memory, &total);
 	assert_true(total.count == VALUES * 10);
 }
 
