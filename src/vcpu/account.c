@@ -232,9 +232,10 @@ void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
 {
 	struct account_clock *c = &a->clock;
 	uint64_t now = ticks_now(), posted, waiting, served = 0, behind;
+	struct account_exit *e = &a->exit[a->key];
 
 	if (phase_of(a) != ACCOUNT_WAITING) {
-		histogram_add(&a->exit[a->key].hand_off, &a->exit_pool,
+		histogram_add(&e->hand_off, &a->exit_pool,
 			      move(a, ACCOUNT_HAND_OFF, ACCOUNT_GUEST, now));
 		return;
 	}
@@ -251,8 +252,9 @@ void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
 	spend(c, ACCOUNT_HAND_OFF, behind);
 	enter(c, ACCOUNT_GUEST, now);
 	clock_close(c);
-	histogram_add(&a->exit[a->key].hand_off, &a->exit_pool,
-		      ticks_between(a->left, posted) + behind);
+	/* Relaxed: as count. */
+	atomic_store_explicit(&e->waited, get(&e->waited) + waiting + served, memory_order_relaxed);
+	histogram_add(&e->hand_off, &a->exit_pool, ticks_between(a->left, posted) + behind);
 }
 
 void account_park(struct account *a)

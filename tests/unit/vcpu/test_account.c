@@ -107,6 +107,7 @@ static void a_wait_is_split_where_it_was_served(void **state)
 	assert_true(account->exit[0].key.addr == 0x60);
 	assert_int_equal(account->exit[0].key.access, ACCOUNT_READ);
 	assert_true(account->exit[0].count == 1);
+	assert_true(account->exit[0].waited == to - posted);
 	assert_true(read_exit(offsetof(struct account_exit, guest), 0)->count == 1);
 	assert_true(read_exit(offsetof(struct account_exit, hand_off), 0)->count == 1);
 	assert_true(read_service(offsetof(struct account_service, waiting), 0)->sum ==

@@ -1,0 +1,17 @@
+/* What a machine's exits and vCPUs cost, as JSON: for the result, the control socket and the
+ * commands that show it. Control thread. */
+#ifndef STASIS_VM_STATS_H
+#define STASIS_VM_STATS_H
+
+#include <jansson.h>
+
+#include "vcpu/vcpu.h"
+
+/* Rows of exits at most, those with most exits; one more has the rest. */
+#define STATS_EXITS_MAX 256u
+
+/* Adds to the object of exits: "time_ns" (of all vCPUs), "accounts" (a row for each thing that they
+ * left the guest for) and "vcpus". What there is no memory for is left out. */
+void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
+
+#endif
