@@ -51,7 +51,7 @@ struct account_exit {
 	struct account_key key; /* published by keys */
 	_Atomic uint64_t count;
 	_Atomic uint64_t waited; /* ticks that the vCPU waited for replies, being served or not */
-	struct histogram guest; /* ticks in the guest before it */
+	struct histogram guest;	 /* ticks in the guest before it */
 	struct histogram
 		hand_off; /* ticks from the guest's end to the post, and from the reply on */
 };

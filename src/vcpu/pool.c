@@ -102,7 +102,7 @@ static int create_all(struct vcpu_pool *pool, struct loop *loop, const struct kv
 	r = vcpu_kick_install();
 	if (r < 0)
 		return error_set(err, r, "installing the handler of the kick signal");
-	grow_descriptor_table(kvm->vm_fd, pool->count);
+	grow_descriptor_table(kvm->vm_fd, 2 * pool->count); /* each has two */
 	for (unsigned i = 0; r == 0 && i < pool->count; i++)
 		r = create(pool, kvm, i, err);
 	return r;
@@ -139,6 +139,7 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 	for (unsigned i = 0; i < pool->count; i++) {
 		vcpu[i].index = i;
 		vcpu[i].fd = -1;
+		atomic_init(&vcpu[i].stats_fd, -1);
 		vcpu[i].pool = pool;
 		vcpu[i].state = (void *)((char *)states + i * arch_vcpu_state_size);
 		vcpu[i].account = account_of(accounts, i);
@@ -293,9 +294,12 @@ void vcpu_pool_free(struct vcpu_pool *pool)
 	vcpu_exits_hub_done(&pool->hub);
 	for (unsigned i = 0; i < pool->count; i++) {
 		struct vcpu *vcpu = &pool->vcpu[i];
+		int stats_fd;
 
 		if (vcpu->run)
 			munmap(vcpu->run, pool->run_size);
+		stats_fd = atomic_load_explicit(&vcpu->stats_fd, memory_order_relaxed);
+		fd_close(&stats_fd);
 		fd_close(&vcpu->fd);
 	}
 	free(pool->states);

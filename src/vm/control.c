@@ -87,8 +87,12 @@ static json_t *stats(void *arg)
 	struct machine *m = arg;
 	json_t *json = status(m);
 
-	if (m->pool)
-		stats_add_exits(json_object_get(json, "exits"), m->pool);
+	if (m->pool) {
+		json_t *exits = json_object_get(json, "exits");
+
+		stats_add_exits(exits, m->pool);
+		stats_add_kvm(exits, m->kvm.vm_fd, m->pool);
+	}
 	return json;
 }
 

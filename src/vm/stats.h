@@ -13,5 +13,9 @@
 /* Adds to the object of exits: "time_ns" (of all vCPUs), "accounts" (a row for each thing that they
  * left the guest for) and "vcpus". What there is no memory for is left out. */
 void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
+/* What KVM itself counts: of the VM, of all vCPUs added up, and, into the rows of "vcpus" that
+ * stats_add_exits made, of each. Time halted in the kernel moves from "guest" to "idle". Where this
+ * host's KVM has none, "kvm" says so. */
+void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
 
 #endif

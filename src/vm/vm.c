@@ -277,6 +277,7 @@ static bool take_down(struct machine *m)
 		vcpu_pool_stop(m->pool);
 		m->result->exits = machine_exits(m);
 		stats_add_exits(m->result->exits, m->pool);
+		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
 	}
 	machine_control_done(m);
 	if (m->loop)

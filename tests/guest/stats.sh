@@ -98,6 +98,24 @@ ok "it ends with the VM (saw $status)" is $status 0
 status=$?
 ok "stats of no VM ends 125 (saw $status)" is $status 125
 
+# ---- halted -----------------------------------------------------------------------------------
+
+run halted halt
+sleep 2
+# A halt counts when it is over: this ends it.
+"$STASIS" freeze halted
+"$STASIS" thaw halted
+"$STASIS" stats --json halted >"$work/h.json" 2>"$work/err"
+if holds "$work/h.json" '.exits.kvm.unavailable'; then
+	skip "time halted in KVM is idle" "$(jq -r .exits.kvm.unavailable "$work/h.json")"
+else
+	ok "time halted in KVM is idle" holds "$work/h.json" '.exits.vcpus[0].time_ns | .idle >= 0.8 * .wall'
+	ok "... and the times still add up" holds "$work/h.json" "$sums"
+	ok "KVM's own statistics are there" holds "$work/h.json" '.exits.kvm.vcpus.exits > 0 and .exits.vcpus[0].kvm.exits > 0'
+fi
+kill $pid
+wait $pid
+
 # ---- the report -------------------------------------------------------------------------------
 
 ok "the report has what it always had" holds "$work/ask.json" \
