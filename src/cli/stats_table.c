@@ -138,10 +138,20 @@ static void print_times(FILE *out, const json_t *now, const json_t *before, doub
 	fputc('\n', out);
 }
 
+/* What the host did to the vCPUs' threads. */
+static void print_host(FILE *out, const json_t *now, const json_t *before, double wall_ns)
+{
+	double steal = number(now, "steal_ns") - number(before, "steal_ns");
+
+	fprintf(out, "host       run delay %.2f%% voluntary switches %.0f involuntary %.0f\n",
+		wall_ns > 0 ? 100 * steal / wall_ns : 0,
+		number(now, "voluntary_switches") - number(before, "voluntary_switches"),
+		number(now, "involuntary_switches") - number(before, "involuntary_switches"));
+}
+
 size_t stats_table_head(const json_t *stats)
 {
-	(void)stats;
-	return 3;
+	return member(member(stats, "exits"), "host") ? 4 : 3;
 }
 
 void stats_table_print(FILE *out, const json_t *stats, const json_t *before, size_t rows_max)
@@ -162,6 +172,8 @@ void stats_table_print(FILE *out, const json_t *stats, const json_t *before, siz
 		seconds > 0 ? (number(exits, "total") - number(exits_before, "total")) / seconds
 			    : 0);
 	print_times(out, times, times_before, wall_ns);
+	if (member(exits, "host"))
+		print_host(out, member(exits, "host"), member(exits_before, "host"), wall_ns);
 	fprintf(out, "%-28s %10s %10s %8s  %15s  %15s\n", "EXIT", "COUNT", "PER S", "TIME",
 		"WAITING p50/p99", "SERVED p50/p99");
 	for (size_t i = 0; rows && i < n && (rows_max == 0 || i < rows_max); i++)

@@ -92,6 +92,7 @@ static json_t *stats(void *arg)
 
 		stats_add_exits(exits, m->pool);
 		stats_add_kvm(exits, m->kvm.vm_fd, m->pool);
+		stats_add_host(exits, m->pool);
 	}
 	return json;
 }

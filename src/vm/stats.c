@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "vm/host.h"
 #include "vm/kvm_stats.h"
+#include "vm/perf/evidence.h"
 
 /* One key of one vCPU. */
 struct entry {
@@ -311,4 +312,28 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 		move_halted(all, halted_ns);
 		json_object_set_new(row, "kvm", stats);
 	}
+}
+
+/* ---- the host's ------------------------------------------------------------------------ */
+
+void stats_add_host(json_t *exits, struct vcpu_pool *pool)
+{
+	static const struct evidence_thread began = {0};
+	json_t *rows = json_object_get(exits, "vcpus"), *sum;
+
+	if (vcpu_pool_count(pool) > STATS_HOST_MAX)
+		return;
+	sum = json_object();
+	for (unsigned i = 0; i < vcpu_pool_count(pool); i++) {
+		struct evidence_thread now;
+		json_t *host;
+
+		if (evidence_read_thread("/proc/self", vcpu_pool_get(pool, i)->tid, &now) < 0)
+			continue;
+		host = evidence_thread_json(&began, &now);
+		add_numbers(sum, host);
+		json_object_set_new(json_array_get(rows, i), "host", host);
+	}
+	json_object_del(sum, "cpu");
+	json_object_set_new(exits, "host", sum);
 }

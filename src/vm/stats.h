@@ -17,5 +17,10 @@ void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
  * stats_add_exits made, of each. Time halted in the kernel moves from "guest" to "idle". Where this
  * host's KVM has none, "kvm" says so. */
 void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
+/* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
+ * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
+ * than STATS_HOST_MAX vCPUs, which would take the control thread long. */
+#define STATS_HOST_MAX 64u
+void stats_add_host(json_t *exits, struct vcpu_pool *pool);
 
 #endif

@@ -51,6 +51,8 @@ ok "the vCPU that was not started is idle" holds "$work/b.json" \
 ok "two readings are as far apart as the clock says" holds "$work/b.json" \
 	"(.exits.vcpus[0].time_ns.wall - $(jq '.exits.vcpus[0].time_ns.wall' "$work/a.json")) as \$d
 	| (.uptime_ns - $(jq .uptime_ns "$work/a.json")) as \$u | (\$d - \$u | fabs) <= 0.01 * \$u"
+ok "the host's part is told of each thread" holds "$work/b.json" \
+	'.exits.host.run_ns > 0 and (.exits.vcpus | all(.host.voluntary_switches >= 0 and .host.steal_ns >= 0))'
 "$STASIS" freeze ask
 sleep 1
 "$STASIS" thaw ask
@@ -60,7 +62,8 @@ ok "time in a freeze is parked" holds "$work/c.json" \
 "$STASIS" stats ask >"$work/table" 2>"$work/err"
 ok "stats has a table" grep -Eq '^io read 0x3fd +[0-9]+ +[0-9.]+ +[0-9.]+%  +[0-9.]+[num]?s/[0-9.]+[num]?s  +[0-9.]+[num]?s/' "$work/table"
 ok "... with the shares of time" grep -Eq '^vCPU time  guest [0-9.]+% idle [0-9.]+% hand_off ' "$work/table"
-ok "... dearest first" is "$(sed -n 4p "$work/table" | cut -d' ' -f1-3)" "io read 0x3fd"
+ok "... what the host did to the threads" grep -Eq '^host +run delay [0-9.]+% voluntary switches [0-9]+ ' "$work/table"
+ok "... dearest first" is "$(sed -n 5p "$work/table" | cut -d' ' -f1-3)" "io read 0x3fd"
 
 # ---- top --------------------------------------------------------------------------------------
 
