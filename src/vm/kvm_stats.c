@@ -16,7 +16,7 @@
 #define DESCRIPTORS_MAX	 1024u
 #define HISTOGRAM_MAX	 1024u
 #define HEADER_BYTES	 24u /* struct kvm_stats_header */
-#define DESCRIPTOR_BYTES 16u /* struct kvm_stats_desc without its name */
+#define DESCRIPTOR_BYTES 16u
 
 /*
  *   0             id_offset       desc_offset                        data_offset
@@ -29,8 +29,21 @@ struct file {
 	struct kvm_stats_header header;
 };
 
+/* struct kvm_stats_desc without its name, whose length only the header knows. */
+struct descriptor {
+	uint32_t flags;
+	int16_t exponent;
+	uint16_t size; /* values */
+	uint32_t offset;
+	uint32_t bucket_size;
+};
+_Static_assert(sizeof(struct descriptor) == DESCRIPTOR_BYTES &&
+		       offsetof(struct descriptor, bucket_size) ==
+			       offsetof(struct kvm_stats_desc, bucket_size),
+	       "as KVM has it");
+
 struct statistic {
-	struct kvm_stats_desc desc; /* without its name */
+	struct descriptor desc;
 	char name[NAME_MAX_BYTES];
 	const uint8_t *data; /* desc.size values, inside the file */
 };
@@ -77,7 +90,7 @@ static bool statistic_at(const struct file *f, uint32_t i, struct statistic *ret
 
 /* ---- as JSON --------------------------------------------------------------------------- */
 
-static const char *unit_of(const struct kvm_stats_desc *desc)
+static const char *unit_of(const struct descriptor *desc)
 {
 	uint32_t unit = desc->flags & KVM_STATS_UNIT_MASK;
 
@@ -96,7 +109,7 @@ static const char *unit_of(const struct kvm_stats_desc *desc)
 
 /* The least value of a bucket: of a linear histogram multiples of its bucket_size, of a logarithmic
  * one 0, 1, 2, 4, 8 … */
-static uint64_t bucket_from(const struct kvm_stats_desc *desc, unsigned i)
+static uint64_t bucket_from(const struct descriptor *desc, unsigned i)
 {
 	if ((desc->flags & KVM_STATS_TYPE_MASK) == KVM_STATS_TYPE_LINEAR_HIST)
 		return (uint64_t)i * desc->bucket_size;
