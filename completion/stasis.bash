@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -41,8 +41,12 @@ _stasis() {
 		[ "$COMP_CWORD" -gt 3 ] || mapfile -t COMPREPLY < <(compgen -W "-i -t --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
-	status | freeze | thaw | dump | vmcore)
-		mapfile -t COMPREPLY < <(compgen -W "--help $([ "${COMP_WORDS[1]}" = status ] && echo --json)
+	top)
+		mapfile -t COMPREPLY < <(compgen -W "--count --delay --help
+			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
+	status | stats | freeze | thaw | dump | vmcore)
+		mapfile -t COMPREPLY < <(compgen -W "--help $([[ ${COMP_WORDS[1]} == stat* ]] && echo --json)
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
 	snapshot)

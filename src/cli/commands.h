@@ -12,6 +12,8 @@ int command_freeze(int argc, char **argv);
 int command_thaw(int argc, char **argv);
 int command_dump(int argc, char **argv);
 int command_vmcore(int argc, char **argv);
+int command_stats(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_exec(int argc, char **argv);

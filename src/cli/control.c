@@ -15,8 +15,6 @@
 #include "vm/result.h"
 #include "vm/runtime.h"
 
-/* A rendezvous has a deadline of its own, which is shorter. */
-#define ANSWER_LIMIT_NS 30000000000u
 /* A core of a large guest, on a slow disk. */
 #define CORE_LIMIT_NS 86400000000000u
 #define NS_PER_MS     1000000
@@ -45,23 +43,6 @@ static const struct cli_option options[] = {
 static long long number_of(const json_t *object, const char *key)
 {
 	return json_integer_value(json_object_get(object, key));
-}
-
-/* ---- finding a VM ---------------------------------------------------------------------------
- */
-
-/* Opens the control socket of the VM called name. */
-static int open_vm(const char *name, struct qmp_client *ret_client, struct error *err)
-{
-	json_t *vm;
-	int r = find_vm(name, &vm, err);
-
-	if (r < 0)
-		return r;
-	r = qmp_client_open(find_vm_text(vm, "qmp"), ANSWER_LIMIT_NS, ret_client, err);
-	json_decref(vm);
-	/* It ended just now. */
-	return r == -ENOENT || r == -ECONNREFUSED ? find_vm_none(name, err) : r;
 }
 
 /* ---- the commands ---------------------------------------------------------------------------
@@ -102,7 +83,7 @@ static int ask_with(const char *name, const char *command, json_t *arguments, ui
 		    json_t **ret_return, struct error *err)
 {
 	struct qmp_client client;
-	int r = open_vm(name, &client, err);
+	int r = find_vm_open(name, FIND_VM_LIMIT_NS, &client, err);
 
 	if (r < 0) {
 		json_decref(arguments);
@@ -116,7 +97,7 @@ static int ask_with(const char *name, const char *command, json_t *arguments, ui
 
 static int ask(const char *name, const char *command, json_t **ret_return, struct error *err)
 {
-	return ask_with(name, command, NULL, ANSWER_LIMIT_NS, ret_return, err);
+	return ask_with(name, command, NULL, FIND_VM_LIMIT_NS, ret_return, err);
 }
 
 static int tell(int argc, char **argv, const char *command)

@@ -68,3 +68,17 @@ int find_vm(const char *name, json_t **ret_info, struct error *err)
 	json_decref(list);
 	return r;
 }
+
+int find_vm_open(const char *name, uint64_t limit_ns, struct qmp_client *ret_client,
+		 struct error *err)
+{
+	json_t *vm;
+	int r = find_vm(name, &vm, err);
+
+	if (r < 0)
+		return r;
+	r = qmp_client_open(find_vm_text(vm, "qmp"), limit_ns, ret_client, err);
+	json_decref(vm);
+	/* It ended just now. */
+	return r == -ENOENT || r == -ECONNREFUSED ? find_vm_none(name, err) : r;
+}

@@ -43,8 +43,8 @@ static bool still_out(uint32_t word)
 	return word == VCPU_REPLY_WAITED_FOR || word == VCPU_REPLY_ASLEEP;
 }
 
-/* Whether the reply came within bound_ns. */
-static bool spin(struct vcpu_exits *e, uint64_t begin_ns, uint64_t bound_ns)
+/* Whether the reply came within bound ticks. */
+static bool spin(struct vcpu_exits *e, uint64_t begin, uint64_t bound)
 {
 	do {
 		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
@@ -53,7 +53,7 @@ static bool spin(struct vcpu_exits *e, uint64_t begin_ns, uint64_t bound_ns)
 				return true;
 			cpu_relax();
 		}
-	} while (now_ns() - begin_ns < bound_ns);
+	} while (ticks_between(begin, ticks_now()) < bound);
 	return false;
 }
 
@@ -71,13 +71,14 @@ static void adapt(struct vcpu_exits *e, bool spun, uint64_t waited_ns)
 	e->spin_ns = MIN(MAX(bound, SPIN_MIN_NS), VCPU_EXITS_SPIN_NS);
 }
 
-static enum vcpu_exits_wait wait_for_reply(struct vcpu_exits *e)
+/* begin: the tick of the post. */
+static enum vcpu_exits_wait wait_for_reply(struct vcpu_exits *e, uint64_t begin)
 {
 	bool may_spin = e->hub->may_spin, slept = false;
-	uint64_t begin_ns = may_spin ? now_ns() : 0;
+	const double ticks_per_ns = e->hub->ticks_per_ns;
 	uint32_t word = VCPU_REPLY_WAITED_FOR;
 
-	if (!may_spin || !spin(e, begin_ns, e->spin_ns))
+	if (!may_spin || !spin(e, begin, (uint64_t)(e->spin_ns * ticks_per_ns)))
 		/* Release: pairs with the exchange in answer, which wakes. Acquire: as in spin. */
 		slept = atomic_compare_exchange_strong_explicit(&e->reply, &word, VCPU_REPLY_ASLEEP,
 								memory_order_acq_rel,
@@ -87,7 +88,8 @@ static enum vcpu_exits_wait wait_for_reply(struct vcpu_exits *e)
 	while (slept && atomic_load_explicit(&e->reply, memory_order_acquire) == VCPU_REPLY_ASLEEP)
 		futex_wait(&e->reply, VCPU_REPLY_ASLEEP);
 	if (may_spin)
-		adapt(e, !slept, now_ns() - begin_ns);
+		adapt(e, !slept,
+		      (uint64_t)((double)ticks_between(begin, ticks_now()) / ticks_per_ns));
 	/* Fails when released: that stays. Relaxed: the next post publishes it. */
 	word = VCPU_REPLY_SENT;
 	atomic_compare_exchange_strong_explicit(&e->reply, &word, VCPU_REPLY_NONE,
@@ -100,6 +102,8 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	struct vcpu_exits_slot *slot = spsc_reserve(&e->ring);
 	uint32_t word = VCPU_REPLY_NONE;
 	bool waits, released = false;
+	struct account *account = e->account;
+	uint64_t posted;
 
 	/* The post that filled the ring has waited for its reply, unless released. */
 	if (!slot)
@@ -111,8 +115,15 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 								    VCPU_REPLY_WAITED_FOR,
 								    memory_order_relaxed,
 								    memory_order_relaxed);
+	posted = waits || !account ? ticks_now() : account->left;
 	slot->exit = *exit;
 	slot->waits = waits;
+	slot->posted = posted;
+	if (account) {
+		slot->key = account->key;
+		if (waits)
+			account_waits(account, posted);
+	}
 	/* Release: pairs with the acquire in source_poll. Acquire: what the guest has seen came
 	 * before. */
 	slot->exit.ticket = atomic_fetch_add_explicit(&e->hub->ticket, 1, memory_order_acq_rel);
@@ -120,7 +131,7 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	list(e);
 	if (!waits)
 		return VCPU_EXITS_WENT_ON;
-	return released ? VCPU_EXITS_WAITED : wait_for_reply(e);
+	return released ? VCPU_EXITS_WAITED : wait_for_reply(e, posted);
 }
 
 /* ---- control thread: replies ----------------------------------------------------------- */
@@ -216,10 +227,19 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 {
 	struct vcpu_exits *e = hub->heap[0];
 	const struct vcpu_exits_slot *slot = spsc_peek(&e->ring);
+	uint64_t posted = slot->posted, from = ticks_now(), to;
+	unsigned key = slot->key;
 	bool waits = slot->waits;
 
 	hub->serve(e, &slot->exit);
 	spsc_release(&e->ring);
+	to = ticks_now();
+	if (e->account)
+		account_served(e->account, key, posted, from, to);
+	if (waits) {
+		e->served_from = from;
+		e->served_to = to;
+	}
 	/* Relaxed: RELEASED is written on this thread only. */
 	if (waits && atomic_load_explicit(&e->reply, memory_order_relaxed) != VCPU_REPLY_RELEASED)
 		answer(e, VCPU_REPLY_SENT);
@@ -297,6 +317,8 @@ int vcpu_exits_hub_init(struct vcpu_exits_hub *hub, struct loop *loop, unsigned 
 		free(heap);
 		return r;
 	}
+	ticks_init();
+	hub->ticks_per_ns = ticks_per_ns();
 	hub->loop = loop;
 	hub->heap = heap;
 	loop_add_source(loop, &hub->source);
@@ -331,4 +353,6 @@ void vcpu_exits_init(struct vcpu_exits *e, struct vcpu_exits_hub *hub)
 	e->spin_ns = SPIN_START_NS;
 	e->in_heap = false;
 	e->oldest = 0;
+	e->account = NULL;
+	e->served_from = e->served_to = 0;
 }

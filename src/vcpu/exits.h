@@ -7,6 +7,7 @@
 #include "arch/arch.h"
 #include "base/spsc.h"
 #include "loop/loop.h"
+#include "vcpu/account.h"
 
 /*
  *   vCPU thread                                control thread
@@ -48,7 +49,8 @@ struct vcpu_exits_hub {
 	CACHE_ALIGNED _Atomic uint64_t ticket;		  /* next to draw */
 	CACHE_ALIGNED _Atomic(struct vcpu_exits *) stack; /* who posted, newest first */
 	CACHE_ALIGNED _Atomic uint32_t asleep;		  /* control thread blocks or is about to */
-	bool may_spin; /* constant: false when vCPUs outnumber host CPUs */
+	bool may_spin;	     /* constant: false when vCPUs outnumber host CPUs */
+	double ticks_per_ns; /* constant: near enough for a spin */
 	struct loop_event doorbell;
 
 	/* Control thread's from here on. */
@@ -66,7 +68,9 @@ struct vcpu_exits_hub {
 /* One place in a vCPU's ring. */
 struct vcpu_exits_slot {
 	struct arch_exit exit;
-	bool waits; /* wants a reply, or is a posted one that filled the ring */
+	bool waits;	 /* wants a reply, or is a posted one that filled the ring */
+	uint16_t key;	 /* of its vCPU's account */
+	uint64_t posted; /* tick; of one that does not wait: when it left the guest */
 };
 
 /* Futex word. The vCPU thread goes NONE → WAITED_FOR (→ ASLEEP) and SENT → NONE, the control
@@ -88,8 +92,12 @@ struct vcpu_exits {
 	struct vcpu_exits *next; /* of the stack; the pusher's until taken, then the control's */
 	CACHE_ALIGNED _Atomic uint32_t reply; /* enum vcpu_reply */
 	uint32_t spin_ns;		      /* vCPU thread: the adaptive bound */
-	CACHE_ALIGNED bool in_heap;	      /* control thread */
-	uint64_t oldest; /* control thread: ticket of the ring's head while in_heap */
+	struct account *account;	      /* NULL: none is kept */
+	/* Ticks of the exit that waits: the control thread's until the reply, then the vCPU
+	 * thread's. */
+	uint64_t served_from, served_to;
+	CACHE_ALIGNED bool in_heap; /* control thread */
+	uint64_t oldest;	    /* control thread: ticket of the ring's head while in_heap */
 };
 
 enum vcpu_exits_wait { VCPU_EXITS_WENT_ON, VCPU_EXITS_WAITED, VCPU_EXITS_SLEPT };

@@ -102,7 +102,7 @@ static int create_all(struct vcpu_pool *pool, struct loop *loop, const struct kv
 	r = vcpu_kick_install();
 	if (r < 0)
 		return error_set(err, r, "installing the handler of the kick signal");
-	grow_descriptor_table(kvm->vm_fd, pool->count);
+	grow_descriptor_table(kvm->vm_fd, 2 * pool->count); /* each has two */
 	for (unsigned i = 0; r == 0 && i < pool->count; i++)
 		r = create(pool, kvm, i, err);
 	return r;
@@ -115,12 +115,14 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 	struct vcpu_pool *pool = aligned_alloc(CACHE_LINE, sizeof(*pool));
 	struct vcpu *vcpu = aligned_alloc(CACHE_LINE, config->count * sizeof(*vcpu));
 	void *states = calloc(config->count, arch_vcpu_state_size);
+	struct account *accounts = account_new(config->count);
 	int *pin = pins ? malloc(pins) : NULL;
 
-	if (!pool || !vcpu || !states || (pins && !pin)) {
+	if (!pool || !vcpu || !states || !accounts || (pins && !pin)) {
 		free(pool);
 		free(vcpu);
 		free(states);
+		account_free(accounts, config->count);
 		free(pin);
 		return NULL;
 	}
@@ -130,15 +132,19 @@ static struct vcpu_pool *allocate(const struct vcpu_pool_config *config)
 		memcpy(pin, config->pin, pins);
 	pool->vcpu = vcpu;
 	pool->states = states;
+	pool->accounts = accounts;
 	pool->count = config->count;
 	pool->config = *config;
 	pool->config.pin = pin;
 	for (unsigned i = 0; i < pool->count; i++) {
 		vcpu[i].index = i;
 		vcpu[i].fd = -1;
+		atomic_init(&vcpu[i].stats_fd, -1);
 		vcpu[i].pool = pool;
 		vcpu[i].state = (void *)((char *)states + i * arch_vcpu_state_size);
+		vcpu[i].account = account_of(accounts, i);
 		vcpu_exits_init(&vcpu[i].exits, &pool->hub);
+		vcpu[i].exits.account = vcpu[i].account;
 	}
 	return pool;
 }
@@ -300,12 +306,16 @@ void vcpu_pool_free(struct vcpu_pool *pool)
 	vcpu_exits_hub_done(&pool->hub);
 	for (unsigned i = 0; i < pool->count; i++) {
 		struct vcpu *vcpu = &pool->vcpu[i];
+		int stats_fd;
 
 		if (vcpu->run)
 			munmap(vcpu->run, pool->run_size);
+		stats_fd = atomic_load_explicit(&vcpu->stats_fd, memory_order_relaxed);
+		fd_close(&stats_fd);
 		fd_close(&vcpu->fd);
 	}
 	free(pool->states);
+	account_free(pool->accounts, pool->count);
 	free((int *)pool->config.pin);
 	free(pool->vcpu);
 	free(pool);

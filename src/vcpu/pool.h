@@ -30,7 +30,8 @@ struct vcpu_pool {
 	struct vcpu_stores stores;
 	_Atomic int watch_error; /* the first of any vCPU that could not arm; relaxed */
 
-	void *states; /* count of arch_vcpu_state_size bytes each; owned */
+	struct account *accounts; /* count; owned */
+	void *states;		  /* count of arch_vcpu_state_size bytes each; owned */
 	const struct loop_event *parked;
 	struct arch_clock *clock;
 	/* The rendezvous: see park.c. */

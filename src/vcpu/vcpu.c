@@ -126,13 +126,16 @@ static void hand_off(struct vcpu *vcpu)
 	const size_t other = ARRAY_SIZE(stats->by_reason) - 1;
 	struct arch_exit exit = {0};
 
+	account_exit(vcpu->account, vcpu->run);
 	arch_exit_capture(vcpu->run, &exit);
 	count(&stats->exits);
 	count(&stats->by_reason[MIN(exit.reason, other)]);
 	if (unlikely(exit.reason == KVM_EXIT_DEBUG)) {
 		exit.addr = vcpu_watch_exit(vcpu);
-		if (!exit.addr)
+		if (!exit.addr) {
+			account_return(vcpu->account, 0, 0);
 			return;
+		}
 	}
 	switch (vcpu_exits_post(&vcpu->exits, &exit)) {
 	case VCPU_EXITS_WENT_ON:
@@ -146,6 +149,7 @@ static void hand_off(struct vcpu *vcpu)
 		count(&stats->handed_off);
 		break;
 	}
+	account_return(vcpu->account, vcpu->exits.served_from, vcpu->exits.served_to);
 }
 
 /* The last post of this vCPU: in order after its exits. */
@@ -153,6 +157,7 @@ static void post_failure(struct vcpu *vcpu)
 {
 	const struct arch_exit exit = {.reason = VCPU_EXIT_FAILED};
 
+	vcpu->account->key = ACCOUNT_KEYS; /* no exit of the guest's */
 	vcpu_exits_post(&vcpu->exits, &exit);
 }
 
@@ -166,12 +171,15 @@ static enum ran run_once(struct vcpu *vcpu)
 		hand_off(vcpu);
 		return RAN_EXITED;
 	}
-	if (errno == EINTR) {
-		count(&vcpu->stats.kicked);
+	if (errno == EINTR || errno == EAGAIN) {
+		/* EAGAIN: it was woken while it waited for its start-up IPI. */
+		bool woken = errno == EAGAIN;
+
+		account_interrupted(vcpu->account, woken);
+		if (!woken)
+			count(&vcpu->stats.kicked);
 		return RAN_INTERRUPTED;
 	}
-	if (errno == EAGAIN)
-		return RAN_INTERRUPTED; /* it was woken while it waited for its start-up IPI */
 	error_set_shortage(&vcpu->error, -errno, "running vCPU %u (KVM's exit reason %u)",
 			   vcpu->index, vcpu->run->exit_reason);
 	post_failure(vcpu);
@@ -194,19 +202,40 @@ static enum ran complete(struct vcpu *vcpu)
 	return ran;
 }
 
+/* On this thread, because the call waits while the vCPU runs; not before it ran, because it takes
+ * time that the machine's start does not need. */
+static void open_stats(struct vcpu *vcpu)
+{
+	vcpu->stats_asked = true;
+	/* Relaxed: a descriptor's number is all that is told. */
+	atomic_store_explicit(&vcpu->stats_fd, ioctl(vcpu->fd, KVM_GET_STATS_FD),
+			      memory_order_relaxed);
+}
+
+static void park(struct vcpu *vcpu)
+{
+	account_park(vcpu->account);
+	vcpu_park(vcpu);
+	account_unpark(vcpu->account);
+}
+
 static void run(struct vcpu *vcpu)
 {
 	enum ran ran = RAN_INTERRUPTED;
 	uint32_t requests;
 
+	account_begin(vcpu->account, vcpu->index == 0);
 	while (ran != RAN_FAILED && !((requests = look(vcpu)) & VCPU_REQ_STOP)) {
 		if (!(requests & VCPU_REQ_PARK))
 			ran = run_once(vcpu);
 		else if (ran == RAN_EXITED)
 			ran = complete(vcpu);
 		else
-			vcpu_park(vcpu);
+			park(vcpu);
+		if (unlikely(!vcpu->stats_asked))
+			open_stats(vcpu);
 	}
+	account_end(vcpu->account);
 }
 
 /* ---- the thread ------------------------------------------------------------------------ */

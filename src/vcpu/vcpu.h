@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "arch/arch.h"
+#include "vcpu/account.h"
 #include "vcpu/exits.h"
 #include "vcpu/watch.h"
 
@@ -46,6 +47,11 @@ struct vcpu {
 	struct vcpu_exits exits;
 	CACHE_ALIGNED _Atomic uint32_t requests; /* enum vcpu_request */
 	struct vcpu_stats stats;
+	/* KVM_GET_STATS_FD's, opened by the vCPU thread when it has been in KVM_RUN once, and
+	 * closed with the pool; -1: not yet, or this KVM has none. */
+	_Atomic int stats_fd;
+	bool stats_asked;	       /* vCPU thread's */
+	struct account *account;       /* the pool's; each field says whose it is */
 	struct vcpu_watching watching; /* vCPU thread's */
 	/* Registers at the last park: the vCPU thread's, and the control thread's to read while
 	 * it is parked. capture_error: why they are none, a negative errno. */

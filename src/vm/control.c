@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/machine.h"
+#include "vm/stats.h"
 
 /* A client gets so long to take the last words. */
 #define LAST_WORDS_NS 500000000u
@@ -78,6 +79,21 @@ static json_t *status(void *arg)
 			    json_integer(m->started_ns ? (json_int_t)(now_ns() - m->started_ns)
 						       : 0));
 	json_object_set_new(json, "exits", m->pool ? machine_exits(m) : json_object());
+	return json;
+}
+
+static json_t *stats(void *arg)
+{
+	struct machine *m = arg;
+	json_t *json = status(m);
+
+	if (m->pool) {
+		json_t *exits = json_object_get(json, "exits");
+
+		stats_add_exits(exits, m->pool);
+		stats_add_kvm(exits, m->kvm.vm_fd, m->pool);
+		stats_add_host(exits, m->pool);
+	}
 	return json;
 }
 
@@ -281,6 +297,7 @@ static const struct qmp_ops ops = {
 	.cpu_count = cpu_count,
 	.cpu = cpu,
 	.status = status,
+	.stats = stats,
 	.freeze = stop,
 	.thaw = cont,
 	.dump = dump,

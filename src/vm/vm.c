@@ -13,6 +13,7 @@
 #include "vm/host.h"
 #include "vm/machine.h"
 #include "vm/machine_perf.h"
+#include "vm/stats.h"
 
 #define HALT_POLL_NS	200000u
 #define KERNEL_FILE_MAX GIB(1)
@@ -290,6 +291,8 @@ static bool take_down(struct machine *m)
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
 		m->result->exits = machine_exits(m);
+		stats_add_exits(m->result->exits, m->pool);
+		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
 	}
 	machine_control_done(m);
 	if (m->loop)

@@ -1,8 +1,10 @@
 /* A guest of a few instructions with a PVH entry, for hosts whose KVM runs no stock kernel.
  * It writes a line to COM1 and then does what it was built for: PAYLOAD_HALT, PAYLOAD_SPIN,
+ * PAYLOAD_ASK (reads its serial port's line status again and again),
  * PAYLOAD_POWEROFF (ACPI sleep control, S5), PAYLOAD_RESET (i8042), PAYLOAD_TRIPLE (fault). */
 
 #define COM1          0x3f8
+#define COM1_STATUS   0x3fd
 #define SLEEP_CONTROL 0x600
 #define S5_ENABLE     (0x20 | 5 << 2)
 
@@ -29,6 +31,10 @@ _start:
 	jmp 3b
 #elif defined(PAYLOAD_SPIN)
 3:	jmp 3b
+#elif defined(PAYLOAD_ASK)
+	mov $COM1_STATUS, %dx
+3:	in %dx, %al
+	jmp 3b
 #elif defined(PAYLOAD_POWEROFF)
 	mov $SLEEP_CONTROL, %dx
 	mov $S5_ENABLE, %al

@@ -73,8 +73,10 @@ int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *re
 		   "%*u %*u %*u %*u %*u %*u %*d %u",
 		   &e.minor_faults, &e.major_faults, &e.cpu) != 3)
 		e.minor_faults = e.major_faults = e.cpu = 0;
-	if (status)
+	if (status) {
+		(void)number_of(status, "voluntary_ctxt_switches", &e.voluntary);
 		(void)number_of(status, "nonvoluntary_ctxt_switches", &e.involuntary);
+	}
 	e.has_schedstat =
 		schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns, &e.steal_ns) == 2;
 	e.has_migrations = sched && number_of(sched, "se.nr_migrations", &e.migrations);
@@ -131,14 +133,14 @@ int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, bool read, 
 	return 0;
 }
 
-static json_t *thread_json(unsigned i, const struct evidence_thread *a,
-			   const struct evidence_thread *b)
+json_t *evidence_thread_json(const struct evidence_thread *a, const struct evidence_thread *b)
 {
 	json_t *row =
-		json_pack("{s:i, s:i, s:I, s:I, s:I}", "vcpu", (int)i, "cpu", (int)b->cpu,
-			  "involuntary_switches", (json_int_t)(b->involuntary - a->involuntary),
-			  "minor_faults", (json_int_t)(b->minor_faults - a->minor_faults),
-			  "major_faults", (json_int_t)(b->major_faults - a->major_faults));
+		json_pack("{s:i, s:I, s:I, s:I, s:I}", "cpu", (int)b->cpu, "voluntary_switches",
+			  (json_int_t)(b->voluntary - a->voluntary), "involuntary_switches",
+			  (json_int_t)(b->involuntary - a->involuntary), "minor_faults",
+			  (json_int_t)(b->minor_faults - a->minor_faults), "major_faults",
+			  (json_int_t)(b->major_faults - a->major_faults));
 
 	if (row && b->has_schedstat) {
 		json_object_set_new(row, "run_ns",
@@ -164,11 +166,14 @@ json_t *evidence_end(struct evidence *e, const pid_t *tid)
 
 	for (unsigned i = 0; i < e->n; i++) {
 		struct evidence_thread after;
+		json_t *row;
 
 		if (evidence_read_thread("/proc/self", tid[i], &after) < 0)
 			continue;
 		steal_ns += after.steal_ns - e->before[i].steal_ns;
-		json_array_append_new(rows, thread_json(i, &e->before[i], &after));
+		row = evidence_thread_json(&e->before[i], &after);
+		json_object_set_new(row, "vcpu", json_integer(i));
+		json_array_append_new(rows, row);
 	}
 	json = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:I, s:o}", "since",
 			 e->since_command ? "command" : "start", "wall_ns", (json_int_t)wall_ns,

@@ -11,8 +11,8 @@
 
 /* One thread's counters since it began. */
 struct evidence_thread {
-	uint64_t run_ns, steal_ns; /* on a CPU; ready, and waiting for one */
-	uint64_t involuntary;	   /* switches */
+	uint64_t run_ns, steal_ns;	 /* on a CPU; ready, and waiting for one */
+	uint64_t voluntary, involuntary; /* switches */
 	uint64_t migrations;
 	uint64_t minor_faults, major_faults;
 	unsigned cpu, khz; /* where it ran last, and how fast that is now; 0: not readable */
@@ -22,6 +22,9 @@ struct evidence_thread {
 /* Reads tid's of the process whose /proc folder is proc ("/proc/self"). What can't be read is 0
  * with its has_ flag unset. -ENOENT: no such thread. */
 int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *ret) MUST_CHECK;
+
+/* What b has more than a. An object, or NULL when out of memory. */
+json_t *evidence_thread_json(const struct evidence_thread *a, const struct evidence_thread *b);
 
 struct evidence {
 	struct evidence_thread *before; /* n; zeroed: since the threads began */

@@ -89,15 +89,21 @@ static int stasis_status(struct qmp_call *call, struct error *err)
 	return give(call, call->ops->status(call->arg), err);
 }
 
-static int query_commands(struct qmp_call *call, struct error *err);
-
-/* ---- doing ----------------------------------------------------------------------------------
- */
-
 static int not_built(const char *what, struct error *err)
 {
 	return error_usage(err, "%s is not built yet", what);
 }
+
+static int stasis_query_stats(struct qmp_call *call, struct error *err)
+{
+	return call->ops->stats ? give(call, call->ops->stats(call->arg), err)
+				: not_built("x-stasis-query-stats", err);
+}
+
+static int query_commands(struct qmp_call *call, struct error *err);
+
+/* ---- doing ----------------------------------------------------------------------------------
+ */
 
 static struct qmp_wait *ask_for_time(struct qmp_call *call, struct error *err)
 {
@@ -275,6 +281,7 @@ static const struct qmp_command commands[] = {
 	  {"length", JSON_INTEGER, false},
 	  {"format", JSON_STRING, false}}},
 	{"x-stasis-dump", stasis_dump, {{0}}},
+	{"x-stasis-query-stats", stasis_query_stats, {{0}}},
 	{"x-stasis-snapshot",
 	 stasis_snapshot,
 	 {{"path", JSON_STRING, true}, {"keep-running", JSON_TRUE, false}}},

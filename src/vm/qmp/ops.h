@@ -42,6 +42,9 @@ struct qmp_ops {
 
 	/* The rest may be NULL: the command then says that it is not built yet. */
 
+	/* What x-stasis-query-stats gives: what status does, with accounts. As status. */
+	json_t *(*stats)(void *arg);
+
 	/* After 0, wait->done runs once, perhaps inside the call: when the machine is frozen, or
 	 * with what went wrong, also where the machine ends before. */
 	int (*freeze)(void *arg, struct qmp_wait *wait, struct error *err);

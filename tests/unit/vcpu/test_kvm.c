@@ -361,6 +361,48 @@ static void a_storm_of_signals_changes_nothing(void **state)
 	rig_close(r);
 }
 
+/* ---- accounts -------------------------------------------------------------------------- */
+
+/* What each vCPU's time went into is as long as the test itself saw its threads run. */
+static void accounts_add_up_to_wall_time(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	uint64_t first_ns, begun_ns, end_ns, last_ns;
+
+	rig_make(r, 2, FAKE_ECHO);
+	r->vm.program[1] = FAKE_HALT;
+	first_ns = now_ns();
+	rig_start(r);
+	begun_ns = now_ns();
+	for (end_ns = begun_ns + SECOND_NS; now_ns() < end_ns;)
+		serve_until(r, r->served + 100);
+	end_ns = now_ns();
+	vcpu_pool_stop(r->pool);
+	last_ns = now_ns();
+	for (unsigned i = 0; i < 2; i++) {
+		const struct vcpu *vcpu = vcpu_pool_get(r->pool, i);
+		struct account_times t;
+		uint64_t sum = 0, exits = 0;
+		double ns;
+
+		account_times(vcpu->account, &t);
+		for (unsigned k = 0; k < ACCOUNT_PHASES; k++)
+			sum += t.spent[k];
+		for (unsigned k = 0; k < vcpu->account->keys; k++)
+			if (vcpu->account->exit[k].key.reason == KVM_EXIT_IO)
+				exits += vcpu->account->exit[k].count;
+		ns = (double)sum / ticks_per_ns();
+		print_message("vCPU %u: %.3f ms of %.3f to %.3f\n", i, ns / 1e6,
+			      (double)(end_ns - begun_ns) / 1e6,
+			      (double)(last_ns - first_ns) / 1e6);
+		assert_true(ns >= 0.99 * (double)(end_ns - begun_ns));
+		assert_true(ns <= 1.01 * (double)(last_ns - first_ns));
+		assert_true(i > 0 || (t.spent[ACCOUNT_GUEST] > 0 && t.spent[ACCOUNT_WAITING] > 0));
+		assert_true(exits == atomic_load(&vcpu->stats.exits));
+	}
+	rig_close(r);
+}
+
 /* ---- stop ------------------------------------------------------------------------------ */
 
 static void stop_ends_a(enum fake_program program, bool immediate_exit, unsigned wait_us)
@@ -572,6 +614,7 @@ int main(int argc, char **argv)
 		TEST(reads_get_what_was_answered),
 		TEST(writes_arrive_in_order),
 		TEST(order_by_guest_memory_is_kept),
+		TEST(accounts_add_up_to_wall_time),
 		TEST(stop_ends_a_tight_loop),
 		TEST(stop_ends_a_halt),
 		TEST(stop_ends_a_wait_for_a_reply),

@@ -98,6 +98,11 @@ static int report(void *arg, struct qmp_wait *wait, struct error *err)
 	return begin(arg, wait, err);
 }
 
+static json_t *stats(void *arg)
+{
+	return json_pack("{s:{s:i}}", "exits", "total", (int)((struct machine_fake *)arg)->nmis);
+}
+
 static int nmi(void *arg, struct error *err)
 {
 	(void)err;
@@ -122,8 +127,8 @@ static int reset(void *arg, struct error *err)
 #define ASKING .name = name, .state = state, .cpu_count = cpu_count, .cpu = cpu, .status = status
 
 const struct qmp_ops machine_fake_ops = {
-	ASKING,		  .freeze = freeze, .thaw = thaw, .dump = dump,	  .dump_state = dump_state,
-	.report = report, .nmi = nmi,	    .quit = quit, .reset = reset,
+	ASKING,		.freeze = freeze, .thaw = thaw, .dump = dump, .dump_state = dump_state,
+	.stats = stats, .report = report, .nmi = nmi,	.quit = quit, .reset = reset,
 };
 const struct qmp_ops machine_fake_bare_ops = {ASKING};
 

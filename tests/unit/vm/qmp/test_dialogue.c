@@ -216,6 +216,10 @@ static void test_queries(void **state UNUSED)
 				 json_object_get(json_object_get(json, "return"), "vcpus")),
 			 4);
 	json_decref(json);
+	json = ask(&t, "{\"execute\":\"x-stasis-query-stats\"}");
+	assert_non_null(json_object_get(json_object_get(json_object_get(json, "return"), "exits"),
+					"total"));
+	json_decref(json);
 	expect_ok(&t, "{\"execute\":\"query-version\"}");
 	expect_ok(&t, "{\"execute\":\"query-kvm\",\"arguments\":{}}");
 	end(&t);
@@ -287,9 +291,10 @@ static void test_doing(void **state UNUSED)
 
 static void test_what_is_not_built(void **state UNUSED)
 {
-	static const char *const commands[] = {"stop",	       "cont",	       "quit",
-					       "inject-nmi",   "system_reset", "query-dump",
-					       "x-stasis-dump"};
+	static const char *const commands[] = {"stop",		"cont",
+					       "quit",		"inject-nmi",
+					       "system_reset",	"query-dump",
+					       "x-stasis-dump", "x-stasis-query-stats"};
 	struct talk t = {0};
 
 	begin(&t, &machine_fake_bare_ops);

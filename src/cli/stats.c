@@ -1,0 +1,73 @@
+/* stasis stats: what a running VM's exits cost so far. */
+#include <stdio.h>
+
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/find_vm.h"
+#include "cli/options.h"
+#include "cli/stats_table.h"
+
+struct request {
+	bool json, help;
+};
+
+static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->json = true;
+	return 0;
+}
+
+static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->help = true;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{"help", 'h', NULL, set_help, "this"},
+	{"json", 0, NULL, set_json, "as JSON, with whole distributions"},
+};
+
+static int ask(const char *name, json_t **ret_stats, struct error *err)
+{
+	struct qmp_client client;
+	int r = find_vm_open(name, FIND_VM_LIMIT_NS, &client, err);
+
+	if (r < 0)
+		return r;
+	r = qmp_client_execute(&client, "x-stasis-query-stats", NULL, ret_stats, err);
+	qmp_client_close(&client);
+	return r;
+}
+
+int command_stats(int argc, char **argv)
+{
+	struct request q = {0};
+	struct error err = {0};
+	int rest, r, status = 0;
+	json_t *stats;
+	bool dashes;
+
+	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
+	if (r == 0 && q.help) {
+		printf("usage: stasis stats [--json] NAME\n\n"
+		       "Times are since the VM's start. TIME: the share of all vCPUs' time that "
+		       "these "
+		       "exits took.\n\n");
+		options_print(options, ARRAY_SIZE(options));
+		return 0;
+	}
+	if (r == 0 && argc - rest != 1)
+		r = error_usage(&err, "stasis stats takes the name of one VM; stasis list shows "
+				      "them");
+	if (r == 0)
+		r = ask(argv[rest], &stats, &err);
+	if (r < 0)
+		return command_failed(&err);
+	if (!q.json)
+		stats_table_print(stdout, stats, NULL, 0);
+	else if (json_dumpf(stats, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
+		status = 125;
+	json_decref(stats);
+	return status;
+}

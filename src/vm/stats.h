@@ -1,0 +1,26 @@
+/* What a machine's exits and vCPUs cost, as JSON: for the result, the control socket and the
+ * commands that show it. Control thread. */
+#ifndef STASIS_VM_STATS_H
+#define STASIS_VM_STATS_H
+
+#include <jansson.h>
+
+#include "vcpu/vcpu.h"
+
+/* Rows of exits at most, those with most exits; one more has the rest. */
+#define STATS_EXITS_MAX 256u
+
+/* Adds to the object of exits: "time_ns" (of all vCPUs), "accounts" (a row for each thing that they
+ * left the guest for) and "vcpus". What there is no memory for is left out. */
+void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
+/* What KVM itself counts: of the VM, of all vCPUs added up, and, into the rows of "vcpus" that
+ * stats_add_exits made, of each. Time halted in the kernel moves from "guest" to "idle". Where this
+ * host's KVM has none, "kvm" says so. */
+void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
+/* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
+ * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
+ * than STATS_HOST_MAX vCPUs, which would take the control thread long. */
+#define STATS_HOST_MAX 64u
+void stats_add_host(json_t *exits, struct vcpu_pool *pool);
+
+#endif

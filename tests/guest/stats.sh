@@ -1,0 +1,133 @@
+#!/bin/bash
+# What exits cost, of machines on the host's own KVM: stasis stats, stasis top, the report.
+# usage: stats.sh STASIS PAYLOAD-DIR; TAP on standard output.
+. "$(dirname "$0")/lib.sh"
+
+run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
+	local name=$1 payload=$2
+	shift 2
+	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
+		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
+	pid=$!
+	for _ in $(seq 200); do
+		grep -q 'payload is up' "$work/$name.out" && return
+		sleep 0.05
+	done
+}
+# holds FILE CONDITION: of the JSON in FILE, by jq.
+holds() { jq -e "$2" "$1" >/dev/null; }
+
+command -v jq >/dev/null || {
+	echo "1..0 # SKIP jq is not installed"
+	exit 0
+}
+# Each vCPU's times, their sum within 1 % of its wall time.
+sums='.exits.vcpus | all(.time_ns | ([.guest, .hand_off, .waiting, .served, .parked, .idle] | add) as $sum
+	| .wall > 0 and ($sum - .wall | fabs) <= 0.01 * .wall)'
+ask='.exits.accounts[] | select(.reason == "io" and .access == "read" and .address == "0x3fd")'
+
+# ---- a guest that does nothing but exit -------------------------------------------------------
+
+run ask ask -c 2
+before=$(date +%s%N)
+sleep 1
+"$STASIS" stats --json ask >"$work/a.json" 2>"$work/err"
+sleep 2
+"$STASIS" stats --json ask >"$work/b.json" 2>"$work/err"
+ok "stats --json has a row for what the guest reads" holds "$work/b.json" "$ask | .count > 100"
+ok "... whose count grows" [ "$(jq "$ask | .count" "$work/b.json")" -gt "$(jq "$ask | .count" "$work/a.json")" ]
+ok "... with the four distributions" holds "$work/b.json" \
+	"$ask | [.guest, .hand_off, .waiting, .served] | all(.count > 0 and .p50_ns > 0 and .p50_ns <= .p99_ns and .p99_ns <= .max_ns * 1.01)"
+ok "... whose buckets hold every value" holds "$work/b.json" \
+	"$ask | .served | (.buckets | split(\" \") | map(split(\":\")[1] | tonumber) | add) == .count"
+ok "... whose sum lies between its buckets' ends" holds "$work/b.json" \
+	"$ask | .served | (.buckets | split(\" \") | map(split(\":\") | map(tonumber) | .[0] * .[1]) | add) as \$least
+	| .sum_ns >= \$least * 0.95 and .sum_ns <= (\$least + .count * 20) * 1.05"
+ok "the line that it wrote took no waiting" holds "$work/b.json" \
+	'.exits.accounts[] | select(.address == "0x3f8") | .count == 14 and .time_ns == .hand_off.sum_ns'
+ok "each vCPU's times add up" holds "$work/b.json" "$sums"
+ok "the vCPU that was not started is idle" holds "$work/b.json" \
+	'.exits.vcpus[1].time_ns | .idle >= 0.99 * .wall'
+ok "two readings are as far apart as the clock says" holds "$work/b.json" \
+	"(.exits.vcpus[0].time_ns.wall - $(jq '.exits.vcpus[0].time_ns.wall' "$work/a.json")) as \$d
+	| (.uptime_ns - $(jq .uptime_ns "$work/a.json")) as \$u | (\$d - \$u | fabs) <= 0.01 * \$u"
+ok "the host's part is told of each thread" holds "$work/b.json" \
+	'.exits.host.run_ns > 0 and (.exits.vcpus | all(.host.voluntary_switches >= 0 and .host.steal_ns >= 0))'
+"$STASIS" freeze ask
+sleep 1
+"$STASIS" thaw ask
+"$STASIS" stats --json ask >"$work/c.json" 2>"$work/err"
+ok "time in a freeze is parked" holds "$work/c.json" \
+	'.exits.vcpus | all(.time_ns.parked >= 1e9 and .time_ns.parked < 0.9 * .time_ns.wall)'
+"$STASIS" stats ask >"$work/table" 2>"$work/err"
+ok "stats has a table" grep -Eq '^io read 0x3fd +[0-9]+ +[0-9.]+ +[0-9.]+%  +[0-9.]+[num]?s/[0-9.]+[num]?s  +[0-9.]+[num]?s/' "$work/table"
+ok "... with the shares of time" grep -Eq '^vCPU time  guest [0-9.]+% idle [0-9.]+% hand_off ' "$work/table"
+ok "... what the host did to the threads" grep -Eq '^host +run delay [0-9.]+% voluntary switches [0-9]+ ' "$work/table"
+ok "... dearest first" is "$(sed -n 5p "$work/table" | cut -d' ' -f1-3)" "io read 0x3fd"
+
+# ---- top --------------------------------------------------------------------------------------
+
+"$STASIS" top -n 3 -d 200ms ask >"$work/top" 2>"$work/err"
+status=$?
+ok "top prints blocks where standard output is no terminal (saw $status)" [ $status = 0 ] 
+ok "... as many as were asked for" is "$(grep -c '^EXIT ' "$work/top")" 3
+ok "... without escapes" is "$(grep -c $'\033' "$work/top")" 0
+ok "... and the exits of the last interval only" [ "$(grep '^io read 0x3fd' "$work/top" | sed -n 3p | awk '{print $4}')" -lt \
+	"$(grep '^io read 0x3fd' "$work/top" | sed -n 1p | awk '{print $4}')" ]
+"$STASIS" top -n 0 ask >"$work/out" 2>&1
+status=$?
+ok "a wrong count ends 125 (saw $status)" is $status 125
+"$STASIS" top -d 1 ask >"$work/out" 2>&1
+ok "a wrong delay says what is accepted" grep -q 'a duration from 100ms' "$work/out"
+if command -v script >/dev/null; then
+	(sleep 1.5; printf q) | timeout 20 script -qec "stty rows 10 cols 60; '$STASIS' top -d 200ms ask" "$work/screen" >/dev/null 2>&1
+	status=$?
+	ok "on a terminal, q ends it (saw $status)" is $status 0
+	ok "... which has its screen back" grep -q $'\033\[?1049l' "$work/screen"
+	ok "... and no line was wider" is "$(tr '\r' '\n' <"$work/screen" | sed 's/\x1b\[[?0-9]*[A-Za-z]//g' | sed '/^Script/d' | awk 'length > 60' | wc -l)" 0
+else
+	skip "top on a terminal" "script is not installed"
+fi
+"$STASIS" top -d 200ms ask >"$work/top" 2>"$work/err" &
+top=$!
+sleep 0.6
+kill $pid
+wait $pid
+took=$(($(date +%s%N) - before))
+wait $top
+status=$?
+ok "it ends with the VM (saw $status)" is $status 0
+"$STASIS" stats ask >"$work/out" 2>&1
+status=$?
+ok "stats of no VM ends 125 (saw $status)" is $status 125
+
+# ---- halted -----------------------------------------------------------------------------------
+
+run halted halt
+sleep 2
+# A halt counts when it is over: this ends it.
+"$STASIS" freeze halted
+"$STASIS" thaw halted
+"$STASIS" stats --json halted >"$work/h.json" 2>"$work/err"
+if holds "$work/h.json" '.exits.kvm.unavailable'; then
+	skip "time halted in KVM is idle" "$(jq -r .exits.kvm.unavailable "$work/h.json")"
+else
+	ok "time halted in KVM is idle" holds "$work/h.json" '.exits.vcpus[0].time_ns | .idle >= 0.8 * .wall'
+	ok "... and the times still add up" holds "$work/h.json" "$sums"
+	ok "KVM's own statistics are there" holds "$work/h.json" '.exits.kvm.vcpus.exits > 0 and .exits.vcpus[0].kvm.exits > 0'
+fi
+kill $pid
+wait $pid
+
+# ---- the report -------------------------------------------------------------------------------
+
+ok "the report has what it always had" holds "$work/ask.json" \
+	'.exits | .total > 0 and .by_reason.io > 0 and .handed_off > 0 and .posted > 0'
+ok "... and the accounts" holds "$work/ask.json" "$ask | .count > 100"
+ok "... whose counts add up" holds "$work/ask.json" \
+	'.exits | ([.accounts[] | select(.reason != "intr") | .count] | add) == .total'
+ok "... and the times" holds "$work/ask.json" "$sums"
+ok "... which the person saw pass" holds "$work/ask.json" \
+	".exits.vcpus | all(.time_ns.wall <= 1.01 * $took + 1e8)"
+
+end
