@@ -125,7 +125,7 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 			die("a vCPU", &err);
 		enter(fd, i, cpus, rounds);
 		memset(state, 0, arch_vcpu_state_size);
-		must(arch_vcpu_capture(fd, state), "capturing a vCPU");
+		must(arch_vcpu_capture(fd, NULL, state), "capturing a vCPU");
 		if (arch_vcpu_save(vm, fd, state, clock, &out, &err) < 0)
 			die("saving a vCPU", &err);
 		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &out);

@@ -94,7 +94,7 @@ static struct items_out save(struct rig *r, unsigned i)
 	struct items_out out = {0};
 	struct error err = {0};
 
-	assert_int_equal(arch_vcpu_capture(r->fd[i], r->state), 0);
+	assert_int_equal(arch_vcpu_capture(r->fd[i], NULL, r->state), 0);
 	if (arch_vcpu_save(r->vm, r->fd[i], r->state, &r->clock, &out, &err) < 0)
 		fail_msg("%s", err.what);
 	assert_int_equal(out.error, 0);
