@@ -98,6 +98,17 @@ static int report(void *arg, struct qmp_wait *wait, struct error *err)
 	return begin(arg, wait, err);
 }
 
+static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+		    struct error *err)
+{
+	struct machine_fake *m = arg;
+
+	m->snapshots++;
+	m->kept += keep_running;
+	snprintf(m->dump_path, sizeof(m->dump_path), "%s", path);
+	return begin(m, wait, err);
+}
+
 static int nmi(void *arg, struct error *err)
 {
 	(void)err;
@@ -123,7 +134,7 @@ static int reset(void *arg, struct error *err)
 
 const struct qmp_ops machine_fake_ops = {
 	ASKING,		  .freeze = freeze, .thaw = thaw, .dump = dump,	  .dump_state = dump_state,
-	.report = report, .nmi = nmi,	    .quit = quit, .reset = reset,
+	.report = report, .nmi = nmi,	    .quit = quit, .reset = reset, .snapshot = snapshot,
 };
 const struct qmp_ops machine_fake_bare_ops = {ASKING};
 
