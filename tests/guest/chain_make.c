@@ -128,6 +128,7 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 		must(arch_vcpu_capture(fd, NULL, state), "capturing a vCPU");
 		if (arch_vcpu_save(vm, fd, state, clock, &out, &err) < 0)
 			die("saving a vCPU", &err);
+		close(fd);
 		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &out);
 	}
 	free(state);
@@ -192,6 +193,10 @@ int main(int argc, char **argv)
 	if (snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);
+	arch_vm_free(vm);
+	kvm_close_vm(&kvm);
+	guest_memory_done(&mem);
+	kvm_close(&kvm);
 	free(state);
 	free(text);
 	return 0;

@@ -15,7 +15,7 @@ ok "a first snapshot is made" is $status 0
 n=0
 begin() {
 	n=$((n + 1))
-	"$STASIS" restore "$1" --name g$n --timeout 280s </dev/null >>printed 2>err &
+	"$STASIS" restore "$1" --name g$n --timeout $((280 + cycles))s </dev/null >>printed 2>err &
 	pid=$!
 }
 # save DIR: false if the guest came to its end before.

@@ -2,6 +2,8 @@
  * threads, and the memory between them, sequentially consistent, as the code asks for where it
  * matters. Each step here is one access there.
  *
+ * With ERRAND, one freeze has an errand for those who are parked (vcpu_pool_errand).
+ *
  * Checked: no assertion fails, and nobody is left waiting (an invalid end state is a lost kick, a
  * lost wake-up or a lost parked event). Mutations, of which each must be found wrong:
  *   LOOK_FIRST    requests are looked at before immediate_exit is cleared
@@ -27,7 +29,9 @@ bool signalled[N];	       /* in there: KVM_RUN will end. Elsewhere the handler t
 byte tally_turn, tally_left;   /* one word */
 byte turn;
 byte bell;		       /* the futex word */
+#ifdef ERRAND
 byte errands, errand_left;
+#endif
 byte events;		       /* signals of the parked event that were not seen yet */
 
 /* ---- ghosts ---- */
@@ -96,7 +100,10 @@ inline all_parked(k, now)
 proctype vcpu(byte i)
 {
 	bool park, stop;
-	byte t, b, mine;
+	byte t, b;
+#ifdef ERRAND
+	byte mine;
+#endif
 
 again:
 #ifdef LOOK_FIRST
@@ -163,6 +170,7 @@ parks:
 #ifndef BELL_LATE
 			b = bell;
 #endif
+#ifdef ERRAND
 			if
 			:: errands != mine ->
 				mine = errands;
@@ -170,6 +178,7 @@ parks:
 				errand_left--
 			:: errands == mine
 			fi;
+#endif
 			if
 			:: turn != t -> break
 			:: turn == t
@@ -260,6 +269,7 @@ wait_parked:
 			:: goto kill
 			fi
 		fi;
+#ifdef ERRAND
 		/* vcpu_pool_errand, and its end; a kill does not wait for that. */
 		if
 		:: skip
@@ -272,6 +282,7 @@ wait_parked:
 			:: goto kill
 			fi
 		fi;
+#endif
 		if
 		:: skip
 		:: skip -> goto kill

@@ -48,6 +48,8 @@ is_wrong() { # is_wrong MUTATION
 
 holds "one vCPU, four rounds" -DN=1 -DROUNDS=4
 holds "two vCPUs, two rounds" -DN=2 -DROUNDS=2
+holds "one vCPU, three rounds, with an errand" -DN=1 -DROUNDS=3 -DERRAND
+holds "two vCPUs, one round, with an errand" -DN=2 -DROUNDS=1 -DERRAND
 for mutation in LOOK_FIRST KICK_FIRST NO_TURN SLEEP_BLIND BELL_LATE NO_KILL_WAKE NO_COMPLETE; do
 	is_wrong "$mutation"
 done

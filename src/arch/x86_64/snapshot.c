@@ -444,19 +444,21 @@ static int restore_xsave(const struct arch_vm *vm, int fd, struct items_in *in, 
 {
 	bool new;
 	size_t size = xsave_size(vm, &new), len = 0;
-	CLEANUP_FREE uint8_t *xsave = calloc(1, size);
 	const uint8_t *data = NULL;
+	uint8_t *xsave;
 	int r = items_view(in, "xsave", ITEM_VERSION, &data, &len, err);
 
 	if (r < 0)
 		return r;
-	if (!xsave)
-		return error_set(err, -ENOMEM, "restoring extended state");
 	if (len < sizeof(struct kvm_xsave) || len > XSAVE_MAX || len > size)
 		return error_usage(err, "%s: xsave: %zu bytes, and this host's KVM takes %zu",
 				   in->where, len, size);
+	xsave = calloc(1, size);
+	if (!xsave)
+		return error_set(err, -ENOMEM, "restoring extended state");
 	memcpy(xsave, data, len);
 	r = kvm_ioctl(fd, KVM_SET_XSAVE, xsave);
+	free(xsave);
 	return r < 0 ? error_set(err, r, "%s: xsave: KVM does not take it", in->where) : 0;
 }
 

@@ -304,6 +304,50 @@ static void memory_is_still(void **state)
 	rig_close(r);
 }
 
+static _Atomic unsigned errands[VCPUS_MAX];
+static unsigned errands_told;
+
+static void on_errand(struct vcpu *vcpu, void *arg)
+{
+	assert_ptr_equal(arg, &rig);
+	/* Its own thread's. */
+	assert_int_equal(gettid(), vcpu->tid);
+	atomic_fetch_add(&errands[vcpu->index], 1);
+}
+
+static void on_errand_over(struct loop_event *event UNUSED, uint64_t count)
+{
+	errands_told += (unsigned)count;
+}
+
+/* Each parked thread does each errand once, and stays parked. */
+static void errands_are_done_by_each(void **state)
+{
+	struct rig *r = rig_open(6, every, ARRAY_SIZE(every), *(bool *)*state);
+	struct loop_event over = {.fire = on_errand_over, .fd = -1};
+	struct error err = {0};
+
+	memset(errands, 0, sizeof(errands));
+	errands_told = 0;
+	assert_int_equal(loop_event_init(r->loop, &over, &err), 0);
+	for (unsigned n = 1; n <= 300; n++) {
+		if (n % 3 == 1)
+			freeze_now(r);
+		vcpu_pool_errand(r->pool, on_errand, r, &over);
+		while (errands_told < n)
+			assert_true(loop_turn(r->loop, UINT64_MAX) >= 0);
+		assert_true(vcpu_pool_errand_over(r->pool));
+		assert_int_equal(vcpu_pool_unparked(r->pool), 0);
+		for (unsigned i = 0; i < 6; i++)
+			assert_int_equal(atomic_load(&errands[i]), n);
+		if (n % 3 == 0)
+			thaw_now(r);
+	}
+	assert_int_equal(errands_told, 300);
+	loop_event_done(&over);
+	rig_close(r);
+}
+
 /* Of the host's TSC and the guest's: in steps of the latter's. */
 static uint32_t host_clock(void)
 {
@@ -411,6 +455,7 @@ int main(int argc, char **argv)
 		TEST(cycles_lose_nobody),
 		TEST(many_vcpus_park),
 		TEST(memory_is_still),
+		TEST(errands_are_done_by_each),
 		{"the_guest_sees_no_frozen_time", the_guest_sees_no_frozen_time, NULL, NULL,
 		 &immediate},
 	};

@@ -103,6 +103,17 @@ static json_t *stats(void *arg)
 	return json_pack("{s:{s:i}}", "exits", "total", (int)((struct machine_fake *)arg)->nmis);
 }
 
+static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+		    struct error *err)
+{
+	struct machine_fake *m = arg;
+
+	m->snapshots++;
+	m->kept += keep_running;
+	snprintf(m->dump_path, sizeof(m->dump_path), "%s", path);
+	return begin(m, wait, err);
+}
+
 static int nmi(void *arg, struct error *err)
 {
 	(void)err;
@@ -127,8 +138,17 @@ static int reset(void *arg, struct error *err)
 #define ASKING .name = name, .state = state, .cpu_count = cpu_count, .cpu = cpu, .status = status
 
 const struct qmp_ops machine_fake_ops = {
-	ASKING,		.freeze = freeze, .thaw = thaw, .dump = dump, .dump_state = dump_state,
-	.stats = stats, .report = report, .nmi = nmi,	.quit = quit, .reset = reset,
+	ASKING,
+	.freeze = freeze,
+	.thaw = thaw,
+	.dump = dump,
+	.dump_state = dump_state,
+	.stats = stats,
+	.report = report,
+	.nmi = nmi,
+	.quit = quit,
+	.reset = reset,
+	.snapshot = snapshot,
 };
 const struct qmp_ops machine_fake_bare_ops = {ASKING};
 

@@ -12,6 +12,7 @@ struct machine_fake {
 	bool refuse; /* a freeze fails at once */
 	struct qmp_wait *wait;
 	unsigned freezes, thaws, dumps, nmis, quits, resets;
+	unsigned snapshots, kept; /* … that it goes on after */
 	char dump_path[64];
 };
 

@@ -269,6 +269,12 @@ static void test_doing(void **state UNUSED)
 	assert_string_equal(t.m.dump_path, "/x/y");
 	expect_ok(&t, "{\"execute\":\"x-stasis-vmcore\",\"arguments\":{\"path\":\"/x/z\"}}");
 	assert_string_equal(t.m.dump_path, "/x/z");
+	expect_ok(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x/s\"}}");
+	assert_string_equal(t.m.dump_path, "/x/s");
+	assert_int_equal(t.m.kept, 0);
+	expect_ok(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x/k\","
+		      "\"keep-running\":true}}");
+	assert_int_equal(t.m.kept, 1);
 	/* Detached, the answer doesn't wait for the end. */
 	t.m.slow = true;
 	expect_ok(&t, "{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,"
@@ -309,6 +315,8 @@ static void test_what_is_not_built(void **state UNUSED)
 		     "{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,"
 		     "\"protocol\":\"file:/x\"}}",
 		     "GenericError", "not built yet");
+	expect_error(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x\"}}",
+		     "GenericError", "not built yet");
 	end(&t);
 }
 
@@ -348,6 +356,12 @@ static void test_bad_commands(void **state UNUSED)
 		 "\"file:/x\",\"begin\":0,\"length\":1}}",
 		 "GenericError", "part"},
 		{"{\"execute\":\"x-stasis-vmcore\"}", "GenericError", "path"},
+		{"{\"execute\":\"x-stasis-snapshot\"}", "GenericError", "path"},
+		{"{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"x\"}}",
+		 "GenericError", "absolute"},
+		{"{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/"
+		 "x\",\"keep-running\":1}}",
+		 "GenericError", "keep-running"},
 		{"{\"execute\":\"x-stasis-vmcore\",\"arguments\":{\"path\":\"x\"}}", "GenericError",
 		 "absolute"},
 	};
@@ -357,7 +371,7 @@ static void test_bad_commands(void **state UNUSED)
 	negotiate(&t);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		expect_error(&t, bad[i].in, bad[i].class, bad[i].part);
-	assert_int_equal(t.m.freezes + t.m.quits + t.m.dumps, 0);
+	assert_int_equal(t.m.freezes + t.m.quits + t.m.dumps + t.m.snapshots, 0);
 	end(&t);
 }
 
