@@ -38,8 +38,8 @@ same=0
 for i in $(seq 64); do [ "$(cat /tmp/many/$i)" = "line $i" ] && same=$((same + 1)); done
 ok "64 connections at once" 64 $same
 now() { cut -d. -f1 /proc/uptime; }
-# passt resets a connection whose guest takes seconds to answer, as one may on a host that is very busy:
-# what came short is tried again. What came whole has to be right.
+# On a host that is very busy, connections through passt were seen cut short: those are tried again.
+# What came whole has to be right.
 tries=3
 [ "$icmp" != ping ] || tries=1
 again() { [ $try = $tries ] || echo "say only $1: once more"; }
