@@ -19,7 +19,7 @@ sys.exit(bool(lost))
 ' "$work/records.img" "$1"
 }
 
-# left PATTERN: processes of this test's own that still have the image open.
+# left: who still has the image open; none_left: whether nobody has, within ten seconds.
 left() { find /proc/[0-9]*/fd -lname "$work/records.img" 2>/dev/null; }
 none_left() {
 	for _ in $(seq 100); do
