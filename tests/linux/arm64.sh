@@ -38,16 +38,13 @@ equal "CPUs go away and come back" "0
 3
 runs" "$out"
 
-# The same while others are busy, and a freeze with two of them gone.
-"$STASIS" run "$LAB" -q --name hole -c 4 --report "$work/report" --timeout 300s -- sh -c '
-	(while :; do :; done) &
+# The same while another is busy, and a freeze with two of them gone.
+"$STASIS" run "$LAB" -q --name hole -c 4 --report "$work/report" --timeout 400s -- sh -c '
 	(while :; do :; done) &
 	cd /sys/devices/system/cpu
 	turn() { echo $1 >cpu2/online && echo $1 >cpu3/online; }
-	for i in 1 2 3; do turn 0 && turn 1 || exit 1; done
-	turn 0 && cat online && sleep 10 && turn 1 && cat online
+	turn 0 && cat online && sleep 5 && turn 1 && cat online
 	for c in 2 3; do taskset $((1 << c)) true || exit 1; done
-	dmesg | grep -i -E "stall|lockup|hung|failed to (boot|come)"
 	echo whole' >"$work/out" 2>"$work/err" </dev/null &
 pid=$!
 while ! grep -q '0-1' "$work/out" && kill -0 $pid 2>/dev/null; do
@@ -55,11 +52,11 @@ while ! grep -q '0-1' "$work/out" && kill -0 $pid 2>/dev/null; do
 done
 check "a dump with two CPUs gone" "$STASIS" dump hole "$work/dump.json"
 equal "... has all four" 4 "$(grep -c '"instruction_pointer"' "$work/dump.json")"
+equal "... those that are gone, in PSCI" 2 "$(grep -c '"symbol": "psci_[0-9_]*cpu_off' "$work/dump.json")"
 wait $pid
 equal "... and the two come back" "0-1
 0-3
 whole" "$(cat "$work/out")"
-check "... from a freeze in time" grep -q '"rendezvous_ns"' "$work/report"
 
 # Without the watchdog, whose messages cost an emulated machine more than what they are about.
 stasis_run -t 1n4l16c1t -m 2G -a nowatchdog --timeout 900s -- sh -c '

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "arch/arch.h"
+#include "arch/aarch64/walk.h"
 
 #define RAM_BYTES MIB(4)
 
@@ -187,6 +187,34 @@ static void addresses_of_52_bits(void **state)
 	}
 }
 
+/* As a vCPU has them: TCR_EL1.T1SZ 21:16, TG1 31:30 (1: 16 KiB, 2: 4 KiB, 3: 64 KiB). */
+static void tables_by_registers(void **state)
+{
+	static const struct {
+		uint64_t tcr;
+		unsigned shift, va_bits, levels;
+	} cases[] = {
+		{UINT64_C(2) << 30 | 12 << 16, 12, 52, 5},
+		{UINT64_C(2) << 30 | 16 << 16, 12, 48, 4},
+		{UINT64_C(2) << 30 | 25 << 16, 12, 39, 3},
+		{UINT64_C(1) << 30 | 17 << 16, 14, 47, 3},
+		{UINT64_C(3) << 30 | 12 << 16, 16, 52, 3},
+	};
+	struct arch_paging p;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(paging_of(0x0042000041a79001, cases[i].tcr, &p), 0);
+		assert_int_equal(p.root_gpa, 0x41a79000);
+		assert_int_equal(p.page_shift, cases[i].shift);
+		assert_int_equal(p.va_bits, cases[i].va_bits);
+		assert_int_equal(p.levels, cases[i].levels);
+	}
+	assert_int_equal(paging_of(0x41a79000, 12 << 16, &p), -ENOENT);
+	assert_int_equal(paging_of(0x41a79000, UINT64_C(2) << 30 | 40 << 16, &p), -ENOENT);
+	assert_int_equal(paging_of(0x41a79000, 0, &p), -ENOENT); /* not set up */
+}
+
 /* 64 KiB pages for 52 bits on a CPU with 48: the top table's end is the whole table. */
 static void a_wide_kernel_on_a_narrow_cpu(void **state)
 {
@@ -235,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_granule_and_width),
 		cmocka_unit_test(addresses_of_52_bits),
+		cmocka_unit_test(tables_by_registers),
 		cmocka_unit_test(a_wide_kernel_on_a_narrow_cpu),
 		cmocka_unit_test(lies_are_refused),
 	};
