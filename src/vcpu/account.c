@@ -184,6 +184,7 @@ void account_begin(struct account *a, bool runs_at_once)
 
 	histogram_pool_init(&a->exit_pool, a->exit_steps, ACCOUNT_POOL_CHUNKS);
 	a->has_run = runs_at_once;
+	a->in_guest = UINT64_MAX;
 	clock_open(c);
 	put(&c->began, now);
 	enter(c, runs_at_once ? ACCOUNT_GUEST : ACCOUNT_IDLE, now);
@@ -193,17 +194,22 @@ void account_begin(struct account *a, bool runs_at_once)
 /* Out of the guest, for what key says, and now in phase. */
 static void left(struct account *a, struct account_key key, enum account_phase phase)
 {
-	struct account_exit *e;
-	uint64_t ticks;
-
 	a->left = ticks_now();
 	a->has_run = true;
-	ticks = move(a, ACCOUNT_GUEST, phase, a->left);
+	a->in_guest = move(a, ACCOUNT_GUEST, phase, a->left);
 	a->key = key_index(a, key);
-	e = &a->exit[a->key];
+}
+
+void account_put(struct account *a)
+{
+	struct account_exit *e = &a->exit[a->key];
+
+	if (a->in_guest == UINT64_MAX)
+		return;
 	/* Relaxed: one writer; readers want a recent value only. */
 	atomic_store_explicit(&e->count, get(&e->count) + 1, memory_order_relaxed);
-	histogram_add(&e->guest, &a->exit_pool, ticks);
+	histogram_add(&e->guest, &a->exit_pool, a->in_guest);
+	a->in_guest = UINT64_MAX;
 }
 
 void account_exit(struct account *a, const struct kvm_run *run)
@@ -221,6 +227,7 @@ void account_interrupted(struct account *a, bool woken)
 	}
 	/* One reading: the way back, or to a park, is short. */
 	left(a, (struct account_key){.reason = KVM_EXIT_INTR}, ACCOUNT_GUEST);
+	account_put(a);
 }
 
 void account_waits(struct account *a, uint64_t now)
@@ -234,6 +241,7 @@ void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
 	uint64_t now = ticks_now(), posted, waiting, served = 0, behind;
 	struct account_exit *e = &a->exit[a->key];
 
+	account_put(a);
 	if (phase_of(a) != ACCOUNT_WAITING) {
 		histogram_add(&e->hand_off, &a->exit_pool,
 			      move(a, ACCOUNT_HAND_OFF, ACCOUNT_GUEST, now));

@@ -129,6 +129,8 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	slot->exit.ticket = atomic_fetch_add_explicit(&e->hub->ticket, 1, memory_order_acq_rel);
 	spsc_publish(&e->ring);
 	list(e);
+	if (account)
+		account_put(account);
 	if (!waits)
 		return VCPU_EXITS_WENT_ON;
 	return released ? VCPU_EXITS_WAITED : wait_for_reply(e, posted);
@@ -234,8 +236,6 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 	hub->serve(e, &slot->exit);
 	spsc_release(&e->ring);
 	to = ticks_now();
-	if (e->account)
-		account_served(e->account, key, posted, from, to);
 	if (waits) {
 		e->served_from = from;
 		e->served_to = to;
@@ -243,6 +243,9 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 	/* Relaxed: RELEASED is written on this thread only. */
 	if (waits && atomic_load_explicit(&e->reply, memory_order_relaxed) != VCPU_REPLY_RELEASED)
 		answer(e, VCPU_REPLY_SENT);
+	/* After the reply, which waits for nothing else. */
+	if (e->account)
+		account_served(e->account, key, posted, from, to);
 	heap_advance(hub);
 }
 
