@@ -96,6 +96,7 @@ static void a_wait_is_split_where_it_was_served(void **state)
 	to = ticks_now();
 	account_served(account, account->key, posted, from, to);
 	account_return(account, from, to);
+	account_put(account);
 	per_ms = ticks_per_ns() * 1e6;
 	account_times(account, &t);
 	sums_to_wall(&t);
@@ -144,6 +145,7 @@ static void a_post_takes_no_waiting(void **state)
 	account_begin(account, true);
 	account_exit(account, &run);
 	account_return(account, 0, 0);
+	account_put(account);
 	account_times(account, &t);
 	sums_to_wall(&t);
 	assert_true(t.spent[ACCOUNT_WAITING] == 0 && t.spent[ACCOUNT_SERVED] == 0);
