@@ -254,10 +254,10 @@ void account_waits(struct account *a, uint64_t now)
 	move(a, ACCOUNT_HAND_OFF, ACCOUNT_WAITING, now);
 }
 
-void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
+void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to)
 {
 	struct account_clock *c = &a->clock;
-	uint64_t now = ticks_now(), posted, waiting, served = 0, behind;
+	uint64_t posted, waiting, served = 0, behind;
 
 	if (a->in_guest != UINT64_MAX)
 		account_put(a);

@@ -116,9 +116,9 @@ void account_waits(struct account *a, uint64_t now);
 /* Puts down the exit under way, and the one before. After the post, so that the control thread need
  * not wait for it, nor the guest. */
 void account_put(struct account *a);
-/* It goes back into the guest. If it waited, it was served between these ticks; ticks before the
- * post: it was not served, but let go. */
-void account_return(struct account *a, uint64_t served_from, uint64_t served_to);
+/* It goes back into the guest, at tick now. If it waited, it was served between these ticks; ticks
+ * before the post: it was not served, but let go. */
+void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to);
 /* Around a park. */
 void account_park(struct account *a);
 void account_unpark(struct account *a);

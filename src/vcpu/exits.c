@@ -87,9 +87,9 @@ static enum vcpu_exits_wait wait_for_reply(struct vcpu_exits *e, uint64_t begin)
 	 */
 	while (slept && atomic_load_explicit(&e->reply, memory_order_acquire) == VCPU_REPLY_ASLEEP)
 		futex_wait(&e->reply, VCPU_REPLY_ASLEEP);
+	e->seen = ticks_now();
 	if (may_spin)
-		adapt(e, !slept,
-		      (uint64_t)((double)ticks_between(begin, ticks_now()) / ticks_per_ns));
+		adapt(e, !slept, (uint64_t)((double)ticks_between(begin, e->seen) / ticks_per_ns));
 	/* Fails when released: that stays. Relaxed: the next post publishes it. */
 	word = VCPU_REPLY_SENT;
 	atomic_compare_exchange_strong_explicit(&e->reply, &word, VCPU_REPLY_NONE,
@@ -106,8 +106,10 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	uint64_t posted;
 
 	/* The post that filled the ring has waited for its reply, unless released. */
-	if (!slot)
+	if (!slot) {
+		e->seen = ticks_now();
 		return VCPU_EXITS_WAITED;
+	}
 	waits = exit->wants_reply || spsc_last(&e->ring);
 	if (waits)
 		/* Fails when released. Relaxed: published with the slot. */
@@ -131,9 +133,10 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	list(e);
 	if (account)
 		account_put(account);
-	if (!waits)
-		return VCPU_EXITS_WENT_ON;
-	return released ? VCPU_EXITS_WAITED : wait_for_reply(e, posted);
+	if (waits && !released)
+		return wait_for_reply(e, posted);
+	e->seen = ticks_now();
+	return waits ? VCPU_EXITS_WAITED : VCPU_EXITS_WENT_ON;
 }
 
 /* ---- control thread: replies ----------------------------------------------------------- */

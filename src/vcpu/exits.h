@@ -93,6 +93,7 @@ struct vcpu_exits {
 	struct vcpu_exits *next; /* of the stack; the pusher's until taken, then the control's */
 	CACHE_ALIGNED _Atomic uint32_t reply; /* enum vcpu_reply */
 	uint32_t spin_ns;		      /* vCPU thread: the adaptive bound */
+	uint64_t seen; /* vCPU thread: tick at which its last post was over, the wait included */
 	/* Ticks of the exit that waits: the control thread's until the reply, then the vCPU
 	 * thread's. */
 	uint64_t served_from, served_to;
