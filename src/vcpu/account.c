@@ -184,6 +184,8 @@ void account_begin(struct account *a, bool runs_at_once)
 
 	histogram_pool_init(&a->exit_pool, a->exit_steps, ACCOUNT_POOL_CHUNKS);
 	a->has_run = runs_at_once;
+	a->in_guest = UINT64_MAX;
+	a->key = a->done_key = ACCOUNT_KEYS;
 	clock_open(c);
 	put(&c->began, now);
 	enter(c, runs_at_once ? ACCOUNT_GUEST : ACCOUNT_IDLE, now);
@@ -193,17 +195,40 @@ void account_begin(struct account *a, bool runs_at_once)
 /* Out of the guest, for what key says, and now in phase. */
 static void left(struct account *a, struct account_key key, enum account_phase phase)
 {
-	struct account_exit *e;
-	uint64_t ticks;
-
 	a->left = ticks_now();
 	a->has_run = true;
-	ticks = move(a, ACCOUNT_GUEST, phase, a->left);
+	a->in_guest = move(a, ACCOUNT_GUEST, phase, a->left);
+	if (same(&key, &a->last) && a->key < ACCOUNT_KEYS)
+		return;
 	a->key = key_index(a, key);
+	a->last = key;
+}
+
+/* Relaxed: one writer; readers want a recent value only. */
+static void put_done(struct account *a)
+{
+	struct account_exit *e;
+
+	if (a->done_key == ACCOUNT_KEYS)
+		return;
+	e = &a->exit[a->done_key];
+	atomic_store_explicit(&e->waited, get(&e->waited) + a->done_waited, memory_order_relaxed);
+	histogram_add(&e->hand_off, &a->exit_pool, a->done_hand_off);
+	a->done_key = ACCOUNT_KEYS;
+}
+
+void account_put(struct account *a)
+{
+	struct account_exit *e;
+
+	put_done(a);
+	if (a->in_guest == UINT64_MAX)
+		return;
 	e = &a->exit[a->key];
 	/* Relaxed: one writer; readers want a recent value only. */
 	atomic_store_explicit(&e->count, get(&e->count) + 1, memory_order_relaxed);
-	histogram_add(&e->guest, &a->exit_pool, ticks);
+	histogram_add(&e->guest, &a->exit_pool, a->in_guest);
+	a->in_guest = UINT64_MAX;
 }
 
 void account_exit(struct account *a, const struct kvm_run *run)
@@ -221,6 +246,7 @@ void account_interrupted(struct account *a, bool woken)
 	}
 	/* One reading: the way back, or to a park, is short. */
 	left(a, (struct account_key){.reason = KVM_EXIT_INTR}, ACCOUNT_GUEST);
+	account_put(a);
 }
 
 void account_waits(struct account *a, uint64_t now)
@@ -228,15 +254,17 @@ void account_waits(struct account *a, uint64_t now)
 	move(a, ACCOUNT_HAND_OFF, ACCOUNT_WAITING, now);
 }
 
-void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
+void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to)
 {
 	struct account_clock *c = &a->clock;
-	uint64_t now = ticks_now(), posted, waiting, served = 0, behind;
-	struct account_exit *e = &a->exit[a->key];
+	uint64_t posted, waiting, served = 0, behind;
 
+	if (a->in_guest != UINT64_MAX)
+		account_put(a);
+	a->done_key = a->key;
 	if (phase_of(a) != ACCOUNT_WAITING) {
-		histogram_add(&e->hand_off, &a->exit_pool,
-			      move(a, ACCOUNT_HAND_OFF, ACCOUNT_GUEST, now));
+		a->done_hand_off = move(a, ACCOUNT_HAND_OFF, ACCOUNT_GUEST, now);
+		a->done_waited = 0;
 		return;
 	}
 	posted = get(&c->since);
@@ -252,13 +280,13 @@ void account_return(struct account *a, uint64_t served_from, uint64_t served_to)
 	spend(c, ACCOUNT_HAND_OFF, behind);
 	enter(c, ACCOUNT_GUEST, now);
 	clock_close(c);
-	/* Relaxed: as count. */
-	atomic_store_explicit(&e->waited, get(&e->waited) + waiting + served, memory_order_relaxed);
-	histogram_add(&e->hand_off, &a->exit_pool, ticks_between(a->left, posted) + behind);
+	a->done_waited = waiting + served;
+	a->done_hand_off = ticks_between(a->left, posted) + behind;
 }
 
 void account_park(struct account *a)
 {
+	account_put(a);
 	move(a, phase_of(a), ACCOUNT_PARKED, ticks_now());
 }
 
@@ -269,6 +297,7 @@ void account_unpark(struct account *a)
 
 void account_end(struct account *a)
 {
+	account_put(a);
 	move(a, phase_of(a), ACCOUNT_ENDED, ticks_now());
 }
 

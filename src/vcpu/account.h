@@ -77,9 +77,15 @@ struct account_clock {
 struct account {
 	/* vCPU thread's. */
 	struct account_clock clock;
-	bool has_run;  /* an exit told so, or the boot CPU */
-	uint16_t key;  /* of the exit under way; ACCOUNT_KEYS: it is none */
-	uint64_t left; /* tick of the last return from KVM_RUN */
+	bool has_run;		 /* an exit told so, or the boot CPU */
+	uint16_t key;		 /* of the exit under way, ACCOUNT_KEYS: it is none … */
+	struct account_key last; /* … what it stands for: often that of the exit before */
+	uint64_t left;		 /* tick of the last return from KVM_RUN */
+	/* What is not put down yet, in ticks. Of the exit under way, UINT64_MAX: nothing. */
+	uint64_t in_guest;
+	/* Of the one before, whose key is done_key; ACCOUNT_KEYS: nothing. */
+	uint64_t done_hand_off, done_waited;
+	uint16_t done_key;
 	_Atomic uint32_t keys;
 	uint8_t slot[ACCOUNT_KEY_SLOTS]; /* by hash: key + 1, or 0 */
 	struct histogram_pool exit_pool;
@@ -107,9 +113,12 @@ void account_exit(struct account *a, const struct kvm_run *run);
 void account_interrupted(struct account *a, bool woken);
 /* The vCPU thread begins to wait for a reply, at tick now. */
 void account_waits(struct account *a, uint64_t now);
-/* It goes back into the guest. If it waited, it was served between these ticks; ticks before the
- * post: it was not served, but let go. */
-void account_return(struct account *a, uint64_t served_from, uint64_t served_to);
+/* Puts down the exit under way, and the one before. After the post, so that the control thread need
+ * not wait for it, nor the guest. */
+void account_put(struct account *a);
+/* It goes back into the guest, at tick now. If it waited, it was served between these ticks; ticks
+ * before the post: it was not served, but let go. */
+void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to);
 /* Around a park. */
 void account_park(struct account *a);
 void account_unpark(struct account *a);

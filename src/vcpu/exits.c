@@ -87,9 +87,9 @@ static enum vcpu_exits_wait wait_for_reply(struct vcpu_exits *e, uint64_t begin)
 	 */
 	while (slept && atomic_load_explicit(&e->reply, memory_order_acquire) == VCPU_REPLY_ASLEEP)
 		futex_wait(&e->reply, VCPU_REPLY_ASLEEP);
+	e->seen = ticks_now();
 	if (may_spin)
-		adapt(e, !slept,
-		      (uint64_t)((double)ticks_between(begin, ticks_now()) / ticks_per_ns));
+		adapt(e, !slept, (uint64_t)((double)ticks_between(begin, e->seen) / ticks_per_ns));
 	/* Fails when released: that stays. Relaxed: the next post publishes it. */
 	word = VCPU_REPLY_SENT;
 	atomic_compare_exchange_strong_explicit(&e->reply, &word, VCPU_REPLY_NONE,
@@ -106,8 +106,10 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	uint64_t posted;
 
 	/* The post that filled the ring has waited for its reply, unless released. */
-	if (!slot)
+	if (!slot) {
+		e->seen = ticks_now();
 		return VCPU_EXITS_WAITED;
+	}
 	waits = exit->wants_reply || spsc_last(&e->ring);
 	if (waits)
 		/* Fails when released. Relaxed: published with the slot. */
@@ -129,9 +131,12 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 	slot->exit.ticket = atomic_fetch_add_explicit(&e->hub->ticket, 1, memory_order_acq_rel);
 	spsc_publish(&e->ring);
 	list(e);
-	if (!waits)
-		return VCPU_EXITS_WENT_ON;
-	return released ? VCPU_EXITS_WAITED : wait_for_reply(e, posted);
+	if (account)
+		account_put(account);
+	if (waits && !released)
+		return wait_for_reply(e, posted);
+	e->seen = ticks_now();
+	return waits ? VCPU_EXITS_WAITED : VCPU_EXITS_WENT_ON;
 }
 
 /* ---- control thread: replies ----------------------------------------------------------- */
@@ -234,8 +239,6 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 	hub->serve(e, &slot->exit);
 	spsc_release(&e->ring);
 	to = ticks_now();
-	if (e->account)
-		account_served(e->account, key, posted, from, to);
 	if (waits) {
 		e->served_from = from;
 		e->served_to = to;
@@ -243,6 +246,9 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 	/* Relaxed: RELEASED is written on this thread only. */
 	if (waits && atomic_load_explicit(&e->reply, memory_order_relaxed) != VCPU_REPLY_RELEASED)
 		answer(e, VCPU_REPLY_SENT);
+	/* After the reply, which waits for nothing else. */
+	if (e->account)
+		account_served(e->account, key, posted, from, to);
 	heap_advance(hub);
 }
 

@@ -88,11 +88,12 @@ struct vcpu_exits {
 	struct spsc ring; /* struct vcpu_exits_slot */
 	struct vcpu_exits_slot slots[VCPU_EXITS_RING];
 	struct vcpu_exits_hub *hub;
+	struct account *account; /* NULL: none is kept */
 	CACHE_ALIGNED _Atomic uint32_t listed;
 	struct vcpu_exits *next; /* of the stack; the pusher's until taken, then the control's */
 	CACHE_ALIGNED _Atomic uint32_t reply; /* enum vcpu_reply */
 	uint32_t spin_ns;		      /* vCPU thread: the adaptive bound */
-	struct account *account;	      /* NULL: none is kept */
+	uint64_t seen; /* vCPU thread: tick at which its last post was over, the wait included */
 	/* Ticks of the exit that waits: the control thread's until the reply, then the vCPU
 	 * thread's. */
 	uint64_t served_from, served_to;

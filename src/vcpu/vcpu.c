@@ -133,7 +133,7 @@ static void hand_off(struct vcpu *vcpu)
 	if (unlikely(exit.reason == KVM_EXIT_DEBUG)) {
 		exit.addr = vcpu_watch_exit(vcpu);
 		if (!exit.addr) {
-			account_return(vcpu->account, 0, 0);
+			account_return(vcpu->account, ticks_now(), 0, 0);
 			return;
 		}
 	}
@@ -149,7 +149,8 @@ static void hand_off(struct vcpu *vcpu)
 		count(&stats->handed_off);
 		break;
 	}
-	account_return(vcpu->account, vcpu->exits.served_from, vcpu->exits.served_to);
+	account_return(vcpu->account, vcpu->exits.seen, vcpu->exits.served_from,
+		       vcpu->exits.served_to);
 }
 
 /* The last post of this vCPU: in order after its exits. */

@@ -95,7 +95,8 @@ static void a_wait_is_split_where_it_was_served(void **state)
 	usleep(16 * MS);
 	to = ticks_now();
 	account_served(account, account->key, posted, from, to);
-	account_return(account, from, to);
+	account_return(account, ticks_now(), from, to);
+	account_put(account);
 	per_ms = ticks_per_ns() * 1e6;
 	account_times(account, &t);
 	sums_to_wall(&t);
@@ -128,7 +129,7 @@ static void a_wait_that_was_let_go_is_all_waiting(void **state)
 	account_waits(account, posted);
 	usleep(MS);
 	/* What is left from the exit before. */
-	account_return(account, posted - 20, posted - 10);
+	account_return(account, ticks_now(), posted - 20, posted - 10);
 	account_times(account, &t);
 	sums_to_wall(&t);
 	assert_true(t.spent[ACCOUNT_SERVED] == 0);
@@ -143,7 +144,8 @@ static void a_post_takes_no_waiting(void **state)
 	(void)state;
 	account_begin(account, true);
 	account_exit(account, &run);
-	account_return(account, 0, 0);
+	account_return(account, ticks_now(), 0, 0);
+	account_put(account);
 	account_times(account, &t);
 	sums_to_wall(&t);
 	assert_true(t.spent[ACCOUNT_WAITING] == 0 && t.spent[ACCOUNT_SERVED] == 0);
@@ -186,7 +188,7 @@ static void a_vcpu_that_waits_to_be_started_is_idle(void **state)
 static void one_exit(struct kvm_run run)
 {
 	account_exit(account, &run);
-	account_return(account, 0, 0);
+	account_return(account, ticks_now(), 0, 0);
 }
 
 static void keys_are_told_apart(void **state)
@@ -252,7 +254,7 @@ static void *run_guest(void *arg)
 		account_exit(account, &run);
 		posted = ticks_now();
 		account_waits(account, posted);
-		account_return(account, posted, posted + 1);
+		account_return(account, ticks_now(), posted, posted + 1);
 		account_park(account);
 		account_unpark(account);
 	}
