@@ -27,6 +27,8 @@ struct arch_kind {
 	/* What gives the lab's kernel its KVM, and its command line. */
 	const char *const *lab_modules;
 	const char *lab_cmdline;
+	/* CPUs that the lab has for guests of up to lab_cpus_enough vCPUs; 0: as the host has. */
+	unsigned lab_cpus, lab_cpus_enough;
 };
 
 /* The one that this program was built for. */

@@ -109,8 +109,8 @@ matches() {
 }
 
 # stasis_run OPTIONS... -- COMMAND...: output in $out, standard error in $work/err, status in $status.
-# A vCPU that dies of a triple fault in the lab, or a lab that locks up whole, is the emulator's known
-# fault (docs/decisions.md, "The lab's KVM"): said, and tried once more, never twice. On a real KVM it
+# A vCPU that dies of a triple fault in the lab, or a lab that locks up or dies whole, is the emulator's
+# known fault (docs/decisions.md, "The lab's KVM"): said, and tried once more, never twice. On a real KVM it
 # is a failure like any other.
 stasis_run() {
 	local try
@@ -118,7 +118,7 @@ stasis_run() {
 		out=$("$STASIS" run "$LAB" "$@" 2>"$work/err")
 		status=$?
 		[ "$LAB" = --lab ] && [ $status -ge 125 ] &&
-			grep -q -e 'triple fault' -e 'machine is locked up' "$work/err" || return 0
+			grep -q -e 'triple fault' -e 'machine is locked up' -e "the lab's machine ended" "$work/err" || return 0
 		echo "# try $try: $(tail -n 1 "$work/err")"
 	done
 }

@@ -557,15 +557,21 @@ int lab_session(int fd, const struct lab_request *request, int *ret_status, stru
 	return client_run(&c, fd, ret_status, err);
 }
 
+/* What a warm lab has not got. */
+static bool needs_own(const struct lab_machine *machine)
+{
+	const struct arch_kind *kind = machine->kind;
+
+	return machine->disk_count > 0 || machine->net_count > 0 ||
+	       (kind->lab_cpus && machine->vcpus > kind->lab_cpus_enough);
+}
+
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
 	    struct error *err)
 {
 	struct client warm = {.request = request}, cold = {.request = request};
 	struct qmp_socket keeper = {.fd = -1, .dir_fd = -1};
-	int fd = machine->disk_count + machine->net_count > 0
-			 ? -1
-			 : lab_connect_warm(machine->kind, err),
-	    r = -ESTALE;
+	int fd = needs_own(machine) ? -1 : lab_connect_warm(machine->kind, err), r = -ESTALE;
 
 	if (fd >= 0) {
 		r = client_run(&warm, fd, ret_status, err);

@@ -52,6 +52,7 @@ struct lab_request {
 struct lab_machine {
 	const struct arch_kind *kind;
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
+	unsigned vcpus; /* of the guest that it is made for; 0: a warm one, for many */
 	/* The host's own files as L1's disks, in this order: lab_disk_path. A warm lab takes none,
 	 * so a run with disks boots a lab for itself. */
 	const struct vm_disk *disks;

@@ -81,6 +81,15 @@ static uint64_t memory_bytes(void)
 		   MEMORY_MAX);
 }
 
+static long cpu_count(const struct lab_machine *machine)
+{
+	const struct arch_kind *kind = machine->kind;
+
+	if (kind->lab_cpus && machine->vcpus <= kind->lab_cpus_enough)
+		return kind->lab_cpus;
+	return MIN(sysconf(_SC_NPROCESSORS_ONLN), (long)CPUS_MAX);
+}
+
 /* Names of what L1's kernel needs besides a guest's usual. */
 static void join_modules(const struct lab_machine *machine, const char *more[MODULES_MAX])
 {
@@ -246,7 +255,6 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 {
 	const struct arch_kind *kind = machine->kind;
 	const char *const *kind_args = major < OLD_MAJOR ? kind->qemu_args_old : kind->qemu_args;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	add(a, "%s", kind->qemu);
 	for (; *kind_args; kind_args++)
@@ -254,7 +262,7 @@ static void build_arguments(struct arguments *a, const struct lab_machine *machi
 	add(a, "-accel");
 	add(a, "tcg,thread=multi");
 	add(a, "-smp");
-	add(a, "%ld", MIN(cpus, (long)CPUS_MAX));
+	add(a, "%ld", cpu_count(machine));
 	add(a, "-m");
 	add(a, "%lluM", (unsigned long long)(memory_bytes() >> 20));
 	add(a, "-nodefaults");
