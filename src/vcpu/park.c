@@ -66,14 +66,16 @@ static void do_errand(struct vcpu *vcpu)
 	struct vcpu_pool *pool = vcpu->pool;
 	/* Acquire: pairs with the release in vcpu_pool_errand. */
 	uint32_t errands = atomic_load_explicit(&pool->errands, memory_order_acquire);
+	const struct loop_event *done;
 
 	if (errands == vcpu->errands)
 		return;
 	vcpu->errands = errands;
+	done = pool->errand_done; /* the next errand's, once none is left */
 	pool->errand(vcpu, pool->errand_arg);
 	/* Release: who sees none left sees what all have done. */
 	if (atomic_fetch_sub_explicit(&pool->errand_left, 1, memory_order_acq_rel) == 1)
-		loop_event_signal(pool->errand_done);
+		loop_event_signal(done);
 }
 
 /* The bell is read first: a ring after that ends the sleep, or keeps it from beginning. */
