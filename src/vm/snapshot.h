@@ -30,8 +30,7 @@ struct snapshot {
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
-	struct loop_event event; /* the last vCPU has read its state */
-	struct items_out *vcpu;	 /* of each vCPU; owned */
+	struct items_out *vcpu; /* of each vCPU; owned */
 	struct error *vcpu_error;
 	struct vmcore *memory; /* being written, or NULL */
 };
