@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 begin
 
-seconds=${FIO_SECONDS:-45}
+seconds=${FIO_SECONDS:-20}
 tools=()
 for pair in mkfs.ext4:e2fsprogs fio:fio; do
 	path=$(PATH=$PATH:/sbin:/usr/sbin command -v "${pair%:*}") || skip_all "no ${pair%:*} here (package ${pair#*:})"

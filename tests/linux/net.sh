@@ -9,8 +9,8 @@ peer=$(dirname "$0")/net_peer.py
 in_netns=()
 mib=${NET_MIB:-64}
 # A lab moves a few MiB each second, and less where others use the machine.
-[ "$LAB" = --lab ] && mib=${NET_MIB:-16}
-iperf_seconds=${IPERF_SECONDS:-4}
+[ "$LAB" = --lab ] && mib=${NET_MIB:-4}
+iperf_seconds=${IPERF_SECONDS:-2}
 iperf=$(command -v iperf3)
 iperf_tool=()
 [ -z "$iperf" ] || iperf_tool=(--include "$iperf:/usr/bin/iperf3")
