@@ -64,12 +64,14 @@ static int find_foreign(const struct arch_kind *kind, const char *name, const ch
 			char **ret_path, struct error *err)
 {
 	CLEANUP_FREE char *tree = text_format("../../../build-%s/%s", kind->debian, in_tree);
+	/* A build folder lies in the source tree, or in a folder of it that has several. */
+	CLEANUP_FREE char *above = tree ? text_format("../%s", tree) : NULL;
 	CLEANUP_FREE char *installed = text_format("%s/%s", kind->name, name);
 	CLEANUP_FREE char *found = NULL;
 
-	if (!tree || !installed)
+	if (!above || !installed)
 		return error_set(err, -ENOMEM, "finding %s", name);
-	found = find_file(installed, tree);
+	found = find_file(installed, tree) ?: find_file(installed, above);
 	*ret_path = found ? realpath(found, NULL) : NULL;
 	if (*ret_path)
 		return 0;

@@ -26,6 +26,7 @@
  */
 #define SILENCE_LIMIT_NS 180000000000u
 #define CLIENTS_MAX	 200
+#define START_WAIT_MS	 2000 /* for who starts a warm lab */
 /* Above this much unsent to the agent, clients have to wait: uploads have no credit. */
 #define PORT_BACKLOG (4u << 20)
 #define TAIL_LINES   20
@@ -263,6 +264,19 @@ static int watch_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* Whoever starts a warm lab connects at once, and shall hear why there is none. */
+static void await_client(struct keeper *k)
+{
+	struct pollfd fd = {.fd = k->listen_fd, .events = POLLIN};
+	int client;
+
+	if (k->count > 0 || poll(&fd, 1, START_WAIT_MS) <= 0)
+		return;
+	client = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (client >= 0)
+		add_client(k, client);
+}
+
 int lab_keeper(const struct lab_keeper_config *config)
 {
 	static struct pollfd fds[FIRST_CLIENT + CLIENTS_MAX];
@@ -295,8 +309,10 @@ int lab_keeper(const struct lab_keeper_config *config)
 	r = lab_qemu_start(config->machine, &k.qemu, &err);
 	if (r == 0)
 		r = lab_conn_init(&k.port, k.qemu.out_fd, k.qemu.in_fd);
-	if (r < 0)
+	if (r < 0) {
+		await_client(&k);
 		fail(&k, err.what);
+	}
 	k.qemu.in_fd = k.qemu.out_fd = -1; /* the connection's now */
 	while (!k.stop && wait_for_work(&k, fds) == 0)
 		turn(&k, fds);
