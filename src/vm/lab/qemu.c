@@ -58,8 +58,10 @@ static int qemu_major(const struct arch_kind *kind)
 
 int lab_qemu_check(const struct arch_kind *kind, struct error *err)
 {
+	CLEANUP_FREE char *exe = NULL;
+
 	if (qemu_major(kind) > 0)
-		return 0;
+		return tools_stasis(kind, &exe, err);
 	error_contention(err, "the lab needs %s, which is not installed", kind->qemu);
 	error_hint(err, "apt-get install -t bookworm-backports %s", kind->qemu_package);
 	return -ENOENT;
