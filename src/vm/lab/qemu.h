@@ -14,7 +14,7 @@ struct lab_qemu {
 	int control_fd, in_fd, out_fd, err_fd, console_fd;
 };
 
-/* Whether there is an emulator at all: contention, with the package to install. */
+/* Whether there is an emulator, and a stasis to run in it: contention, with what to install. */
 int lab_qemu_check(const struct arch_kind *kind, struct error *err) MUST_CHECK;
 /* Builds L1's initramfs and starts the emulator. A missing or too old one is contention. */
 int lab_qemu_start(const struct lab_machine *machine, struct lab_qemu *ret_qemu,
