@@ -49,8 +49,13 @@ us() { echo "$(($1 / 1000)) us"; }
 less() { [ -n "$1" ] && [ -n "$2" ] && [ "$1" -lt "$2" ]; }
 abs() { echo "${1#-}"; }
 
+# By the host's stamps the guest stood still for frozen_ns, and so it ran for all the rest.
+shown() { echo $(($(report "r['freezes'][0]['frozen_ns']") - $(value hidden_ns))); }
+# Whether the clock shows less than 1 ms of it, its error counted.
+within() { less $(($(abs "$(shown)") + $(value hidden_error_ns))) 1000000; }
+
 bears() { # bears NAME: what its witness says
-	local name=$1 frozen rendezvous shown
+	local name=$1 frozen rendezvous
 	if [ $status = 77 ]; then
 		skip "$name: what the guest saw" "$(tail -n 1 "$work/err")"
 		return
@@ -62,10 +67,7 @@ bears() { # bears NAME: what its witness says
 	check "$name: it was frozen for a minute ($(us "$frozen"), after $(us "$rendezvous"))" \
 		less 60000000000 "$frozen"
 	equal "$name: nothing is degraded" "[]" "$(report "r['degraded']")"
-	# By the host's stamps the guest stood still for frozen_ns, and so it ran for all the rest.
-	shown=$((frozen - $(value hidden_ns)))
-	check "$name: CLOCK_MONOTONIC shows less than 1 ms of it (${shown} ns, give or take $(value hidden_error_ns))" \
-		less $(($(abs $shown) + $(value hidden_error_ns))) 1000000
+	check "$name: CLOCK_MONOTONIC shows less than 1 ms of it ($(shown) ns, give or take $(value hidden_error_ns))" within
 	check "$name: sched_clock goes with it (off by $(value sched_ns) ns, give or take $(value sched_error_ns))" \
 		less $(($(abs "$(value sched_ns)") + $(value sched_error_ns))) 1000000
 	echo "# $name: between two looks at the clock, the longest: $(us "$(value gap_ns)")"
@@ -85,18 +87,12 @@ bears() { # bears NAME: what its witness says
 	echo "# $name: clocksource $(value clocksource), load of this host $(cut -d ' ' -f 1-3 /proc/loadavg)"
 }
 
-# Of a millisecond: what the clock shows, with its error.
-within() {
-	local shown=$(($(report "r['freezes'][0]['frozen_ns']") - $(value hidden_ns)))
-	less $(($(abs $shown) + $(value hidden_error_ns))) 1000000
-}
-
 name=kvm-clock
 [ "$guest_arch" = x86_64 ] || name=counter
 minute $name
 # Where the emulator is put off between a stamp and a clock, that is its time and not the guest's.
 if [ "$LAB" = --lab ] && [ $status = 0 ] && ! within; then
-	echo "# once more: the clock was $(($(report "r['freezes'][0]['frozen_ns']") - $(value hidden_ns))) ns off, in an emulator on a host with load $(cut -d ' ' -f 1 /proc/loadavg)"
+	echo "# once more: the clock was $(shown) ns off, in an emulator on a host with load $(cut -d ' ' -f 1 /proc/loadavg)"
 	minute $name
 fi
 bears $name

@@ -560,10 +560,8 @@ int lab_session(int fd, const struct lab_request *request, int *ret_status, stru
 /* What a warm lab has not got. */
 static bool needs_own(const struct lab_machine *machine)
 {
-	const struct arch_kind *kind = machine->kind;
-
 	return machine->disk_count > 0 || machine->net_count > 0 ||
-	       (kind->lab_cpus && machine->vcpus > kind->lab_cpus_enough);
+	       (machine->kind->lab_cpus && lab_wants_host_cpus(machine));
 }
 
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,

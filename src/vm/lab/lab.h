@@ -62,6 +62,12 @@ struct lab_machine {
 	size_t net_count;
 };
 
+/* Whether its guest is too large for the few CPUs that the architecture's labs have. */
+static inline bool lab_wants_host_cpus(const struct lab_machine *machine)
+{
+	return !machine->kind->lab_cpus || machine->vcpus > machine->kind->lab_cpus_enough;
+}
+
 /* Fills in file->hash from its contents. */
 int lab_file_hash(struct lab_file *file, struct error *err) MUST_CHECK;
 /* Where that file is in the lab. buf: LAB_PATH_MAX. */

@@ -85,11 +85,8 @@ static uint64_t memory_bytes(void)
 
 static long cpu_count(const struct lab_machine *machine)
 {
-	const struct arch_kind *kind = machine->kind;
-
-	if (kind->lab_cpus && machine->vcpus <= kind->lab_cpus_enough)
-		return kind->lab_cpus;
-	return MIN(sysconf(_SC_NPROCESSORS_ONLN), (long)CPUS_MAX);
+	return lab_wants_host_cpus(machine) ? MIN(sysconf(_SC_NPROCESSORS_ONLN), (long)CPUS_MAX)
+					    : (long)machine->kind->lab_cpus;
 }
 
 /* Names of what L1's kernel needs besides a guest's usual. */
