@@ -8,7 +8,7 @@
 /* Whether the state of every device can be saved: a usage error that names the first whose can't. A
  * virtio device that no driver has touched has none. */
 int board_state_check(const struct board *b, struct error *err) MUST_CHECK;
-void board_state_save(const struct board *b, struct snapshot_writer *w);
+void board_state_save(struct board *b, struct snapshot_writer *w);
 /* Before any vCPU runs. Hostile input: refused by name. */
 int board_state_restore(struct board *b, struct snapshot_state *state,
 			struct error *err) MUST_CHECK;

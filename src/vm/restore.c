@@ -134,7 +134,7 @@ int restore_machine(struct machine *m, struct error *err)
 {
 	struct restore *r = m->config->restore;
 	struct error inner = {0};
-	struct items_in vm;
+	struct state_io vm;
 	int code = take_vcpus(r, vcpu_pool_count(m->pool), &inner);
 
 	if (code == 0)
@@ -145,7 +145,9 @@ int restore_machine(struct machine *m, struct error *err)
 		code = snapshot_end(&r->state, &inner);
 	/* Last, because the guest's clock goes on from here. */
 	if (code == 0)
-		code = arch_vm_restore(m->arch, &m->freeze.clock, &vm, &inner);
+		arch_vm_restore(m->arch, &m->freeze.clock, &vm);
+	if (code == 0)
+		code = state_result(&vm, &inner);
 	if (code == 0)
 		return 0;
 	return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", r->path, inner.what)
@@ -155,7 +157,8 @@ int restore_machine(struct machine *m, struct error *err)
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 {
 	struct machine *m = arg;
-	struct items_in in = m->config->restore->vcpu[vcpu->index];
+	struct state_io io = m->config->restore->vcpu[vcpu->index];
 
-	return arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &in, err);
+	arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &io);
+	return state_result(&io, err);
 }

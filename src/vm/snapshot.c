@@ -46,9 +46,8 @@ static void snapshot_free(struct snapshot *s)
 	struct machine *m = s->machine;
 
 	for (unsigned i = 0; s->vcpu && i < vcpu_pool_count(m->pool); i++)
-		items_out_done(&s->vcpu[i]);
+		state_free(&s->vcpu[i]);
 	free(s->vcpu);
-	free(s->vcpu_error);
 	snapshot_folder_abort(&s->folder);
 	loop_event_done(&s->event);
 	free(s->path);
@@ -95,19 +94,17 @@ static int make_state(struct snapshot *s, const char *description, uint8_t **ret
 {
 	struct machine *m = s->machine;
 	struct snapshot_writer w = {0};
-	struct items_out out = {0};
 	char name[SNAPSHOT_NAME_MAX + 1];
-	int r = arch_vm_save(m->arch, &m->freeze.clock, &out, err);
+	struct state_io io;
+	int r;
 
-	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &out);
+	state_save(&io);
+	arch_vm_save(m->arch, &m->freeze.clock, &io);
+	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
 		snapshot_add(&w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &s->vcpu[i]);
 	board_state_save(&m->board, &w);
-	if (r == 0) {
-		r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len);
-		if (r < 0)
-			error_set(err, r, "making the snapshot %s", s->path);
-	}
+	r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len, err);
 	snapshot_writer_done(&w);
 	return r;
 }
@@ -150,16 +147,11 @@ static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
 	struct snapshot *s = container_of(event, struct snapshot, event);
 	struct machine *m = s->machine;
 	struct error err = {0};
-	int r = 0;
+	int r;
 
 	if (m->ended || s->told)
 		return; /* told at the end of the machine */
-	for (unsigned i = 0; r == 0 && i < vcpu_pool_count(m->pool); i++) {
-		err = s->vcpu_error[i];
-		r = err.code;
-	}
-	if (r == 0)
-		r = write_files(s, &err);
+	r = write_files(s, &err);
 	if (r == 0)
 		r = begin_memory(s, &err);
 	if (r < 0)
@@ -171,15 +163,14 @@ static void save_vcpu(struct vcpu *vcpu, void *arg)
 {
 	struct snapshot *s = arg;
 	struct machine *m = s->machine;
-	struct items_out *out = &s->vcpu[vcpu->index];
-	struct error *err = &s->vcpu_error[vcpu->index];
+	struct state_io *io = &s->vcpu[vcpu->index];
 
+	state_save(io);
 	if (vcpu->capture_error)
-		error_set(err, vcpu->capture_error, "reading the registers of vCPU %u",
-			  vcpu->index);
-	else if (arch_vcpu_save(m->arch, vcpu->fd, vcpu->state, &m->freeze.clock, out, err) == 0 &&
-		 out->error)
-		error_set(err, out->error, "reading the state of vCPU %u", vcpu->index);
+		state_fail(io, vcpu->capture_error, "reading the registers of vCPU %u",
+			   vcpu->index);
+	else
+		arch_vcpu_save(m->arch, vcpu->index, vcpu->fd, vcpu->state, &m->freeze.clock, io);
 }
 
 static void on_frozen(struct freeze_wait *wait, const struct error *err)
@@ -228,10 +219,9 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		.folder = {.fd = -1},
 		.event = {.fire = on_vcpus, .fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
-		.vcpu_error = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu_error)),
 	};
-	r = s->path && s->vcpu && s->vcpu_error ? snapshot_folder_open(&s->folder, path, err)
-						: error_set(err, -ENOMEM, "saving the machine");
+	r = s->path && s->vcpu ? snapshot_folder_open(&s->folder, path, err)
+			       : error_set(err, -ENOMEM, "saving the machine");
 	if (r == 0)
 		r = loop_event_init(m->loop, &s->event, err);
 	if (r == 0)

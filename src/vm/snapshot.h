@@ -31,9 +31,8 @@ struct snapshot {
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
 	struct loop_event event; /* the last vCPU has read its state */
-	struct items_out *vcpu;	 /* of each vCPU; owned */
-	struct error *vcpu_error;
-	struct vmcore *memory; /* being written, or NULL */
+	struct state_io *vcpu;	 /* of each vCPU; owned */
+	struct vmcore *memory;	 /* being written, or NULL */
 };
 
 /* Begins. done() does not run after a failure. Usage errors where such a machine can't be saved;
@@ -55,7 +54,7 @@ struct restore {
 	uint8_t *data; /* of the file "state" */
 	size_t len;
 	struct snapshot_state state;
-	struct items_in *vcpu; /* a section of each; owned */
+	struct state_io *vcpu; /* a section of each; owned */
 };
 
 /* Reads the folder and checks what can be checked without a machine. Fills in c as

@@ -107,8 +107,7 @@ static void enter(int fd, unsigned cpu, unsigned cpus, unsigned long rounds)
 }
 
 static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topology *t,
-		       unsigned long rounds, const struct arch_clock *clock,
-		       struct snapshot_writer *w)
+		       unsigned long rounds, struct arch_clock *clock, struct snapshot_writer *w)
 {
 	struct arch_vcpu_state *state = aligned_alloc(16, arch_vcpu_state_size);
 	unsigned cpus = topology_vcpus(t);
@@ -118,7 +117,7 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 	for (unsigned i = 0; i < cpus; i++) {
 		int fd = kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU,
 				   (void *)(uintptr_t)arch_vcpu_id(t, i));
-		struct items_out out = {0};
+		struct state_io io;
 
 		must(fd, "KVM_CREATE_VCPU");
 		if (arch_vcpu_setup(vm, i, fd, &err) < 0)
@@ -126,10 +125,10 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 		enter(fd, i, cpus, rounds);
 		memset(state, 0, arch_vcpu_state_size);
 		must(arch_vcpu_capture(fd, NULL, state), "capturing a vCPU");
-		if (arch_vcpu_save(vm, fd, state, clock, &out, &err) < 0)
-			die("saving a vCPU", &err);
+		state_save(&io);
+		arch_vcpu_save(vm, i, fd, state, clock, &io);
 		close(fd);
-		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &out);
+		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &io);
 	}
 	free(state);
 }
@@ -151,7 +150,7 @@ int main(int argc, char **argv)
 	static struct guest_memory mem;
 	struct snapshot_writer w = {0};
 	struct snapshot_folder folder;
-	struct items_out out = {0};
+	struct state_io io;
 	struct arch_clock clock = {0};
 	static struct board board; /* of two UARTs, as after power-on */
 	struct guest_layout layout;
@@ -177,14 +176,15 @@ int main(int argc, char **argv)
 	fill(&mem, argv[2]);
 	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), &clock, &w);
 	arch_clock_stop(vm, &clock);
-	if (arch_vm_save(vm, &clock, &out, &err) < 0)
-		die("saving the VM", &err);
-	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &out);
+	state_save(&io);
+	arch_vm_save(vm, &clock, &io);
+	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		serial_init(&board.uart[i], -1);
 	board_state_save(&board, &w);
 	text = snapshot_describe(&config, vm, &mem);
-	must(text ? snapshot_encode(&w, text, strlen(text), &state, &len) : -ENOMEM, "encoding");
+	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
+		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_STATE, state, len, &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
