@@ -1,66 +1,118 @@
-/* The devices' part of a snapshot. i8042, power and pvpanic have no state. Control thread. */
+/* The devices' part of a snapshot: one list, for both ways. Control thread. */
 #include "vm/board_state.h"
 
 #include <stdio.h>
 
 enum { DEVICE_VERSION = 1 };
 
-static void serial_name(unsigned i, char name[SNAPSHOT_NAME_MAX + 1])
+/* Where devices' state goes, or comes from. */
+struct transfer {
+	struct snapshot_writer *to;  /* NULL: restoring */
+	struct snapshot_state *from; /* NULL: saving */
+	int r;
+	struct error *err;
+};
+
+static void restore(struct transfer *t, const char *name,
+		    void (*state)(void *dev, struct state_io *io), void *dev)
 {
-	snprintf(name, SNAPSHOT_NAME_MAX + 1, "device.serial%u", i);
+	struct state_io io;
+
+	if (t->r == 0)
+		t->r = snapshot_take(t->from, name, DEVICE_VERSION, &io, t->err);
+	if (t->r < 0)
+		return;
+	state(dev, &io);
+	t->r = state_result(&io, t->err);
 }
 
-/* ---- all of them ----------------------------------------------------------------------------- */
-
-int board_state_check(const struct board *b, struct error *err)
+/* The n-th device of a kind. */
+static void move(struct transfer *t, const char *kind, unsigned n,
+		 void (*state)(void *dev, struct state_io *io), void *dev)
 {
-	if (b->irqchip.present)
-		return error_usage(err, "a machine with an IOAPIC in user space can't be "
-					"snapshotted yet");
-	for (unsigned i = 0; i < b->virtio_count; i++) {
-		const struct virtio_device *dev = b->virtio[i].dev;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	struct state_io io;
 
-		if (dev->status || dev->features || dev->interrupt_status || dev->resetting)
-			return error_usage(err,
-					   "a machine whose guest uses its %s can't be "
-					   "snapshotted yet: that device's state isn't saved",
-					   dev->ops->name);
+	snprintf(name, sizeof(name), "device.%s%u", kind, n);
+	if (t->from) {
+		restore(t, name, state, dev);
+		return;
 	}
-	return 0;
+	state_save(&io);
+	state(dev, &io);
+	snapshot_add(t->to, name, DEVICE_VERSION, &io);
+}
+
+static void uart(void *dev, struct state_io *io)
+{
+	serial_state(dev, io);
+}
+
+static void legacy(void *dev, struct state_io *io)
+{
+	legacy_state(dev, io);
+}
+
+static void ioapic(void *dev, struct state_io *io)
+{
+	ioapic_state(dev, io);
+}
+
+static void virtio(void *dev, struct state_io *io)
+{
+	virtio_mmio_state(dev, io);
+}
+
+static bool has(const struct board *b, enum arch_device kind)
+{
+	for (size_t i = 0; i < b->slot_count; i++)
+		if (b->slot[i].kind == kind)
+			return true;
+	return false;
+}
+
+static void move_all(struct board *b, struct transfer *t)
+{
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		if (b->uart_irq_fd[i] >= 0)
+			move(t, "serial", i, uart, &b->uart[i]);
+	if (b->irqchip.present)
+		move(t, "ioapic", 0, ioapic, &b->irqchip.ioapic);
+	if (has(b, ARCH_I8042))
+		move(t, "i8042", 0, legacy, &b->i8042);
+	if (has(b, ARCH_POWER))
+		move(t, "power", 0, legacy, &b->power);
+	if (has(b, ARCH_PVPANIC))
+		move(t, "pvpanic", 0, legacy, &b->pvpanic);
+	for (unsigned i = 0; i < b->virtio_count; i++)
+		move(t, "virtio", i, virtio, &b->virtio[i].mmio);
 }
 
 void board_state_save(struct board *b, struct snapshot_writer *w)
 {
-	char name[SNAPSHOT_NAME_MAX + 1];
+	struct transfer t = {.to = w};
 
-	for (unsigned i = 0; i < BOARD_UARTS; i++) {
-		struct state_io io;
-
-		if (b->uart_irq_fd[i] < 0)
-			continue;
-		state_save(&io);
-		serial_state(&b->uart[i], &io);
-		serial_name(i, name);
-		snapshot_add(w, name, DEVICE_VERSION, &io);
-	}
+	/* What the guest has half written is not kept. */
+	if (b->irqchip.present)
+		ioapic_settle(&b->irqchip.ioapic);
+	move_all(b, &t);
 }
 
 int board_state_restore(struct board *b, struct snapshot_state *state, struct error *err)
 {
-	char name[SNAPSHOT_NAME_MAX + 1];
-	int r = 0;
+	struct transfer t = {.from = state, .err = err};
 
-	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++) {
-		struct state_io io;
+	move_all(b, &t);
+	return t.r;
+}
 
-		if (b->uart_irq_fd[i] < 0)
-			continue;
-		serial_name(i, name);
-		r = snapshot_take(state, name, DEVICE_VERSION, &io, err);
-		if (r < 0)
-			break;
-		serial_state(&b->uart[i], &io);
-		r = state_result(&io, err);
-	}
-	return r;
+void board_state_resume(struct board *b)
+{
+	/* First the routes that interrupts take. */
+	if (b->irqchip.present)
+		ioapic_settle(&b->irqchip.ioapic);
+	board_release(b);
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		if (b->uart_irq_fd[i] >= 0)
+			serial_resume(&b->uart[i]);
 }

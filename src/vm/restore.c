@@ -13,8 +13,9 @@
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
-#define DESCRIPTION_MAX MIB(4)
-#define STATE_MAX	GIB(1)
+#define DESCRIPTION_MAX	 MIB(4)
+#define STATE_MAX	 GIB(1)
+#define QUIESCE_LIMIT_NS 1000000000u
 
 /* ---- the folder -------------------------------------------------------------------------------
  */
@@ -137,6 +138,9 @@ int restore_machine(struct machine *m, struct error *err)
 	struct state_io vm;
 	int code = take_vcpus(r, vcpu_pool_count(m->pool), &inner);
 
+	/* No driver has come: nothing is in flight. */
+	if (code == 0 && !board_quiesce(&m->board, QUIESCE_LIMIT_NS))
+		code = error_set(&inner, -ETIMEDOUT, "keeping devices off guest memory");
 	if (code == 0)
 		code = board_state_restore(&m->board, &r->state, &inner);
 	if (code == 0)
@@ -161,4 +165,10 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 
 	arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &io);
 	return state_result(&io, err);
+}
+
+void restore_resume(struct machine *m)
+{
+	arch_clock_ticks_go_on(m->arch, &m->freeze.clock);
+	board_state_resume(&m->board);
 }

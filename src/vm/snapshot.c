@@ -18,19 +18,13 @@
 
 static int check(const struct machine *m, struct error *err)
 {
-	int r;
-
 	if (!m->started_ns || m->ended)
 		return error_set(err, -ESHUTDOWN, "saving a machine that does not run");
 	if (m->snapshot)
 		return error_contention(err, "a snapshot of this machine is on its way already");
 	if (m->result->lab)
 		return error_usage(err, "a machine in the lab can't be snapshotted yet");
-	if (m->config->session != VM_SESSION_NONE)
-		return error_usage(err, "a machine whose init is stasis's own can't be snapshotted "
-					"yet: its devices' state isn't saved");
-	r = arch_snapshot_check(m->arch, err);
-	return r < 0 ? r : board_state_check(&m->board, err);
+	return arch_snapshot_check(m->arch, err);
 }
 
 static void tell(struct snapshot *s, const struct error *err)
@@ -177,7 +171,6 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct snapshot *s = container_of(wait, struct snapshot, wait);
 	struct machine *m = s->machine;
-	struct error refused = {0};
 
 	if (err) {
 		/* It was never frozen for it. */
@@ -187,11 +180,7 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 		return;
 	}
 	s->frozen = true;
-	/* A driver may have come since it was asked for. */
-	if (board_state_check(&m->board, &refused) < 0)
-		finish(s, &refused);
-	else
-		vcpu_pool_errand(m->pool, save_vcpu, s, &s->event);
+	vcpu_pool_errand(m->pool, save_vcpu, s, &s->event);
 }
 
 /* ---- what others ask --------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "freeze/snapshot_folder.h"
 #include "vm/board_state.h"
+#include "vm/machine.h"
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
@@ -142,6 +143,11 @@ static void write_memory(struct snapshot_folder *folder, const struct guest_memo
 	close(fd);
 }
 
+static void on_event(struct legacy *dev UNUSED, enum legacy_event event UNUSED)
+{
+}
+static const struct legacy_ops no_events = {.event = on_event};
+
 int main(int argc, char **argv)
 {
 	struct vm_config config = {.session = VM_SESSION_NONE};
@@ -152,7 +158,18 @@ int main(int argc, char **argv)
 	struct snapshot_folder folder;
 	struct state_io io;
 	struct arch_clock clock = {0};
-	static struct board board; /* of two UARTs, as after power-on */
+	struct virtio_console_port port[PORT_COUNT];
+	const struct board_config board_config = {
+		.topology = &config.topology,
+		.ports = port,
+		.port_count = PORT_COUNT,
+		.disk_queues = 1,
+		.vsock.listen_fd = -1,
+		.net_pairs = 1,
+		.legacy_ops = &no_events,
+	};
+	static struct board board; /* as after power-on */
+	struct loop *loop = NULL;
 	struct guest_layout layout;
 	struct arch_vm *vm = NULL;
 	struct error err = {0};
@@ -174,13 +191,17 @@ int main(int argc, char **argv)
 	    kvm_set_memory(&kvm, &mem, &err) < 0)
 		die("a machine", &err);
 	fill(&mem, argv[2]);
+	for (unsigned i = 0; i < PORT_COUNT; i++)
+		port[i] = (struct virtio_console_port){.in_fd = -1, .out_fd = -1};
+	if (loop_new(&loop, &err) < 0 ||
+	    board_init(&board, loop, &kvm, &mem, &board_config, &err) < 0 ||
+	    !board_quiesce(&board, 1000000000))
+		die("a board", &err);
 	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), &clock, &w);
 	arch_clock_stop(vm, &clock);
 	state_save(&io);
 	arch_vm_save(vm, &clock, &io);
 	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
-	for (unsigned i = 0; i < BOARD_UARTS; i++)
-		serial_init(&board.uart[i], -1);
 	board_state_save(&board, &w);
 	text = snapshot_describe(&config, vm, &mem);
 	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
@@ -193,10 +214,12 @@ int main(int argc, char **argv)
 	if (snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);
+	board_done(&board);
 	arch_vm_free(vm);
 	kvm_close_vm(&kvm);
 	guest_memory_done(&mem);
 	kvm_close(&kvm);
+	loop_free(loop);
 	free(state);
 	free(text);
 	return 0;
