@@ -13,6 +13,8 @@
 
 struct request {
 	struct vm_config config;
+	const char *disk[VM_MAX_DISKS]; /* --disk's values */
+	size_t disk_count;
 	bool help;
 };
 
@@ -53,6 +55,16 @@ static int set_timeout(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_disk(void *target, const char *value, struct error *err)
+{
+	struct request *q = target;
+
+	if (q->disk_count == VM_MAX_DISKS)
+		return error_usage(err, "%s: more than %u disks", value, VM_MAX_DISKS);
+	q->disk[q->disk_count++] = value;
+	return 0;
+}
+
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->config.verbosity++;
@@ -72,6 +84,7 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 }
 
 static const struct cli_option options[] = {
+	{"disk", 0, "ID=PATH", set_disk, "this file has what that disk had; may be repeated"},
 	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
 	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
@@ -81,13 +94,26 @@ static const struct cli_option options[] = {
 	{"help", 'h', NULL, set_help, "this"},
 };
 
+static int check_disks(struct request *q, struct error *err)
+{
+	struct vm_config *c = &q->config;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < q->disk_count; i++)
+		r = vm_disk_replace(c->disk, c->disk_count, q->disk[i], err);
+	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
+		r = vm_disk_check(&c->disk[i], err);
+	return r;
+}
+
 static int restore(struct request *q, const char *path)
 {
 	struct error err = {0};
 
 	if (q->config.verbosity != 0)
 		log_set_level(q->config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
-	if (restore_open(path, &q->config, &q->config.restore, &err) < 0)
+	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
+	    check_disks(q, &err) < 0)
 		return command_failed(&err);
 	return run_here(&q->config, false);
 }

@@ -347,7 +347,7 @@ int machine_events_running(struct machine *m, struct error *err)
 	m->started_ns = now_ns();
 	if (m->config->timeout_ns)
 		r = loop_timer_set(m->loop, &m->timeout, m->started_ns + m->config->timeout_ns);
-	if (!foreign && !m->console_out.loop) {
+	if (!foreign && !m->console_out.loop && m->session.state == SESSION_WAITING) {
 		progress_set(&m->progress, "booting the guest");
 		if (r == 0)
 			r = loop_timer_set(m->loop, &m->tick, m->started_ns + TICK_NS);
@@ -361,6 +361,8 @@ int machine_events_running(struct machine *m, struct error *err)
 	if (foreign || m->port[PORT_CONSOLE].in_fd >= 0)
 		terminal_make_raw(&m->terminal, STDIN_FILENO);
 	tell_size(m);
+	/* One that goes on from a snapshot has come there now. */
+	on_session(&m->session);
 	return 0;
 }
 

@@ -131,6 +131,17 @@ static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 	return code;
 }
 
+static int take_session(struct restore *r, struct session *s, struct error *err)
+{
+	struct state_io io;
+	int code = snapshot_take(&r->state, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io, err);
+
+	if (code < 0)
+		return code;
+	session_state(s, &io);
+	return state_result(&io, err);
+}
+
 int restore_machine(struct machine *m, struct error *err)
 {
 	struct restore *r = m->config->restore;
@@ -143,6 +154,8 @@ int restore_machine(struct machine *m, struct error *err)
 		code = error_set(&inner, -ETIMEDOUT, "keeping devices off guest memory");
 	if (code == 0)
 		code = board_state_restore(&m->board, &r->state, &inner);
+	if (code == 0)
+		code = take_session(r, &m->session, &inner);
 	if (code == 0)
 		code = snapshot_take(&r->state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
 	if (code == 0)

@@ -98,6 +98,9 @@ static int make_state(struct snapshot *s, const char *description, uint8_t **ret
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
 		snapshot_add(&w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &s->vcpu[i]);
 	board_state_save(&m->board, &w);
+	state_save(&io);
+	session_state(&m->session, &io);
+	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
 	r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len, err);
 	snapshot_writer_done(&w);
 	return r;
@@ -106,7 +109,7 @@ static int make_state(struct snapshot *s, const char *description, uint8_t **ret
 static int write_files(struct snapshot *s, struct error *err)
 {
 	struct machine *m = s->machine;
-	CLEANUP_FREE char *text = snapshot_describe(m->config, m->arch, &m->mem);
+	CLEANUP_FREE char *text = snapshot_describe(m->config, m->arch, &m->mem, m->board.disk);
 	CLEANUP_FREE uint8_t *state = NULL;
 	size_t len = 0;
 	int r = text ? make_state(s, text, &state, &len, err)

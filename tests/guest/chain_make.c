@@ -156,6 +156,7 @@ int main(int argc, char **argv)
 	static struct guest_memory mem;
 	struct snapshot_writer w = {0};
 	struct snapshot_folder folder;
+	struct session session = {0};
 	struct state_io io;
 	struct arch_clock clock = {0};
 	struct virtio_console_port port[PORT_COUNT];
@@ -203,7 +204,11 @@ int main(int argc, char **argv)
 	arch_vm_save(vm, &clock, &io);
 	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
 	board_state_save(&board, &w);
-	text = snapshot_describe(&config, vm, &mem);
+	session_init(&session);
+	state_save(&io);
+	session_state(&session, &io);
+	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
+	text = snapshot_describe(&config, vm, &mem, board.disk);
 	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
 		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
