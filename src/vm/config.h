@@ -70,6 +70,7 @@ struct vm_config {
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
+	char *lab_snapshot;	 /* in the lab: begin from its folder in there; NULL: boot */
 	int verbosity;		 /* -1 quiet, 0, 1, 2 */
 };
 

@@ -10,20 +10,23 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/board_state.h"
+#include "vm/lab/paths.h"
 #include "vm/machine.h"
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
 /* ---- who is asked, and told ------------------------------------------------------------------ */
 
-static int check(const struct machine *m, struct error *err)
+static int check(const struct machine *m, const char *path, struct error *err)
 {
 	if (!m->started_ns || m->ended)
 		return error_set(err, -ESHUTDOWN, "saving a machine that does not run");
 	if (m->snapshot)
 		return error_contention(err, "a snapshot of this machine is on its way already");
-	if (m->result->lab)
-		return error_usage(err, "a machine in the lab can't be snapshotted yet");
+	/* A path is another one out there. */
+	if (m->result->lab && strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/")))
+		return error_usage(err, "a machine in the lab is saved by stasis snapshot alone, "
+					"into a folder that stays in there");
 	return arch_snapshot_check(m->arch, err);
 }
 
@@ -194,7 +197,7 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		     struct error *err)
 {
 	struct snapshot *s;
-	int r = check(m, err);
+	int r = check(m, path, err);
 
 	if (r < 0)
 		return r;

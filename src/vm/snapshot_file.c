@@ -95,11 +95,12 @@ char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 		"{s:i, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, "
 		"s:o, s:o, s:o, s:o}",
 		"snapshot", SNAPSHOT_VERSION, "stasis", STASIS_VERSION, "time", stamp, "arch",
-		arch_name, "name", or_null(c->name), "kernel", "path", or_null(c->kernel),
-		"release", or_null(c->kernel_release), "session", vm_session_name(c->session),
-		"command", vm_command_json(c->command), "cpu_vendor", or_null(c->cpu_vendor),
-		"topology", topology_format(t, shape, sizeof(shape)), "vcpus",
-		(int)topology_vcpus(t), "cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
+		arch_name, "name", or_null(c->name), "kernel", "path",
+		or_null(c->kernel_name ?: c->kernel), "release", or_null(c->kernel_release),
+		"session", vm_session_name(c->session), "command", vm_command_json(c->command),
+		"cpu_vendor", or_null(c->cpu_vendor), "topology",
+		topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
+		"cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
 		(int)t->threads_per_core, "nodes", nodes_of(t), "memory", regions_of(mem), "disks",
 		disks_of(c, disk), "nets", nets_of(c), "cpu_features", features);
 	if (!json)

@@ -209,6 +209,12 @@ cp -r --sparse=always booted bad
 sed -i 's/"vcpus": 1/"vcpus": 2/' bad/snapshot.json
 refused "a description that was edited" "description"
 
+mkdir lab
+echo '{"snapshot": 2, "lab": {"folder": "/run/lab/snapshots/0123"}}' >lab/snapshot.json
+"$STASIS" restore lab </dev/null >out 2>err
+status=$?
+ok "one of a lab that has ended is refused (saw $status)" is $status 125
+
 # ---- killed while it saves ----------------------------------------------------------------------------
 
 whole=0 broken=0
