@@ -361,9 +361,17 @@ int machine_events_running(struct machine *m, struct error *err)
 	if (foreign || m->port[PORT_CONSOLE].in_fd >= 0)
 		terminal_make_raw(&m->terminal, STDIN_FILENO);
 	tell_size(m);
-	/* One that goes on from a snapshot has come there now. */
-	on_session(&m->session);
+	/* One that goes on from a snapshot has come there now; the end is the devices' matter. */
+	if (m->session.state != SESSION_DONE)
+		on_session(&m->session);
 	return 0;
+}
+
+void machine_events_resumed(struct machine *m)
+{
+	/* Not where it came there just now. */
+	if (m->session.state == SESSION_DONE && !m->unflushed && !m->ended)
+		on_session(&m->session);
 }
 
 bool machine_events_done(struct machine *m, uint64_t limit_ns)

@@ -182,6 +182,6 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 
 void restore_resume(struct machine *m)
 {
-	arch_clock_ticks_go_on(m->arch, &m->freeze.clock);
 	board_state_resume(&m->board);
+	machine_events_resumed(m);
 }

@@ -68,7 +68,7 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
-/* Once they all have: clocks and devices go on. */
+/* Once they all have, and the machine is ready to hear of its guest: devices go on. */
 void restore_resume(struct machine *m);
 
 #endif

@@ -345,7 +345,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	if (r == 0)
 		r = vcpu_pool_start(m->pool, m->arch, err);
 	if (r == 0 && config->restore)
-		restore_resume(m);
+		arch_clock_ticks_go_on(m->arch, &m->freeze.clock);
 	if (r == 0)
 		r = machine_perf_running(m, err);
 	result->setup_ns = now_ns() - begin_ns;
@@ -353,6 +353,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		r = machine_events_running(m, err);
 	if (r == 0)
 		r = machine_freeze_running(m, err);
+	if (r == 0 && config->restore)
+		restore_resume(m);
 	if (r == 0) {
 		machine_watch_running(m);
 		(void)!machine_publish(m, "running");
