@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -109,6 +110,20 @@ static int make_state(struct snapshot *s, const char *description, uint8_t **ret
 	return r;
 }
 
+/* What the guest believes to be on its disks is there, should the host go down after this. */
+static int sync_disks(struct machine *m, struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->config->disk_count; i++) {
+		const struct vm_disk *disk = &m->config->disk[i];
+
+		if (!disk->read_only && fdatasync(virtio_blk_fd(m->board.disk[i])) < 0)
+			r = error_set_shortage(err, -errno, "syncing %s", disk->path);
+	}
+	return r;
+}
+
 static int write_files(struct snapshot *s, struct error *err)
 {
 	struct machine *m = s->machine;
@@ -151,7 +166,9 @@ static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
 
 	if (m->ended || s->told)
 		return; /* told at the end of the machine */
-	r = write_files(s, &err);
+	r = sync_disks(m, &err);
+	if (r == 0)
+		r = write_files(s, &err);
 	if (r == 0)
 		r = begin_memory(s, &err);
 	if (r < 0)
