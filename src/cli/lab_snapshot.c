@@ -176,17 +176,20 @@ int lab_snapshot_save(const char *name, const char *path, bool keep_running, int
 	struct snapshot_folder folder;
 	const char *old_folder;
 	json_t *info, *old;
-	bool in_lab, stays;
+	bool in_lab, begun, stays;
 	int forgot, r = find_vm(name, &info, err);
 
 	if (r < 0)
 		return r == -ENOENT ? -EINVAL : r;
 	in_lab = json_is_true(json_object_get(info, "lab"));
+	begun = json_object_get(info, "lab_stays");
 	stays = json_is_true(json_object_get(info, "lab_stays"));
 	kind = arch_kind_find(find_vm_text(info, "lab_arch")) ?: arch_kind_own();
 	json_decref(info);
 	if (!in_lab)
 		return -ENOENT;
+	if (!begun)
+		return error_contention(err, "%s: the lab has not begun it yet", name);
 	if (!stays) {
 		error_usage(err,
 			    "%s runs in a lab of its own, which ends with it: a snapshot "
