@@ -113,6 +113,20 @@ wait $pid
 status=$?
 ok "... and restored (saw $status)" is $status 124
 
+"$STASIS" run --no-lab -m 256M -k "$payloads/payload-smp-stay.elf" -i empty -t 1n1l300c1t --name big \
+	</dev/null >big.out 2>big.err &
+pid=$!
+for _ in $(seq 1200); do
+	grep -q started big.out && break
+	sleep 0.05
+done
+ok "300 CPUs, with the IOAPIC in user space, are saved" "$STASIS" snapshot big big.snap
+wait $pid
+ok "... and that as well" grep -q device.ioapic0 big.snap/state
+"$STASIS" restore big.snap --timeout 1s </dev/null >out 2>err
+status=$?
+ok "... and restored (saw $status)" is $status 124
+
 # ---- a disk ---------------------------------------------------------------------------------------------
 
 # Records, counted out once they are durable, one to eight at once: payload_disk.c. From its own
