@@ -65,8 +65,10 @@ ok "... also from the same instant once more" ends
 : >printed
 begin first
 sleep 0.3
+"$STASIS" freeze g$n
 ok "--keep-running saves" "$STASIS" snapshot g$n kept --keep-running
 cp printed kept.printed
+"$STASIS" thaw g$n
 ok "... and the guest goes on" kill -0 $pid
 ok "... to its right end" ends
 cp kept.printed printed
