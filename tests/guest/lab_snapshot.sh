@@ -54,6 +54,25 @@ for _ in $(seq 400); do
 done
 ok "a restored one is saved" "$STASIS" snapshot two snap </dev/null
 wait $pid
+
+# COMMAND's streams and status come through as well: payload_session.c.
+mkfifo nothing
+exec 3<>nothing
+"$STASIS" run --lab -q -m 256M -k "$payloads/payload-session.elf" --name session -- true <&3 >counts 2>err &
+pid=$!
+for _ in $(seq 400); do
+	[ "$(wc -l <counts)" -ge 5 ] && break
+	sleep 0.05
+done
+ok "a run of a COMMAND is saved" "$STASIS" snapshot session session.snap
+wait $pid
+echo word | "$STASIS" restore session.snap -q >>counts 2>err
+status=$?
+ok "... and ends with COMMAND's status (saw $status)" is "$status $(tail -n 1 counts)" "7 read word"
+counted() { awk '/^count/ { if ($2 != ++n) wrong = 1 } END { exit wrong || n < 5 }' counts; }
+ok "... and has counted without a gap" counted
+rm -rf "$(grep -o '/run/lab/snapshots/[0-9a-f]*' session.snap/snapshot.json)"
+
 python3 - "$XDG_RUNTIME_DIR/stasis" <<'PY' >said &
 import json, os, socket, sys, time
 folder = sys.argv[1] + "/three/qmp"

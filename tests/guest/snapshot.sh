@@ -203,6 +203,50 @@ kill $pid
 wait $pid
 ok "a copy of then goes on from there" records copy.img copy.lines
 
+# ---- COMMAND, and its streams -------------------------------------------------------------------------
+
+# A guest that says by virtio-console what init says: payload_session.c. Its COMMAND counts until it is
+# told a word.
+mkfifo nothing
+exec 3<>nothing
+: >counts
+"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-session.elf" --name session -- true <&3 >>counts 2>err &
+pid=$!
+saves=0
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	more counts 3
+	nap
+	"$STASIS" snapshot session session.snap 2>save.err || break
+	wait $pid
+	status=$?
+	saves=$((saves + 1))
+	"$STASIS" restore session.snap -q --name session --timeout 60s <&3 >>counts 2>err &
+	pid=$!
+done
+ok "a run of a COMMAND is saved from its own restore ($saves times of 10)" is "$saves $status" "10 143"
+ok "... and knows what it runs" grep -q '"true"' session.snap/snapshot.json
+more counts 3
+"$STASIS" freeze session
+"$STASIS" snapshot --keep-running session session.snap
+cp counts counts.then
+"$STASIS" thaw session
+more counts 3
+echo word >&3
+wait $pid
+status=$?
+ok "... and ends with COMMAND's status (saw $status)" is $status 7
+ok "... which read what the last one was given" is "$(tail -n 1 counts)" "read word"
+counted() { # counted FILE: from 1 on without a gap
+	awk '/^count/ { if ($2 != ++n) wrong = 1 } END { print "#", n, "counts"; exit wrong || n < 30 }' "$1"
+}
+ok "... and has counted without a gap" counted counts
+printf 'another\n' | "$STASIS" restore session.snap -q --report report --timeout 60s >>counts.then 2>err
+status=$?
+ok "it goes on from there once more, with another input (saw $status)" is "$status $(tail -n 1 counts.then)" \
+	"7 read another"
+ok "... without a gap" counted counts.then
+ok "... and the report says what it was" grep -q '"outcome": "exited"' report
+
 # ---- what is refused --------------------------------------------------------------------------------
 
 refused() { # refused WHAT WORD: restoring bad
