@@ -25,7 +25,7 @@ boot() {
 		>boot.out 2>boot.err &
 	pid=$!
 	for _ in $(seq 400); do
-		grep -q 'payload is up' boot.out && break
+		grep -qs 'payload is up' boot.out && break
 		sleep 0.05
 	done
 }

@@ -80,7 +80,7 @@ ok "... as the saved one does" ends
 "$STASIS" run --no-lab -m 256M -k "$payloads/payload-halt.elf" -i empty --name boot \
 	</dev/null >boot.out 2>boot.err &
 pid=$!
-until grep -q 'payload is up' boot.out; do sleep 0.05; done
+until grep -qs 'payload is up' boot.out; do sleep 0.05; done
 ok "a booted VM is saved" "$STASIS" snapshot --keep-running boot booted
 ok "... into a description" grep -q '"topology": "1n1l1c1t"' booted/snapshot.json
 ok "... and memory with holes" [ "$(du -k booted/memory | cut -f 1)" -lt 1024 ]
