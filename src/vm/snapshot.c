@@ -47,7 +47,6 @@ static void snapshot_free(struct snapshot *s)
 		state_free(&s->vcpu[i]);
 	free(s->vcpu);
 	snapshot_folder_abort(&s->folder);
-	loop_event_done(&s->event);
 	free(s->path);
 	free(s);
 }
@@ -159,12 +158,13 @@ static int begin_memory(struct snapshot *s, struct error *err)
 
 static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
 {
-	struct snapshot *s = container_of(event, struct snapshot, event);
-	struct machine *m = s->machine;
+	struct machine *m = container_of(event, struct machine, snapshot_event);
+	struct snapshot *s = m->snapshot;
 	struct error err = {0};
 	int r;
 
-	if (m->ended || s->told)
+	/* It is asked for what it orders, too: what the vCPU threads have written is seen then. */
+	if (!vcpu_pool_errand_over(m->pool) || m->ended || s->told)
 		return; /* told at the end of the machine */
 	r = sync_disks(m, &err);
 	if (r == 0)
@@ -203,11 +203,20 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 		return;
 	}
 	s->frozen = true;
-	vcpu_pool_errand(m->pool, save_vcpu, s, &s->event);
+	vcpu_pool_errand(m->pool, save_vcpu, s, &m->snapshot_event);
 }
 
 /* ---- what others ask --------------------------------------------------------------------------
  */
+
+/* Once, and it stays: who signals it may not have come back from that when it is heard. */
+static int make_event(struct machine *m, struct error *err)
+{
+	if (m->snapshot_event.watch)
+		return 0;
+	m->snapshot_event.fire = on_vcpus;
+	return loop_event_init(m->loop, &m->snapshot_event, err);
+}
 
 int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
@@ -229,13 +238,12 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		.machine = m,
 		.wait = {.done = on_frozen},
 		.folder = {.fd = -1},
-		.event = {.fire = on_vcpus, .fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
 	};
 	r = s->path && s->vcpu ? snapshot_folder_open(&s->folder, path, err)
 			       : error_set(err, -ENOMEM, "saving the machine");
 	if (r == 0)
-		r = loop_event_init(m->loop, &s->event, err);
+		r = make_event(m, err);
 	if (r == 0)
 		r = machine_freeze_begin(m, "snapshot", false, &s->wait, err);
 	if (r < 0)
@@ -267,4 +275,5 @@ void machine_snapshot_done(struct machine *m)
 	if (m->snapshot && !m->snapshot->memory)
 		snapshot_free(m->snapshot);
 	m->snapshot = NULL;
+	loop_event_done(&m->snapshot_event);
 }

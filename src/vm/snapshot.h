@@ -30,9 +30,8 @@ struct snapshot {
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
-	struct loop_event event; /* the last vCPU has read its state */
-	struct state_io *vcpu;	 /* of each vCPU; owned */
-	struct vmcore *memory;	 /* being written, or NULL */
+	struct state_io *vcpu; /* of each vCPU; owned */
+	struct vmcore *memory; /* being written, or NULL */
 };
 
 /* Begins. done() does not run after a failure. Usage errors where such a machine can't be saved;
