@@ -5,7 +5,7 @@
 
 #include "arch/kvm.h"
 #include "base/error.h"
-#include "base/items.h"
+#include "base/state_io.h"
 #include "devices/bus.h"
 #include "guest/memory.h"
 #include "guest/reader.h"
@@ -236,22 +236,21 @@ int arch_snapshot_check(const struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* What of its CPUs a snapshot's host has to have, in words and as bits: for people. */
 void arch_vm_features(const struct arch_vm *vm,
 		      void (*each)(const char *name, uint32_t bits, void *arg), void *arg);
+/* What fails in these is in io: state_result. Restoring, what is read is hostile, and refused by
+ * name. */
 /* Control thread, the clock stopped: what is the VM's, not a vCPU's. */
-int arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct items_out *out,
-		 struct error *err) MUST_CHECK;
+void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct state_io *io);
 /* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
- * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. What is read is hostile:
- * refused by name. */
-int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct items_in *in,
-		    struct error *err) MUST_CHECK;
+ * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. */
+void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io);
 /* vCPU thread, parked: everything of one vCPU. state: of that park. */
-int arch_vcpu_save(const struct arch_vm *vm, int vcpu_fd, const struct arch_vcpu_state *state,
-		   const struct arch_clock *clock, struct items_out *out,
-		   struct error *err) MUST_CHECK;
+void arch_vcpu_save(struct arch_vm *vm, unsigned index, int vcpu_fd,
+		    const struct arch_vcpu_state *state, struct arch_clock *clock,
+		    struct state_io *io);
 /* vCPU thread, instead of arch_vcpu_setup. Refuses what this host's CPUs lack, by name. A vCPU that
  * never ran stays so. */
-int arch_vcpu_restore(struct arch_vm *vm, unsigned index, int vcpu_fd, struct arch_clock *clock,
-		      struct items_in *in, struct error *err) MUST_CHECK;
+void arch_vcpu_restore(struct arch_vm *vm, unsigned index, int vcpu_fd, struct arch_clock *clock,
+		       struct state_io *io);
 
 /* ---- data watchpoints ------------------------------------------------------------------------ */
 

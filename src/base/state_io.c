@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,11 +29,40 @@ void state_free(struct state_io *io)
 	*io = (struct state_io){0};
 }
 
-void state_refuse(struct state_io *io, const char *field, const char *why)
+/* "where: section", or what there is of it. */
+static void say_where(const struct state_io *io, char *text, size_t len)
 {
-	if (!io->err.code)
-		error_usage(&io->err, "%s%s%s: %s", io->section ? io->section : "state",
-			    *field ? "." : "", field, why);
+	const char *section = io->section ?: io->where ? "" : "state";
+
+	snprintf(text, len, "%s%s%s", io->where ?: "", io->where && *section ? ": " : "", section);
+}
+
+void state_refuse(struct state_io *io, const char *field, const char *fmt, ...)
+{
+	char where[80], why[160];
+	va_list ap;
+
+	if (io->err.code)
+		return;
+	say_where(io, where, sizeof(where));
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	error_usage(&io->err, "%s%s%s: %s", where, *field ? "." : "", field, why);
+}
+
+void state_fail(struct state_io *io, int code, const char *fmt, ...)
+{
+	char where[80], what[160];
+	va_list ap;
+
+	if (io->err.code)
+		return;
+	say_where(io, where, sizeof(where));
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	error_set(&io->err, code, "%s: %s", where, what);
 }
 
 void state_check(struct state_io *io, const char *field, bool ok)

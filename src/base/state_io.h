@@ -24,6 +24,7 @@ struct state_io {
 	size_t at, section_end;
 	size_t section_at;   /* saving: of the head of the open section */
 	const char *section; /* NULL: none is open */
+	const char *where;   /* restoring: what refusals begin with, and ": "; NULL: nothing */
 	struct error err;    /* the first failure; the fields' functions do nothing after it */
 };
 
@@ -58,6 +59,9 @@ static inline bool state_restoring(const struct state_io *io)
 
 /* Restoring: refuses unless ok. Saving: ok is what the owner keeps true. */
 void state_check(struct state_io *io, const char *field, bool ok);
-void state_refuse(struct state_io *io, const char *field, const char *why);
+/* It can't be restored here, or be saved: a usage error, "where: section.field: why". */
+void state_refuse(struct state_io *io, const char *field, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The host fails at what the state is for; code as error_set. */
+void state_fail(struct state_io *io, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #endif

@@ -24,6 +24,7 @@ int command_kernel(int argc, char **argv);
 int command_lab(int argc, char **argv);
 int command_lab_agent(int argc, char **argv); /* internal: the lab's inside */
 int command_lab_pipe(int argc, char **argv);  /* likewise */
+int command_lab_snapshot(int argc, char **argv);
 
 /* Prints the failure and gives its exit status. */
 int command_failed(const struct error *err);

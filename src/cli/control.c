@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "cli/commands.h"
 #include "cli/find_vm.h"
+#include "cli/lab_snapshot.h"
 #include "cli/options.h"
 #include "vm/qmp/client.h"
 #include "vm/result.h"
@@ -189,15 +190,25 @@ static const struct cli_option snapshot_options[] = {
 	{"keep-running", 0, NULL, set_keep_running, "it goes on; else it ends once it is saved"},
 };
 
+int snapshot_here(const char *name, const char *path, bool keep_running, struct error *err)
+{
+	json_t *arguments =
+		json_pack("{s:s, s:b}", "path", path, "keep-running", (int)keep_running);
+
+	if (!arguments)
+		return error_usage(err, "%s: not a path that can be told to a VM", path);
+	return ask_with(name, "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, err);
+}
+
 int command_snapshot(int argc, char **argv)
 {
 	CLEANUP_FREE char *path = NULL;
 	struct request q = {0};
 	struct error err = {0};
-	json_t *arguments;
 	bool dashes;
-	int rest, r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options), argc, argv, &q,
-				    &rest, &dashes, &err);
+	int status = 0, rest,
+	    r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options), argc, argv, &q, &rest,
+			      &dashes, &err);
 
 	if (r == 0 && q.help) {
 		printf("usage: stasis snapshot NAME DIR [--keep-running]\n\n");
@@ -214,14 +225,13 @@ int command_snapshot(int argc, char **argv)
 	if (r < 0)
 		return command_failed(&err);
 	path = absolute(argv[rest + 1]);
-	arguments =
-		path ? json_pack("{s:s, s:b}", "path", path, "keep-running", (int)q.keep_running)
-		     : NULL;
-	if (!arguments)
-		r = error_usage(&err, "%s: not a path that can be told to a VM", argv[rest + 1]);
+	if (!path)
+		r = error_set(&err, -errno, "%s", argv[rest + 1]);
 	else
-		r = ask_with(argv[rest], "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, &err);
-	return r < 0 ? command_failed(&err) : 0;
+		r = lab_snapshot_save(argv[rest], path, q.keep_running, &status, &err);
+	if (r == -ENOENT)
+		r = snapshot_here(argv[rest], path, q.keep_running, &err);
+	return r < 0 ? command_failed(&err) : status;
 }
 
 static void print_status(const json_t *s)

@@ -112,6 +112,35 @@ static char *disk_words(const struct vm_disk *d, size_t i)
 			   d->direct ? ",direct" : "", d->id, iops, bps);
 }
 
+static void duration(struct inner *in, const char *name, uint64_t ns)
+{
+	char number[32];
+
+	snprintf(number, sizeof(number), "%lluns", (unsigned long long)ns);
+	option(in, name, ns ? number : NULL);
+}
+
+/* What run and restore have in common. */
+static void more_words(struct inner *in, const struct vm_config *c)
+{
+	option(in, "--name", c->name);
+	duration(in, "--timeout", c->timeout_ns);
+	if (c->report)
+		option(in, "--report", "report");
+	if (c->verbosity < 0)
+		word(in, strdup("--quiet"));
+	for (int i = 0; i < c->verbosity; i++)
+		word(in, strdup("--verbose"));
+}
+
+static void restore_words(struct inner *in, const struct vm_config *c)
+{
+	word(in, strdup("restore"));
+	word(in, strdup(c->lab_snapshot));
+	word(in, strdup("--in-lab"));
+	more_words(in, c);
+}
+
 /* The same configuration as words for the stasis inside. */
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
 			const struct lab_file *initrd)
@@ -120,6 +149,10 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	CLEANUP_FREE char *pin = pin_list(c);
 	uint16_t cols, rows;
 
+	if (c->lab_snapshot) {
+		restore_words(in, c);
+		return;
+	}
 	word(in, strdup("run"));
 	word(in, strdup("--no-lab"));
 	option(in, "--session", session_kind(c->session));
@@ -143,39 +176,23 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	if (c->hugepages)
 		word(in, strdup("--hugepages"));
 	option(in, "--pin", pin);
-	option(in, "--name", c->name);
 	option(in, "--cpu-vendor", c->cpu_vendor);
 	if (c->session == VM_SESSION_SHELL && terminal_size(STDIN_FILENO, &cols, &rows)) {
 		snprintf(number, sizeof(number), "%ux%u", cols, rows);
 		option(in, "--window", number);
 	}
-	if (c->timeout_ns) {
-		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->timeout_ns);
-		option(in, "--timeout", number);
-	}
-	if (c->freeze_at_ns) {
-		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->freeze_at_ns);
-		option(in, "--freeze-at", number);
-	}
-	if (c->freeze_for_ns) {
-		snprintf(number, sizeof(number), "%lluns", (unsigned long long)c->freeze_for_ns);
-		option(in, "--freeze-for", number);
-	}
+	duration(in, "--freeze-at", c->freeze_at_ns);
+	duration(in, "--freeze-for", c->freeze_for_ns);
 	if (c->watch_scx)
 		word(in, strdup("--watch-scx"));
 	for (unsigned n = 0; n < c->watch_count; n++)
 		option(in, "--watch", c->watch[n].text);
 	option(in, "--on-hit", vm_on_hit_name(c->on_hit));
-	if (c->report)
-		option(in, "--report", "report");
 	if (c->dump)
 		option(in, "--dump", "dump");
 	if (c->vmcore)
 		option(in, "--vmcore", lab_disk_path(c->disk_count, number));
-	if (c->verbosity < 0)
-		word(in, strdup("--quiet"));
-	for (int i = 0; i < c->verbosity; i++)
-		word(in, strdup("--verbose"));
+	more_words(in, c);
 }
 
 /* ---- what comes out ---------------------------------------------------------------------------
@@ -290,9 +307,9 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 	return vm_report_write(json, c->report, err);
 }
 
-static void on_opened(void *arg)
+static void on_opened(void *arg, bool private_lab)
 {
-	lab_place_opened(arg);
+	lab_place_opened(arg, private_lab);
 }
 
 /* What the inner stasis writes into its folder, by the options that ask for it. */
@@ -323,7 +340,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.kind = c->kind,
 		.argv = in.argv,
 		.files = files,
-		.file_count = 2,
+		.file_count = c->lab_snapshot ? 0 : 2,
 		.outputs = outputs,
 		.output_count = c->report || c->dump ? OUTS : 0,
 		.progress = c->verbosity >= 0,
@@ -384,6 +401,20 @@ static int build_initrd(const struct vm_config *c, int *ret_fd, struct error *er
 	return r;
 }
 
+/* Kernel and initramfs. */
+static int make_files(const struct vm_config *c, struct lab_file files[2], struct error *err)
+{
+	int r;
+
+	files[0].fd = open(c->kernel, O_RDONLY | O_CLOEXEC);
+	if (files[0].fd < 0)
+		return error_usage(err, "--kernel %s: %s", c->kernel, strerror(errno));
+	r = build_initrd(c, &files[1].fd, err);
+	for (unsigned i = 0; r == 0 && i < 2; i++)
+		r = lab_file_hash(&files[i], err);
+	return r;
+}
+
 /* Held until the run is over: the emulator's own locks keep out only its like. */
 static int hold_disks(const struct vm_config *c, struct block_file held[VM_MAX_DISKS],
 		      struct error *err)
@@ -429,15 +460,8 @@ int lab_run_config(struct vm_config *config)
 		lab_settle(config);
 	if (r == 0)
 		r = choose_machine(config->kind, &machine, &err);
-	if (r == 0) {
-		files[0].fd = open(config->kernel, O_RDONLY | O_CLOEXEC);
-		if (files[0].fd < 0)
-			r = error_usage(&err, "--kernel %s: %s", config->kernel, strerror(errno));
-	}
-	if (r == 0)
-		r = build_initrd(config, &files[1].fd, &err);
-	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
-		r = lab_file_hash(&files[i], &err);
+	if (r == 0 && !config->lab_snapshot)
+		r = make_files(config, files, &err);
 	if (r == 0)
 		r = run_with(config, &machine, files, &place, &status, &err);
 	if (r < 0 || err.code)

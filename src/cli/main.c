@@ -37,6 +37,7 @@ static const struct command {
 	{"lab", command_lab, "keep a lab running, for hosts that can't run stock kernels"},
 	{"lab-agent", command_lab_agent, NULL},
 	{"lab-pipe", command_lab_pipe, NULL},
+	{"lab-snapshot", command_lab_snapshot, NULL},
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */

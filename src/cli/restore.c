@@ -2,18 +2,23 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/util.h"
 #include "cli/commands.h"
+#include "cli/lab_run.h"
+#include "cli/lab_snapshot.h"
 #include "cli/options.h"
 #include "cli/run_here.h"
 #include "vm/snapshot.h"
 
 struct request {
 	struct vm_config config;
-	bool help;
+	const char *disk[VM_MAX_DISKS]; /* --disk's values */
+	size_t disk_count;
+	bool help, in_lab;
 };
 
 static int keep(char **field, const char *value, struct error *err)
@@ -53,6 +58,16 @@ static int set_timeout(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_disk(void *target, const char *value, struct error *err)
+{
+	struct request *q = target;
+
+	if (q->disk_count == VM_MAX_DISKS)
+		return error_usage(err, "%s: more than %u disks", value, VM_MAX_DISKS);
+	q->disk[q->disk_count++] = value;
+	return 0;
+}
+
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->config.verbosity++;
@@ -65,6 +80,12 @@ static int set_quiet(void *target, const char *value UNUSED, struct error *err U
 	return 0;
 }
 
+static int set_in_lab(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->in_lab = true;
+	return 0;
+}
+
 static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->help = true;
@@ -72,6 +93,7 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 }
 
 static const struct cli_option options[] = {
+	{"disk", 0, "ID=PATH", set_disk, "this file has what that disk had; may be repeated"},
 	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
 	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
@@ -79,7 +101,20 @@ static const struct cli_option options[] = {
 	{"verbose", 'v', NULL, set_verbose, "more on standard error"},
 	{"quiet", 'q', NULL, set_quiet, "less on standard error"},
 	{"help", 'h', NULL, set_help, "this"},
+	{"in-lab", 0, NULL, set_in_lab, NULL},
 };
+
+static int check_disks(struct request *q, struct error *err)
+{
+	struct vm_config *c = &q->config;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < q->disk_count; i++)
+		r = vm_disk_replace(c->disk, c->disk_count, q->disk[i], err);
+	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
+		r = vm_disk_check(&c->disk[i], err);
+	return r;
+}
 
 static int restore(struct request *q, const char *path)
 {
@@ -87,9 +122,22 @@ static int restore(struct request *q, const char *path)
 
 	if (q->config.verbosity != 0)
 		log_set_level(q->config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
-	if (restore_open(path, &q->config, &q->config.restore, &err) < 0)
+	if (!q->in_lab && lab_snapshot_find(path, &q->config, &err) < 0)
 		return command_failed(&err);
-	return run_here(&q->config, false);
+	if (q->config.lab_snapshot && q->disk_count) {
+		error_usage(&err, "--disk: VMs in the lab that stays have none");
+		return command_failed(&err);
+	}
+	if (q->config.lab_snapshot)
+		return lab_run_config(&q->config);
+	if (q->in_lab && access(path, F_OK) < 0) {
+		error_usage(&err, "the lab that kept this snapshot has ended, and it with that");
+		return command_failed(&err);
+	}
+	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
+	    check_disks(q, &err) < 0)
+		return command_failed(&err);
+	return run_here(&q->config, q->in_lab);
 }
 
 int command_restore(int argc, char **argv)

@@ -628,6 +628,11 @@ struct virtio_device *virtio_blk_device(struct virtio_blk *blk)
 	return &blk->dev;
 }
 
+int virtio_blk_fd(const struct virtio_blk *blk)
+{
+	return blk->file.fd;
+}
+
 struct virtio_blk_stats virtio_blk_stats(const struct virtio_blk *blk)
 {
 	struct virtio_blk_stats s = blk->stats;

@@ -64,6 +64,7 @@ int virtio_blk_new(struct loop *loop, const struct guest_memory *mem, int irq_fd
  * open, and so must guest memory; the log says so. Accepts NULL. */
 void virtio_blk_free(struct virtio_blk *blk);
 struct virtio_device *virtio_blk_device(struct virtio_blk *blk);
+int virtio_blk_fd(const struct virtio_blk *blk); /* of the file under it; borrowed */
 struct virtio_blk_stats virtio_blk_stats(const struct virtio_blk *blk);
 
 #endif

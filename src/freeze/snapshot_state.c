@@ -28,7 +28,7 @@ enum { ROW_VERSION = 32, ROW_ZERO = 36, ROW_AT = 40, ROW_LEN_AT = 48, ROW_HASH =
 struct snapshot_part {
 	char name[NAME_FIELD];
 	unsigned version;
-	struct items_out items;
+	struct state_io io;
 };
 
 static void put_number(uint8_t *at, uint64_t value, unsigned bytes)
@@ -79,46 +79,47 @@ static int make_room(struct snapshot_writer *w)
 	if (w->count < w->room)
 		return 0;
 	if (w->count == SNAPSHOT_SECTIONS_MAX)
-		return -ENOSPC;
+		return error_set(&w->err, -ENOSPC, "making a snapshot's table");
 	part = reallocarray(w->part, room, sizeof(*part));
 	if (!part)
-		return -ENOMEM;
+		return error_set(&w->err, -ENOMEM, "making a snapshot's table");
 	w->part = part;
 	w->room = room;
 	return 0;
 }
 
 void snapshot_add(struct snapshot_writer *w, const char *name, unsigned version,
-		  struct items_out *out)
+		  struct state_io *io)
 {
 	size_t len = strlen(name);
 
-	assert(len > 0 && len <= SNAPSHOT_NAME_MAX);
-	if (!w->error)
-		w->error = out->error ?: make_room(w);
-	if (w->error) {
-		items_out_done(out);
+	assert(len > 0 && len <= SNAPSHOT_NAME_MAX && !io->restoring);
+	if (w->err.code || state_result(io, &w->err) < 0 || make_room(w) < 0) {
+		state_free(io);
 		return;
 	}
-	w->part[w->count] = (struct snapshot_part){.version = version, .items = *out};
+	w->part[w->count] = (struct snapshot_part){.version = version, .io = *io};
 	memcpy(w->part[w->count].name, name, len);
 	w->count++;
-	*out = (struct items_out){0};
+	*io = (struct state_io){0};
 }
 
 int snapshot_encode(const struct snapshot_writer *w, const void *description,
-		    size_t description_len, uint8_t **ret_data, size_t *ret_len)
+		    size_t description_len, uint8_t **ret_data, size_t *ret_len, struct error *err)
 {
 	size_t table_end = HEAD_LEN + (size_t)w->count * ROW_LEN, len = table_end, at = table_end;
 	uint8_t *data;
 
-	if (w->error)
-		return w->error;
+	if (w->err.code) {
+		if (err && !err->code)
+			*err = w->err;
+		return w->err.code;
+	}
 	for (unsigned i = 0; i < w->count; i++)
-		len += w->part[i].items.len;
+		len += w->part[i].io.len;
 	data = calloc(1, len);
 	if (!data)
-		return -ENOMEM;
+		return error_set(err, -ENOMEM, "making a snapshot");
 	memcpy(data, MAGIC, MAGIC_LEN);
 	put_number(data + HEAD_VERSION, SNAPSHOT_VERSION, 4);
 	put_number(data + HEAD_SECTIONS, w->count, 4);
@@ -132,11 +133,11 @@ int snapshot_encode(const struct snapshot_writer *w, const void *description,
 		memcpy(row, part->name, NAME_FIELD);
 		put_number(row + ROW_VERSION, part->version, 4);
 		put_number(row + ROW_AT, at, 8);
-		put_number(row + ROW_LEN_AT, part->items.len, 8);
-		put_number(row + ROW_HASH, hash_of(part->items.data, part->items.len), 8);
-		if (part->items.len)
-			memcpy(data + at, part->items.data, part->items.len);
-		at += part->items.len;
+		put_number(row + ROW_LEN_AT, part->io.len, 8);
+		put_number(row + ROW_HASH, hash_of(part->io.bytes, part->io.len), 8);
+		if (part->io.len)
+			memcpy(data + at, part->io.bytes, part->io.len);
+		at += part->io.len;
 	}
 	put_number(data + HEAD_HASH, head_hash(data, table_end), 8);
 	*ret_data = data;
@@ -147,7 +148,7 @@ int snapshot_encode(const struct snapshot_writer *w, const void *description,
 void snapshot_writer_done(struct snapshot_writer *w)
 {
 	for (unsigned i = 0; i < w->count; i++)
-		items_out_done(&w->part[i].items);
+		state_free(&w->part[i].io);
 	free(w->part);
 	*w = (struct snapshot_writer){0};
 }
@@ -262,7 +263,7 @@ bool snapshot_has(const struct snapshot_state *state, const char *name)
 }
 
 int snapshot_take(struct snapshot_state *state, const char *name, unsigned version,
-		  struct items_in *ret_in, struct error *err)
+		  struct state_io *ret_io, struct error *err)
 {
 	struct snapshot_section *s = find(state, name);
 
@@ -272,7 +273,8 @@ int snapshot_take(struct snapshot_state *state, const char *name, unsigned versi
 		return error_usage(err, "section %s has version %u, and %u is known", name,
 				   s->version, version);
 	s->taken = true;
-	*ret_in = (struct items_in){.data = s->data, .len = s->len, .where = s->name};
+	state_restore(ret_io, s->data, s->len);
+	ret_io->where = s->name;
 	return 0;
 }
 

@@ -8,32 +8,34 @@
  *            u64 place, u64 length, u64 XXH3
  *   …        the sections, one after another, without gaps        (all little-endian)
  *
- * So every byte is in one checksum or in a field that has one right value. */
+ * So every byte is in one checksum or in a field that has one right value. What is in a section is
+ * base/state_io.h's. */
 #ifndef STASIS_FREEZE_SNAPSHOT_STATE_H
 #define STASIS_FREEZE_SNAPSHOT_STATE_H
 
 #include <stdbool.h>
 
-#include "base/items.h"
+#include "base/state_io.h"
 
-#define SNAPSHOT_VERSION      1
+#define SNAPSHOT_VERSION      2
 #define SNAPSHOT_NAME_MAX     31   /* bytes of a section's name, without the NUL */
 #define SNAPSHOT_SECTIONS_MAX 2048 /* a vCPU has one, a device has one */
 
 /* ---- making -------------------------------------------------------------------------------- */
 
-/* Zero-initialise. error: the first failure; nothing is added after it. */
+/* Zero-initialise. err: the first failure; nothing is added after it. */
 struct snapshot_writer {
 	struct snapshot_part *part; /* owned */
 	unsigned count, room;
-	int error;
+	struct error err;
 };
-/* Takes the bytes of out, also on failure. */
+/* Takes the bytes of io, which was saved to; also on failure, its own as well. */
 void snapshot_add(struct snapshot_writer *w, const char *name, unsigned version,
-		  struct items_out *out);
+		  struct state_io *io);
 /* The file's bytes, for the description whose bytes are given. -ENOMEM; or the writer's error. */
 int snapshot_encode(const struct snapshot_writer *w, const void *description,
-		    size_t description_len, uint8_t **ret_data, size_t *ret_len) MUST_CHECK;
+		    size_t description_len, uint8_t **ret_data, size_t *ret_len,
+		    struct error *err) MUST_CHECK;
 void snapshot_writer_done(struct snapshot_writer *w); /* accepts a zeroed one */
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -56,10 +58,10 @@ struct snapshot_state {
 int snapshot_decode(const uint8_t *data, size_t len, const void *description,
 		    size_t description_len, struct snapshot_state *ret_state,
 		    struct error *err) MUST_CHECK;
-/* The section of that name, once; its items' errors begin with its name. Usage error where it is
- * missing, or of another version. */
+/* The section of that name, once, to be restored from; what it refuses begins with its name. Usage
+ * error where it is missing, or of another version. */
 int snapshot_take(struct snapshot_state *state, const char *name, unsigned version,
-		  struct items_in *ret_in, struct error *err) MUST_CHECK;
+		  struct state_io *ret_io, struct error *err) MUST_CHECK;
 bool snapshot_has(const struct snapshot_state *state, const char *name);
 /* Refuses sections that nobody took. */
 int snapshot_end(const struct snapshot_state *state, struct error *err) MUST_CHECK;

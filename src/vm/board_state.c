@@ -1,122 +1,118 @@
-/* The devices' part of a snapshot. i8042, power and pvpanic have no state. Control thread. */
+/* The devices' part of a snapshot: one list, for both ways. Control thread. */
 #include "vm/board_state.h"
 
 #include <stdio.h>
-#include <string.h>
 
-enum { SERIAL_VERSION = 1 };
+enum { DEVICE_VERSION = 1 };
 
-/* A UART, as it is in the file. */
-struct saved_serial {
-	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm, lsr_errors, thr_pending, raised;
-	uint8_t rx_head, rx_count;
-	uint8_t rx[SERIAL_FIFO];
+/* Where devices' state goes, or comes from. */
+struct transfer {
+	struct snapshot_writer *to;  /* NULL: restoring */
+	struct snapshot_state *from; /* NULL: saving */
+	int r;
+	struct error *err;
 };
 
-static void serial_name(unsigned i, char name[SNAPSHOT_NAME_MAX + 1])
+static void restore(struct transfer *t, const char *name,
+		    void (*state)(void *dev, struct state_io *io), void *dev)
 {
-	snprintf(name, SNAPSHOT_NAME_MAX + 1, "device.serial%u", i);
+	struct state_io io;
+
+	if (t->r == 0)
+		t->r = snapshot_take(t->from, name, DEVICE_VERSION, &io, t->err);
+	if (t->r < 0)
+		return;
+	state(dev, &io);
+	t->r = state_result(&io, t->err);
 }
 
-static void save_serial(const struct serial *s, struct items_out *out)
-{
-	struct saved_serial saved = {
-		.ier = s->ier,
-		.lcr = s->lcr,
-		.mcr = s->mcr,
-		.scr = s->scr,
-		.fcr = s->fcr,
-		.dll = s->dll,
-		.dlm = s->dlm,
-		.lsr_errors = s->lsr_errors,
-		.thr_pending = s->thr_pending,
-		.raised = s->raised,
-		.rx_head = (uint8_t)s->rx_head,
-		.rx_count = (uint8_t)s->rx_count,
-	};
-
-	memcpy(saved.rx, s->rx, sizeof(saved.rx));
-	items_put(out, "registers", SERIAL_VERSION, &saved, sizeof(saved));
-}
-
-/* What registers can't hold is refused: the device believes its own. */
-static int restore_serial(struct serial *s, struct items_in *in, struct error *err)
-{
-	struct saved_serial saved;
-	int r = items_get(in, "registers", SERIAL_VERSION, &saved, sizeof(saved), err);
-
-	if (r == 0)
-		r = items_end(in, err);
-	if (r < 0)
-		return r;
-	if (saved.ier & ~0x0f || saved.mcr & ~0x1f || saved.fcr & ~0xc9 || saved.thr_pending > 1 ||
-	    saved.lsr_errors & ~0x1e || saved.raised & ~0x0f || saved.rx_head >= SERIAL_FIFO ||
-	    saved.rx_count > (saved.fcr & 1 ? SERIAL_FIFO : 1))
-		return error_usage(err, "%s: registers: no UART has such", in->where);
-	s->ier = saved.ier;
-	s->lcr = saved.lcr;
-	s->mcr = saved.mcr;
-	s->scr = saved.scr;
-	s->fcr = saved.fcr;
-	s->dll = saved.dll;
-	s->dlm = saved.dlm;
-	s->lsr_errors = saved.lsr_errors;
-	s->thr_pending = saved.thr_pending;
-	s->raised = saved.raised;
-	s->rx_head = saved.rx_head;
-	s->rx_count = saved.rx_count;
-	memcpy(s->rx, saved.rx, sizeof(s->rx));
-	return 0;
-}
-
-/* ---- all of them ----------------------------------------------------------------------------- */
-
-int board_state_check(const struct board *b, struct error *err)
-{
-	if (b->irqchip.present)
-		return error_usage(err, "a machine with an IOAPIC in user space can't be "
-					"snapshotted yet");
-	for (unsigned i = 0; i < b->virtio_count; i++) {
-		const struct virtio_device *dev = b->virtio[i].dev;
-
-		if (dev->status || dev->features || dev->interrupt_status || dev->resetting)
-			return error_usage(err,
-					   "a machine whose guest uses its %s can't be "
-					   "snapshotted yet: that device's state isn't saved",
-					   dev->ops->name);
-	}
-	return 0;
-}
-
-void board_state_save(const struct board *b, struct snapshot_writer *w)
+/* The n-th device of a kind. */
+static void move(struct transfer *t, const char *kind, unsigned n,
+		 void (*state)(void *dev, struct state_io *io), void *dev)
 {
 	char name[SNAPSHOT_NAME_MAX + 1];
+	struct state_io io;
 
-	for (unsigned i = 0; i < BOARD_UARTS; i++) {
-		struct items_out out = {0};
-
-		if (b->uart_irq_fd[i] < 0)
-			continue;
-		save_serial(&b->uart[i], &out);
-		serial_name(i, name);
-		snapshot_add(w, name, SERIAL_VERSION, &out);
+	snprintf(name, sizeof(name), "device.%s%u", kind, n);
+	if (t->from) {
+		restore(t, name, state, dev);
+		return;
 	}
+	state_save(&io);
+	state(dev, &io);
+	snapshot_add(t->to, name, DEVICE_VERSION, &io);
+}
+
+static void uart(void *dev, struct state_io *io)
+{
+	serial_state(dev, io);
+}
+
+static void legacy(void *dev, struct state_io *io)
+{
+	legacy_state(dev, io);
+}
+
+static void ioapic(void *dev, struct state_io *io)
+{
+	ioapic_state(dev, io);
+}
+
+static void virtio(void *dev, struct state_io *io)
+{
+	virtio_mmio_state(dev, io);
+}
+
+static bool has(const struct board *b, enum arch_device kind)
+{
+	for (size_t i = 0; i < b->slot_count; i++)
+		if (b->slot[i].kind == kind)
+			return true;
+	return false;
+}
+
+static void move_all(struct board *b, struct transfer *t)
+{
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		if (b->uart_irq_fd[i] >= 0)
+			move(t, "serial", i, uart, &b->uart[i]);
+	if (b->irqchip.present)
+		move(t, "ioapic", 0, ioapic, &b->irqchip.ioapic);
+	if (has(b, ARCH_I8042))
+		move(t, "i8042", 0, legacy, &b->i8042);
+	if (has(b, ARCH_POWER))
+		move(t, "power", 0, legacy, &b->power);
+	if (has(b, ARCH_PVPANIC))
+		move(t, "pvpanic", 0, legacy, &b->pvpanic);
+	for (unsigned i = 0; i < b->virtio_count; i++)
+		move(t, "virtio", i, virtio, &b->virtio[i].mmio);
+}
+
+void board_state_save(struct board *b, struct snapshot_writer *w)
+{
+	struct transfer t = {.to = w};
+
+	/* What the guest has half written is not kept. */
+	if (b->irqchip.present)
+		ioapic_settle(&b->irqchip.ioapic);
+	move_all(b, &t);
 }
 
 int board_state_restore(struct board *b, struct snapshot_state *state, struct error *err)
 {
-	char name[SNAPSHOT_NAME_MAX + 1];
-	int r = 0;
+	struct transfer t = {.from = state, .err = err};
 
-	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++) {
-		struct items_in in;
+	move_all(b, &t);
+	return t.r;
+}
 
-		if (b->uart_irq_fd[i] < 0)
-			continue;
-		serial_name(i, name);
-		r = snapshot_take(state, name, SERIAL_VERSION, &in, err);
-		if (r == 0)
-			r = restore_serial(&b->uart[i], &in, err);
-	}
-	return r;
+void board_state_resume(struct board *b)
+{
+	/* First the routes that interrupts take. */
+	if (b->irqchip.present)
+		ioapic_settle(&b->irqchip.ioapic);
+	board_release(b);
+	for (unsigned i = 0; i < BOARD_UARTS; i++)
+		if (b->uart_irq_fd[i] >= 0)
+			serial_resume(&b->uart[i]);
 }

@@ -9,6 +9,7 @@
 void vm_config_done(struct vm_config *c)
 {
 	restore_free(c->restore);
+	free(c->lab_snapshot);
 	free(c->name);
 	free(c->kernel);
 	free(c->kernel_name);
@@ -48,7 +49,7 @@ static json_t *string_or_null(const char *text)
 	return text ? json_string(text) : json_null();
 }
 
-static json_t *command_json(char *const *command)
+json_t *vm_command_json(char *const *command)
 {
 	json_t *list;
 
@@ -117,7 +118,7 @@ static const char *perf_name(enum perf_mode mode)
 	return mode == PERF_STRICT ? "strict" : mode == PERF_RELAXED ? "relaxed" : "off";
 }
 
-static const char *session_name(enum vm_session session)
+const char *vm_session_name(enum vm_session session)
 {
 	return session == VM_SESSION_COMMAND ? "command"
 	       : session == VM_SESSION_SHELL ? "shell"
@@ -150,7 +151,7 @@ json_t *vm_config_json(const struct vm_config *c)
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
-		"session", session_name(c->session), "command", command_json(c->command),
+		"session", vm_session_name(c->session), "command", vm_command_json(c->command),
 		"includes", includes_json(c), "topology",
 		topology_format(&c->topology, shape, sizeof(shape)), "vcpus",
 		(int)topology_vcpus(&c->topology), "nodes", nodes_json(&c->topology),

@@ -70,15 +70,20 @@ struct vm_config {
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
+	char *lab_snapshot;	 /* in the lab: begin from its folder in there; NULL: boot */
 	int verbosity;		 /* -1 quiet, 0, 1, 2 */
 };
 
+const char *vm_session_name(enum vm_session session); /* "command", "shell", "console" */
 const char *vm_on_hit_name(enum vm_on_hit on_hit);
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
 /* Gives its networks their addresses; once its name stands. */
 void vm_config_settle(struct vm_config *c);
 /* The resolved configuration; the caller owns the reference. NULL when out of memory. */
 json_t *vm_config_json(const struct vm_config *c);
+
+/* An array, or null. */
+json_t *vm_command_json(char *const *command);
 
 /* What others are told of the machine in short, as info.json and x-stasis-status have it; pid is
  * this process's. NULL when out of memory. */

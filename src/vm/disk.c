@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/parse.h"
 #include "base/util.h"
@@ -114,6 +115,120 @@ json_t *vm_disk_json(const struct vm_disk *d)
 			 json_string(d->path) ?: json_string("(not UTF-8)"), "bytes",
 			 (json_int_t)d->bytes, "read_only", (int)d->read_only, "direct",
 			 (int)d->direct, "iops", limit_json(d->iops), "bps", limit_json(d->bps));
+}
+
+/* ---- of a snapshot ---------------------------------------------------------------------------
+ */
+
+static int64_t modified_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+json_t *vm_disk_saved(const struct vm_disk *d, const struct virtio_blk *blk)
+{
+	CLEANUP_FREE char *path = realpath(d->path, NULL);
+	struct vm_disk absolute = *d;
+	json_t *json;
+	struct stat st;
+
+	absolute.path = path ?: d->path;
+	json = vm_disk_json(&absolute);
+	/* Of a device's content nothing is known. */
+	if (!json || fstat(virtio_blk_fd(blk), &st) < 0 || !S_ISREG(st.st_mode))
+		st = (struct stat){0};
+	if (json) {
+		json_object_set_new(json, "inode", json_integer((json_int_t)st.st_ino));
+		json_object_set_new(json, "modified_ns", json_integer(modified_ns(&st)));
+	}
+	return json;
+}
+
+static bool read_number(const json_t *json, const char *field, uint64_t most, uint64_t *ret_value)
+{
+	const json_t *value = json_object_get(json, field);
+	json_int_t number = json_integer_value(value);
+
+	if (json_is_null(value))
+		number = 0;
+	else if (!json_is_integer(value) || number < 0 || (uint64_t)number > most)
+		return false;
+	*ret_value = (uint64_t)number;
+	return true;
+}
+
+int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err)
+{
+	const char *id = json_string_value(json_object_get(json, "id"));
+	const char *path = json_string_value(json_object_get(json, "path"));
+	const json_t *read_only = json_object_get(json, "read_only");
+	const json_t *direct = json_object_get(json, "direct");
+	const json_t *modified = json_object_get(json, "modified_ns");
+	struct vm_disk d = {
+		.read_only = json_is_true(read_only),
+		.direct = json_is_true(direct),
+		.modified_ns = json_integer_value(modified),
+	};
+
+	if (!id || !is_id(id) || !path || path[0] != '/' || !json_is_boolean(read_only) ||
+	    !json_is_boolean(direct) || !json_is_integer(modified) ||
+	    !read_number(json, "iops", IOPS_MAX, &d.iops) ||
+	    !read_number(json, "bps", BPS_MAX, &d.bps) ||
+	    !read_number(json, "bytes", INT64_MAX, &d.bytes) ||
+	    !read_number(json, "inode", INT64_MAX, &d.inode))
+		return error_usage(err, "the description: a disk is missing or makes no sense");
+	snprintf(d.id, sizeof(d.id), "%s", id);
+	d.path = strdup(path);
+	if (!d.path)
+		return error_set(err, -ENOMEM, "reading a snapshot");
+	*ret_disk = d;
+	return 0;
+}
+
+int vm_disk_check(const struct vm_disk *d, struct error *err)
+{
+	const char *why = NULL;
+	struct stat st;
+
+	if (stat(d->path, &st) < 0)
+		return error_usage(err, "disk %s, %s: %s", d->id, d->path, strerror(errno));
+	if (d->read_only || d->told)
+		return 0; /* its size is the device's to check */
+	if (!S_ISREG(st.st_mode) || !d->inode)
+		why = "whether it has changed since can't be told";
+	else if (st.st_ino != d->inode)
+		why = "it is another file than it was";
+	else if ((uint64_t)st.st_size != d->bytes || modified_ns(&st) != d->modified_ns)
+		why = "it has changed since the snapshot";
+	if (!why)
+		return 0;
+	error_usage(err, "disk %s, %s: %s", d->id, d->path, why);
+	error_hint(err, "--disk %s=PATH says which file has what it had", d->id);
+	return -EINVAL;
+}
+
+int vm_disk_replace(struct vm_disk *disks, size_t count, const char *value, struct error *err)
+{
+	const char *equals = strchr(value, '=');
+	size_t len = equals ? (size_t)(equals - value) : 0;
+
+	for (size_t i = 0; equals && equals[1] && i < count; i++) {
+		struct vm_disk *d = &disks[i];
+		char *path;
+
+		if (strlen(d->id) != len || strncmp(d->id, value, len))
+			continue;
+		path = strdup(equals + 1);
+		if (!path)
+			return error_set(err, -ENOMEM, "reading --disk");
+		free(d->path);
+		d->path = path;
+		d->told = true;
+		return 0;
+	}
+	if (!equals || !equals[1])
+		return error_usage(err, "--disk %s: ID=PATH is accepted", value);
+	return error_usage(err, "--disk %s: the snapshot has no disk of that name", value);
 }
 
 json_t *vm_disk_report(const struct vm_disk *d, const struct virtio_blk *blk)

@@ -15,6 +15,10 @@ struct vm_disk {
 	bool read_only, direct;
 	uint64_t iops, bps; /* 0: no limit */
 	uint64_t bytes;	    /* its size when it was looked at */
+	/* Of a snapshot: which file it was, and when it was last written; 0: nobody can tell. */
+	uint64_t inode;
+	int64_t modified_ns;
+	bool told; /* the person says that it has what it had */
 };
 
 /* Reads the option's value and looks at the file: a usage error begins with the value. index: how
@@ -24,6 +28,15 @@ int vm_disk_parse(const char *value, size_t index, struct vm_disk *ret_disk,
 void vm_disk_done(struct vm_disk *disk); /* accepts a zeroed one */
 /* As --dry-run prints it. */
 json_t *vm_disk_json(const struct vm_disk *disk);
+/* As a snapshot's description has it, while nothing is in flight. */
+json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
+/* … and back; hostile. The file is not looked at. */
+int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err) MUST_CHECK;
+/* That of a snapshot: whether it is as it was. A usage error, unless the guest can but read it. */
+int vm_disk_check(const struct vm_disk *disk, struct error *err) MUST_CHECK;
+/* Another file in its place, or the same as it is now: value is ID=PATH. */
+int vm_disk_replace(struct vm_disk *disks, size_t count, const char *value,
+		    struct error *err) MUST_CHECK;
 /* As the report has it, with what was done. */
 json_t *vm_disk_report(const struct vm_disk *disk, const struct virtio_blk *blk);
 

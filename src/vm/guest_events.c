@@ -347,7 +347,7 @@ int machine_events_running(struct machine *m, struct error *err)
 	m->started_ns = now_ns();
 	if (m->config->timeout_ns)
 		r = loop_timer_set(m->loop, &m->timeout, m->started_ns + m->config->timeout_ns);
-	if (!foreign && !m->console_out.loop) {
+	if (!foreign && !m->console_out.loop && m->session.state == SESSION_WAITING) {
 		progress_set(&m->progress, "booting the guest");
 		if (r == 0)
 			r = loop_timer_set(m->loop, &m->tick, m->started_ns + TICK_NS);
@@ -361,7 +361,17 @@ int machine_events_running(struct machine *m, struct error *err)
 	if (foreign || m->port[PORT_CONSOLE].in_fd >= 0)
 		terminal_make_raw(&m->terminal, STDIN_FILENO);
 	tell_size(m);
+	/* One that goes on from a snapshot has come there now; the end is the devices' matter. */
+	if (m->session.state != SESSION_DONE)
+		on_session(&m->session);
 	return 0;
+}
+
+void machine_events_resumed(struct machine *m)
+{
+	/* Not where it came there just now. */
+	if (m->session.state == SESSION_DONE && !m->unflushed && !m->ended)
+		on_session(&m->session);
 }
 
 bool machine_events_done(struct machine *m, uint64_t limit_ns)

@@ -140,6 +140,8 @@ void machine_events_init(struct machine *m);
 int machine_events_start(struct machine *m, struct error *err) MUST_CHECK;
 /* Called when the vCPUs go. */
 int machine_events_running(struct machine *m, struct error *err) MUST_CHECK;
+/* Restored, and its devices go on. */
+void machine_events_resumed(struct machine *m);
 /* False if the kernel keeps an operation on the machine's streams for limit_ns. */
 bool machine_events_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
 /* Decides the outcome, once, and stops the loop. */

@@ -254,3 +254,26 @@ char *vm_net_inner(const struct vm_net *net, size_t i)
 	return text_format("tap=guest%zu,uplink=%zu,mac=%s%s", i, i, mac_text(net->mac, mac),
 			   net->offloads || net->kind == VM_NET_USER ? "" : ",offloads=off");
 }
+
+char *vm_net_value(const struct vm_net *n)
+{
+	char mac[MAC_TEXT_BYTES], address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN],
+		dns[INET_ADDRSTRLEN], words[160] = "";
+	int at = 0;
+
+	if (n->kind == VM_NET_USER)
+		return text_format("user,mac=%s", mac_text(n->mac, mac));
+	if (n->address.s_addr)
+		at += snprintf(words, sizeof(words), ",ip=%s/%u", address_text(n->address, address),
+			       n->prefix);
+	if (n->gateway.s_addr)
+		at += snprintf(words + at, sizeof(words) - (size_t)at, ",gw=%s",
+			       address_text(n->gateway, gateway));
+	if (n->dns.s_addr)
+		at += snprintf(words + at, sizeof(words) - (size_t)at, ",dns=%s",
+			       address_text(n->dns, dns));
+	if (n->uplink >= 0)
+		at += snprintf(words + at, sizeof(words) - (size_t)at, ",uplink=%d", n->uplink);
+	return text_format("tap=%s,mac=%s%s%s", n->tap, mac_text(n->mac, mac), words,
+			   n->offloads ? "" : ",offloads=off");
+}

@@ -49,6 +49,8 @@ char *vm_net_line(const struct vm_net *net);
 json_t *vm_net_json(const struct vm_net *net);
 /* As the report has it. */
 json_t *vm_net_report(const struct vm_net *net, const struct virtio_net *dev);
+/* The value that gives the same network again, address and all: a snapshot's. malloc'ed. */
+char *vm_net_value(const struct vm_net *net);
 /* The value that gives the same network to a stasis in the lab, there the interface number i.
  * malloc'ed. */
 char *vm_net_inner(const struct vm_net *net, size_t i);

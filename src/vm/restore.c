@@ -13,8 +13,9 @@
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
-#define DESCRIPTION_MAX MIB(4)
-#define STATE_MAX	GIB(1)
+#define DESCRIPTION_MAX	 MIB(4)
+#define STATE_MAX	 GIB(1)
+#define QUIESCE_LIMIT_NS 1000000000u
 
 /* ---- the folder -------------------------------------------------------------------------------
  */
@@ -130,22 +131,40 @@ static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 	return code;
 }
 
+static int take_session(struct restore *r, struct session *s, struct error *err)
+{
+	struct state_io io;
+	int code = snapshot_take(&r->state, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io, err);
+
+	if (code < 0)
+		return code;
+	session_state(s, &io);
+	return state_result(&io, err);
+}
+
 int restore_machine(struct machine *m, struct error *err)
 {
 	struct restore *r = m->config->restore;
 	struct error inner = {0};
-	struct items_in vm;
+	struct state_io vm;
 	int code = take_vcpus(r, vcpu_pool_count(m->pool), &inner);
 
+	/* No driver has come: nothing is in flight. */
+	if (code == 0 && !board_quiesce(&m->board, QUIESCE_LIMIT_NS))
+		code = error_set(&inner, -ETIMEDOUT, "keeping devices off guest memory");
 	if (code == 0)
 		code = board_state_restore(&m->board, &r->state, &inner);
+	if (code == 0)
+		code = take_session(r, &m->session, &inner);
 	if (code == 0)
 		code = snapshot_take(&r->state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
 	if (code == 0)
 		code = snapshot_end(&r->state, &inner);
 	/* Last, because the guest's clock goes on from here. */
 	if (code == 0)
-		code = arch_vm_restore(m->arch, &m->freeze.clock, &vm, &inner);
+		arch_vm_restore(m->arch, &m->freeze.clock, &vm);
+	if (code == 0)
+		code = state_result(&vm, &inner);
 	if (code == 0)
 		return 0;
 	return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", r->path, inner.what)
@@ -155,7 +174,14 @@ int restore_machine(struct machine *m, struct error *err)
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 {
 	struct machine *m = arg;
-	struct items_in in = m->config->restore->vcpu[vcpu->index];
+	struct state_io io = m->config->restore->vcpu[vcpu->index];
 
-	return arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &in, err);
+	arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &io);
+	return state_result(&io, err);
+}
+
+void restore_resume(struct machine *m)
+{
+	board_state_resume(&m->board);
+	machine_events_resumed(m);
 }

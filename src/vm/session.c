@@ -92,6 +92,60 @@ void session_input(struct session *s, const uint8_t *data, size_t len)
 	}
 }
 
+/* What a line can hold: see session_input. */
+static bool printable(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)text[i] < ' ')
+			return false;
+	return true;
+}
+
+/* text: SESSION_LINE_MAX bytes, of which len count, and then a NUL. */
+static void text_state(struct state_io *io, const char *field, char *text, size_t *len)
+{
+	uint16_t n = (uint16_t)*len;
+
+	state_u16(io, field, &n);
+	state_check(io, field, n < SESSION_LINE_MAX);
+	state_bytes(io, field, text, io->err.code ? 0 : n);
+	state_check(io, field, io->err.code || printable(text, n));
+	if (!state_restoring(io))
+		return;
+	text[n] = '\0';
+	*len = n;
+}
+
+static bool status_possible(const struct session *s, uint8_t state, uint8_t status)
+{
+	return state <= SESSION_DONE && !(s->signalled && s->failed) &&
+	       (!s->signalled || status <= 64);
+}
+
+void session_state(struct session *s, struct state_io *io)
+{
+	uint8_t state = (uint8_t)s->state, status = (uint8_t)s->status;
+	size_t text_len = strlen(s->text);
+	struct session n = *s;
+
+	if (state_begin(io, "session", 1)) {
+		state_u8(io, "state", &state);
+		state_bool(io, "signalled", &n.signalled);
+		state_bool(io, "failed", &n.failed);
+		state_u8(io, "status", &status);
+		state_check(io, "state or status", status_possible(&n, state, status));
+		text_state(io, "text", n.text, &text_len);
+		text_state(io, "line", n.line, &n.line_len);
+		state_bool(io, "overlong", &n.overlong);
+	}
+	state_end(io);
+	if (!state_restoring(io))
+		return;
+	n.state = state;
+	n.status = status;
+	*s = n;
+}
+
 void session_send_go(struct session *s)
 {
 	s->send(s, "go\n", 3);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/state_io.h"
 #include "guest/session_protocol.h"
 
 enum session_state {
@@ -37,6 +38,9 @@ struct session {
 void session_init(struct session *s);
 /* Bytes from the control port: hostile. */
 void session_input(struct session *s, const uint8_t *data, size_t len);
+/* Saves or restores what was said so far; changed() does not run. A restore that is refused changes
+ * nothing. */
+void session_state(struct session *s, struct state_io *io);
 void session_send_go(struct session *s);
 void session_send_signal(struct session *s, int signo);
 void session_send_closed(struct session *s, const char *stream); /* "stdout", "stderr" */

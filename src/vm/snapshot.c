@@ -5,32 +5,30 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/board_state.h"
+#include "vm/lab/paths.h"
 #include "vm/machine.h"
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
 /* ---- who is asked, and told ------------------------------------------------------------------ */
 
-static int check(const struct machine *m, struct error *err)
+static int check(const struct machine *m, const char *path, struct error *err)
 {
-	int r;
-
 	if (!m->started_ns || m->ended)
 		return error_set(err, -ESHUTDOWN, "saving a machine that does not run");
 	if (m->snapshot)
 		return error_contention(err, "a snapshot of this machine is on its way already");
-	if (m->result->lab)
-		return error_usage(err, "a machine in the lab can't be snapshotted yet");
-	if (m->config->session != VM_SESSION_NONE)
-		return error_usage(err, "a machine whose init is stasis's own can't be snapshotted "
-					"yet: its devices' state isn't saved");
-	r = arch_snapshot_check(m->arch, err);
-	return r < 0 ? r : board_state_check(&m->board, err);
+	/* A path is another one out there. */
+	if (m->result->lab && strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/")))
+		return error_usage(err, "a machine in the lab is saved by stasis snapshot alone, "
+					"into a folder that stays in there");
+	return arch_snapshot_check(m->arch, err);
 }
 
 static void tell(struct snapshot *s, const struct error *err)
@@ -46,9 +44,8 @@ static void snapshot_free(struct snapshot *s)
 	struct machine *m = s->machine;
 
 	for (unsigned i = 0; s->vcpu && i < vcpu_pool_count(m->pool); i++)
-		items_out_done(&s->vcpu[i]);
+		state_free(&s->vcpu[i]);
 	free(s->vcpu);
-	free(s->vcpu_error);
 	snapshot_folder_abort(&s->folder);
 	free(s->path);
 	free(s);
@@ -94,27 +91,42 @@ static int make_state(struct snapshot *s, const char *description, uint8_t **ret
 {
 	struct machine *m = s->machine;
 	struct snapshot_writer w = {0};
-	struct items_out out = {0};
 	char name[SNAPSHOT_NAME_MAX + 1];
-	int r = arch_vm_save(m->arch, &m->freeze.clock, &out, err);
+	struct state_io io;
+	int r;
 
-	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &out);
+	state_save(&io);
+	arch_vm_save(m->arch, &m->freeze.clock, &io);
+	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
 		snapshot_add(&w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &s->vcpu[i]);
 	board_state_save(&m->board, &w);
-	if (r == 0) {
-		r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len);
-		if (r < 0)
-			error_set(err, r, "making the snapshot %s", s->path);
-	}
+	state_save(&io);
+	session_state(&m->session, &io);
+	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
+	r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len, err);
 	snapshot_writer_done(&w);
+	return r;
+}
+
+/* What the guest believes to be on its disks is there, should the host go down after this. */
+static int sync_disks(struct machine *m, struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->config->disk_count; i++) {
+		const struct vm_disk *disk = &m->config->disk[i];
+
+		if (!disk->read_only && fdatasync(virtio_blk_fd(m->board.disk[i])) < 0)
+			r = error_set_shortage(err, -errno, "syncing %s", disk->path);
+	}
 	return r;
 }
 
 static int write_files(struct snapshot *s, struct error *err)
 {
 	struct machine *m = s->machine;
-	CLEANUP_FREE char *text = snapshot_describe(m->config, m->arch, &m->mem);
+	CLEANUP_FREE char *text = snapshot_describe(m->config, m->arch, &m->mem, m->board.disk);
 	CLEANUP_FREE uint8_t *state = NULL;
 	size_t len = 0;
 	int r = text ? make_state(s, text, &state, &len, err)
@@ -149,15 +161,12 @@ static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
 	struct machine *m = container_of(event, struct machine, snapshot_event);
 	struct snapshot *s = m->snapshot;
 	struct error err = {0};
-	int r = 0;
+	int r;
 
 	/* It is asked for what it orders, too: what the vCPU threads have written is seen then. */
 	if (!vcpu_pool_errand_over(m->pool) || m->ended || s->told)
 		return; /* told at the end of the machine */
-	for (unsigned i = 0; r == 0 && i < vcpu_pool_count(m->pool); i++) {
-		err = s->vcpu_error[i];
-		r = err.code;
-	}
+	r = sync_disks(m, &err);
 	if (r == 0)
 		r = write_files(s, &err);
 	if (r == 0)
@@ -171,22 +180,20 @@ static void save_vcpu(struct vcpu *vcpu, void *arg)
 {
 	struct snapshot *s = arg;
 	struct machine *m = s->machine;
-	struct items_out *out = &s->vcpu[vcpu->index];
-	struct error *err = &s->vcpu_error[vcpu->index];
+	struct state_io *io = &s->vcpu[vcpu->index];
 
+	state_save(io);
 	if (vcpu->capture_error)
-		error_set(err, vcpu->capture_error, "reading the registers of vCPU %u",
-			  vcpu->index);
-	else if (arch_vcpu_save(m->arch, vcpu->fd, vcpu->state, &m->freeze.clock, out, err) == 0 &&
-		 out->error)
-		error_set(err, out->error, "reading the state of vCPU %u", vcpu->index);
+		state_fail(io, vcpu->capture_error, "reading the registers of vCPU %u",
+			   vcpu->index);
+	else
+		arch_vcpu_save(m->arch, vcpu->index, vcpu->fd, vcpu->state, &m->freeze.clock, io);
 }
 
 static void on_frozen(struct freeze_wait *wait, const struct error *err)
 {
 	struct snapshot *s = container_of(wait, struct snapshot, wait);
 	struct machine *m = s->machine;
-	struct error refused = {0};
 
 	if (err) {
 		/* It was never frozen for it. */
@@ -196,11 +203,7 @@ static void on_frozen(struct freeze_wait *wait, const struct error *err)
 		return;
 	}
 	s->frozen = true;
-	/* A driver may have come since it was asked for. */
-	if (board_state_check(&m->board, &refused) < 0)
-		finish(s, &refused);
-	else
-		vcpu_pool_errand(m->pool, save_vcpu, s, &m->snapshot_event);
+	vcpu_pool_errand(m->pool, save_vcpu, s, &m->snapshot_event);
 }
 
 /* ---- what others ask --------------------------------------------------------------------------
@@ -220,7 +223,7 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		     struct error *err)
 {
 	struct snapshot *s;
-	int r = check(m, err);
+	int r = check(m, path, err);
 
 	if (r < 0)
 		return r;
@@ -236,10 +239,9 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		.wait = {.done = on_frozen},
 		.folder = {.fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
-		.vcpu_error = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu_error)),
 	};
-	r = s->path && s->vcpu && s->vcpu_error ? snapshot_folder_open(&s->folder, path, err)
-						: error_set(err, -ENOMEM, "saving the machine");
+	r = s->path && s->vcpu ? snapshot_folder_open(&s->folder, path, err)
+			       : error_set(err, -ENOMEM, "saving the machine");
 	if (r == 0)
 		r = make_event(m, err);
 	if (r == 0)

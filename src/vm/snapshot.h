@@ -30,8 +30,7 @@ struct snapshot {
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
-	struct items_out *vcpu; /* of each vCPU; owned */
-	struct error *vcpu_error;
+	struct state_io *vcpu; /* of each vCPU; owned */
 	struct vmcore *memory; /* being written, or NULL */
 };
 
@@ -54,7 +53,7 @@ struct restore {
 	uint8_t *data; /* of the file "state" */
 	size_t len;
 	struct snapshot_state state;
-	struct items_in *vcpu; /* a section of each; owned */
+	struct state_io *vcpu; /* a section of each; owned */
 };
 
 /* Reads the folder and checks what can be checked without a machine. Fills in c as
@@ -68,5 +67,7 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
+/* Once they all have, and the machine is ready to hear of its guest: devices go on. */
+void restore_resume(struct machine *m);
 
 #endif

@@ -58,8 +58,29 @@ static void add_feature(const char *name, uint32_t bits, void *arg)
 	json_object_set_new(arg, name, json_string(text));
 }
 
+static json_t *disks_of(const struct vm_config *c, struct virtio_blk *const *disk)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->disk_count; i++)
+		json_array_append_new(list, vm_disk_saved(&c->disk[i], disk[i]));
+	return list;
+}
+
+static json_t *nets_of(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->net_count; i++) {
+		CLEANUP_FREE char *value = vm_net_value(&c->net[i]);
+
+		json_array_append_new(list, value ? json_string(value) : NULL);
+	}
+	return list;
+}
+
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
-			const struct guest_memory *mem)
+			const struct guest_memory *mem, struct virtio_blk *const *disk)
 {
 	const struct topology *t = &c->topology;
 	json_t *features = json_object(), *json;
@@ -71,15 +92,17 @@ char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 	arch_vm_features(vm, add_feature, features);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 	json = json_pack(
-		"{s:i, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:s, s:i, s:i, s:i, s:o, s:o, "
-		"s:o}",
+		"{s:i, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, "
+		"s:o, s:o, s:o, s:o}",
 		"snapshot", SNAPSHOT_VERSION, "stasis", STASIS_VERSION, "time", stamp, "arch",
-		arch_name, "name", or_null(c->name), "kernel", "path", or_null(c->kernel),
-		"release", or_null(c->kernel_release), "session", "console", "cpu_vendor",
-		or_null(c->cpu_vendor), "topology", topology_format(t, shape, sizeof(shape)),
-		"vcpus", (int)topology_vcpus(t), "cores_per_llc", (int)t->cores_per_llc,
-		"threads_per_core", (int)t->threads_per_core, "nodes", nodes_of(t), "memory",
-		regions_of(mem), "cpu_features", features);
+		arch_name, "name", or_null(c->name), "kernel", "path",
+		or_null(c->kernel_name ?: c->kernel), "release", or_null(c->kernel_release),
+		"session", vm_session_name(c->session), "command", vm_command_json(c->command),
+		"cpu_vendor", or_null(c->cpu_vendor), "topology",
+		topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
+		"cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
+		(int)t->threads_per_core, "nodes", nodes_of(t), "memory", regions_of(mem), "disks",
+		disks_of(c, disk), "nets", nets_of(c), "cpu_features", features);
 	if (!json)
 		return NULL;
 	text = json_dumps(json, JSON_INDENT(2));
@@ -206,7 +229,6 @@ static int read_shape(const json_t *json, struct topology *ret_topology, struct 
 static int check_kind(const json_t *json, struct error *err)
 {
 	const char *arch = json_string_value(json_object_get(json, "arch"));
-	const char *session = json_string_value(json_object_get(json, "session"));
 	uint64_t version = 0;
 	int r = get_number(json, "snapshot", UINT32_MAX, &version, err);
 
@@ -220,8 +242,80 @@ static int check_kind(const json_t *json, struct error *err)
 	if (strcmp(arch, arch_name))
 		return error_usage(err, "it is of a machine of %.16s, and this host's are of %s",
 				   arch, arch_name);
-	if (!session || strcmp(session, "console"))
-		return wrong("session", err);
+	return 0;
+}
+
+static int read_session(const json_t *json, struct vm_config *c, struct error *err)
+{
+	static const enum vm_session sessions[] = {VM_SESSION_COMMAND, VM_SESSION_SHELL,
+						   VM_SESSION_NONE};
+	const char *name = json_string_value(json_object_get(json, "session"));
+
+	for (size_t i = 0; name && i < ARRAY_SIZE(sessions); i++) {
+		if (strcmp(name, vm_session_name(sessions[i])))
+			continue;
+		c->session = sessions[i];
+		return 0;
+	}
+	return wrong("session", err);
+}
+
+static int read_command(const json_t *json, struct vm_config *c, struct error *err)
+{
+	const json_t *list = json_object_get(json, "command");
+	size_t count = json_array_size(list);
+
+	if (json_is_null(list))
+		return 0;
+	if (!json_is_array(list) || count == 0)
+		return wrong("command", err);
+	c->command = calloc(count + 1, sizeof(*c->command));
+	if (!c->command)
+		return error_set(err, -ENOMEM, "reading a snapshot");
+	for (size_t i = 0; i < count; i++) {
+		const char *word = json_string_value(json_array_get(list, i));
+
+		if (!word)
+			return wrong("command", err);
+		c->command[i] = strdup(word);
+		if (!c->command[i])
+			return error_set(err, -ENOMEM, "reading a snapshot");
+	}
+	return 0;
+}
+
+static int read_disks(const json_t *json, struct vm_config *c, struct error *err)
+{
+	const json_t *list = json_object_get(json, "disks");
+	size_t count = json_array_size(list);
+
+	if (!json_is_array(list) || count > VM_MAX_DISKS)
+		return wrong("disks", err);
+	for (; c->disk_count < count; c->disk_count++) {
+		int r = vm_disk_read(json_array_get(list, c->disk_count), &c->disk[c->disk_count],
+				     err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int read_nets(const json_t *json, struct vm_config *c, struct error *err)
+{
+	const json_t *list = json_object_get(json, "nets");
+	size_t count = json_array_size(list);
+
+	if (!json_is_array(list) || count > VM_MAX_NETS)
+		return wrong("nets", err);
+	for (; c->net_count < count; c->net_count++) {
+		const char *value = json_string_value(json_array_get(list, c->net_count));
+		int r = value ? vm_net_parse(value, &c->net[c->net_count], err)
+			      : wrong("nets", err);
+
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -247,7 +341,14 @@ int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 	if (r == 0 && c->cpu_vendor && strcmp(c->cpu_vendor, "amd") &&
 	    strcmp(c->cpu_vendor, "intel"))
 		r = wrong("cpu_vendor", err);
-	c->session = VM_SESSION_NONE;
+	if (r == 0)
+		r = read_session(json, c, err);
+	if (r == 0)
+		r = read_command(json, c, err);
+	if (r == 0)
+		r = read_disks(json, c, err);
+	if (r == 0)
+		r = read_nets(json, c, err);
 	json_decref(json);
 	return r;
 }

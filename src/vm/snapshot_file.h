@@ -10,11 +10,11 @@
 #include "vm/config.h"
 
 /* Its text, with a newline at its end. The caller frees it. NULL when out of memory. vm: what
- * features its CPUs have. */
+ * features its CPUs have. disk: each of c's, as it is now. */
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
-			const struct guest_memory *mem);
-/* Fills in what a restored machine has of its first life: shape, session, kernel, CPUs' vendor. c
- * is zeroed in these. Usage errors that name the field. */
+			const struct guest_memory *mem, struct virtio_blk *const *disk);
+/* Fills in what a restored machine has of its first life: shape, session, COMMAND, kernel, CPUs'
+ * vendor, disks, networks. c is zeroed in these. Usage errors that name the field. */
 int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 			      struct error *err) MUST_CHECK;
 

@@ -6,9 +6,11 @@
 
 #include "freeze/snapshot_state.h"
 
-#define SNAPSHOT_VM	      "vm"
-#define SNAPSHOT_VM_VERSION   1
-#define SNAPSHOT_VCPU_VERSION 1
+#define SNAPSHOT_VM		 "vm"
+#define SNAPSHOT_VM_VERSION	 1
+#define SNAPSHOT_VCPU_VERSION	 1
+#define SNAPSHOT_SESSION	 "session"
+#define SNAPSHOT_SESSION_VERSION 1
 
 /* Returns name. */
 static inline const char *snapshot_vcpu_name(unsigned index, char name[SNAPSHOT_NAME_MAX + 1])

@@ -353,6 +353,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		r = machine_events_running(m, err);
 	if (r == 0)
 		r = machine_freeze_running(m, err);
+	if (r == 0 && config->restore)
+		restore_resume(m);
 	if (r == 0) {
 		machine_watch_running(m);
 		(void)!machine_publish(m, "running");

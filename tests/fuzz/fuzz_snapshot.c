@@ -3,8 +3,8 @@
  *   0  the state, as it is: its checksums are the input's
  *   1  the description: what is taken has the promises of a shape
  *   2  the sections of devices, behind checksums that are right: the rest is cut in two by its
- * first byte, for two UARTs, which then work 3  one section's items, read by names that a reader
- * may want
+ *      first byte, for two UARTs, which then work
+ *   3  one section's state, read by names and fields that a reader may want
  */
 #include <errno.h>
 
@@ -32,10 +32,10 @@ static void decode(const uint8_t *data, size_t len)
 	}
 	FUZZ_CHECK(s.count <= SNAPSHOT_SECTIONS_MAX);
 	for (unsigned i = 0; i < s.count; i++) {
-		struct items_in in;
+		struct state_io io;
 
 		FUZZ_CHECK(s.section[i].data >= data && s.section[i].len <= len);
-		FUZZ_CHECK(!snapshot_take(&s, s.section[i].name, s.section[i].version, &in, NULL));
+		FUZZ_CHECK(!snapshot_take(&s, s.section[i].name, s.section[i].version, &io, NULL));
 	}
 	FUZZ_CHECK(!snapshot_end(&s, NULL));
 	snapshot_state_done(&s);
@@ -92,17 +92,17 @@ static void restore(struct fuzz_input in)
 	int r;
 
 	for (unsigned i = 0; i < BOARD_UARTS; i++) {
-		size_t n = i == 0 ? MIN((size_t)fuzz_u8(&in), in.left) : in.left;
-		struct items_out out = {.data = malloc(n ?: 1), .len = n, .room = n};
+		size_t wanted = i == 0 ? fuzz_u8(&in) : in.left, n = MIN(wanted, in.left);
+		struct state_io io = {.bytes = malloc(n ?: 1), .len = n, .cap = n};
 
-		memcpy(out.data, in.data, n);
+		memcpy(io.bytes, in.data, n);
 		in.data += n;
 		in.left -= n;
-		snapshot_add(&w, i == 0 ? "device.serial0" : "device.serial1", 1, &out);
+		snapshot_add(&w, i == 0 ? "device.serial0" : "device.serial1", 1, &io);
 		serial_init(&board.uart[i], -1);
 		serial_init(&again.uart[i], -1);
 	}
-	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len));
+	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len, NULL));
 	FUZZ_CHECK(!snapshot_decode(state, len, text, sizeof(text) - 1, &s, NULL));
 	r = board_state_restore(&board, &s, &err);
 	snapshot_state_done(&s);
@@ -114,7 +114,7 @@ static void restore(struct fuzz_input in)
 	}
 	/* What was taken is saved as it was, and taken again. */
 	board_state_save(&board, &w);
-	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len));
+	FUZZ_CHECK(!snapshot_encode(&w, text, sizeof(text) - 1, &state, &len, NULL));
 	FUZZ_CHECK(!snapshot_decode(state, len, text, sizeof(text) - 1, &s, NULL));
 	FUZZ_CHECK(!board_state_restore(&again, &s, NULL));
 	snapshot_state_done(&s);
@@ -124,23 +124,29 @@ static void restore(struct fuzz_input in)
 		use(&board.uart[i]);
 }
 
-static void items(const uint8_t *data, size_t len)
+static void fields(const uint8_t *data, size_t len)
 {
 	static const char *const names[] = {"regs", "msrs", "x"};
-	struct items_in in = {.data = data, .len = len, .where = "vcpu.0"};
+	uint8_t bytes[300];
+	struct state_io io;
 
+	state_restore(&io, data, len);
+	io.where = "vcpu.0";
 	for (unsigned i = 0; i < 100; i++) {
-		struct error err = {0};
-		const uint8_t *view;
-		size_t n;
-		int r = items_view(&in, names[i % ARRAY_SIZE(names)], i % 4, &view, &n, &err);
+		const char *name = names[i % ARRAY_SIZE(names)];
+		unsigned version = state_begin(&io, name, (uint16_t)(1 + i % 4));
+		uint32_t count = 0;
 
-		if (r == 0)
-			FUZZ_CHECK(view >= data && view + n <= data + len);
-		else
-			check_error(r, &err);
+		FUZZ_CHECK(version <= 1 + i % 4);
+		state_u32(&io, "count", &count);
+		state_check(&io, "count", count <= sizeof(bytes));
+		state_bytes(&io, "byte", bytes, io.err.code ? 0 : count);
+		state_end(&io);
+		FUZZ_CHECK(io.at <= len);
 	}
-	(void)!items_end(&in, NULL);
+	if (io.err.code)
+		check_error(io.err.code, &io.err);
+	FUZZ_CHECK(state_result(&io, NULL) <= 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -155,6 +161,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else if (what == 2)
 		restore(in);
 	else
-		items(in.data, in.left);
+		fields(in.data, in.left);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "freeze/snapshot_folder.h"
 #include "vm/board_state.h"
+#include "vm/machine.h"
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
@@ -107,8 +108,7 @@ static void enter(int fd, unsigned cpu, unsigned cpus, unsigned long rounds)
 }
 
 static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topology *t,
-		       unsigned long rounds, const struct arch_clock *clock,
-		       struct snapshot_writer *w)
+		       unsigned long rounds, struct arch_clock *clock, struct snapshot_writer *w)
 {
 	struct arch_vcpu_state *state = aligned_alloc(16, arch_vcpu_state_size);
 	unsigned cpus = topology_vcpus(t);
@@ -118,7 +118,7 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 	for (unsigned i = 0; i < cpus; i++) {
 		int fd = kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU,
 				   (void *)(uintptr_t)arch_vcpu_id(t, i));
-		struct items_out out = {0};
+		struct state_io io;
 
 		must(fd, "KVM_CREATE_VCPU");
 		if (arch_vcpu_setup(vm, i, fd, &err) < 0)
@@ -126,10 +126,10 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 		enter(fd, i, cpus, rounds);
 		memset(state, 0, arch_vcpu_state_size);
 		must(arch_vcpu_capture(fd, NULL, state), "capturing a vCPU");
-		if (arch_vcpu_save(vm, fd, state, clock, &out, &err) < 0)
-			die("saving a vCPU", &err);
+		state_save(&io);
+		arch_vcpu_save(vm, i, fd, state, clock, &io);
 		close(fd);
-		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &out);
+		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &io);
 	}
 	free(state);
 }
@@ -143,6 +143,11 @@ static void write_memory(struct snapshot_folder *folder, const struct guest_memo
 	close(fd);
 }
 
+static void on_event(struct legacy *dev UNUSED, enum legacy_event event UNUSED)
+{
+}
+static const struct legacy_ops no_events = {.event = on_event};
+
 int main(int argc, char **argv)
 {
 	struct vm_config config = {.session = VM_SESSION_NONE};
@@ -151,9 +156,21 @@ int main(int argc, char **argv)
 	static struct guest_memory mem;
 	struct snapshot_writer w = {0};
 	struct snapshot_folder folder;
-	struct items_out out = {0};
+	struct session session = {0};
+	struct state_io io;
 	struct arch_clock clock = {0};
-	static struct board board; /* of two UARTs, as after power-on */
+	struct virtio_console_port port[PORT_COUNT];
+	const struct board_config board_config = {
+		.topology = &config.topology,
+		.ports = port,
+		.port_count = PORT_COUNT,
+		.disk_queues = 1,
+		.vsock.listen_fd = -1,
+		.net_pairs = 1,
+		.legacy_ops = &no_events,
+	};
+	static struct board board; /* as after power-on */
+	struct loop *loop = NULL;
 	struct guest_layout layout;
 	struct arch_vm *vm = NULL;
 	struct error err = {0};
@@ -175,16 +192,25 @@ int main(int argc, char **argv)
 	    kvm_set_memory(&kvm, &mem, &err) < 0)
 		die("a machine", &err);
 	fill(&mem, argv[2]);
+	for (unsigned i = 0; i < PORT_COUNT; i++)
+		port[i] = (struct virtio_console_port){.in_fd = -1, .out_fd = -1};
+	if (loop_new(&loop, &err) < 0 ||
+	    board_init(&board, loop, &kvm, &mem, &board_config, &err) < 0 ||
+	    !board_quiesce(&board, 1000000000))
+		die("a board", &err);
 	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), &clock, &w);
 	arch_clock_stop(vm, &clock);
-	if (arch_vm_save(vm, &clock, &out, &err) < 0)
-		die("saving the VM", &err);
-	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &out);
-	for (unsigned i = 0; i < BOARD_UARTS; i++)
-		serial_init(&board.uart[i], -1);
+	state_save(&io);
+	arch_vm_save(vm, &clock, &io);
+	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
 	board_state_save(&board, &w);
-	text = snapshot_describe(&config, vm, &mem);
-	must(text ? snapshot_encode(&w, text, strlen(text), &state, &len) : -ENOMEM, "encoding");
+	session_init(&session);
+	state_save(&io);
+	session_state(&session, &io);
+	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
+	text = snapshot_describe(&config, vm, &mem, board.disk);
+	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
+		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_STATE, state, len, &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
@@ -193,10 +219,12 @@ int main(int argc, char **argv)
 	if (snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);
+	board_done(&board);
 	arch_vm_free(vm);
 	kvm_close_vm(&kvm);
 	guest_memory_done(&mem);
 	kvm_close(&kvm);
+	loop_free(loop);
 	free(state);
 	free(text);
 	return 0;

@@ -65,8 +65,10 @@ ok "... also from the same instant once more" ends
 : >printed
 begin first
 sleep 0.3
+"$STASIS" freeze g$n
 ok "--keep-running saves" "$STASIS" snapshot g$n kept --keep-running
 cp printed kept.printed
+"$STASIS" thaw g$n
 ok "... and the guest goes on" kill -0 $pid
 ok "... to its right end" ends
 cp kept.printed printed
@@ -78,7 +80,7 @@ ok "... as the saved one does" ends
 "$STASIS" run --no-lab -m 256M -k "$payloads/payload-halt.elf" -i empty --name boot \
 	</dev/null >boot.out 2>boot.err &
 pid=$!
-until grep -q 'payload is up' boot.out; do sleep 0.05; done
+until grep -qs 'payload is up' boot.out; do sleep 0.05; done
 ok "a booted VM is saved" "$STASIS" snapshot --keep-running boot booted
 ok "... into a description" grep -q '"topology": "1n1l1c1t"' booted/snapshot.json
 ok "... and memory with holes" [ "$(du -k booted/memory | cut -f 1)" -lt 1024 ]
@@ -113,6 +115,138 @@ wait $pid
 status=$?
 ok "... and restored (saw $status)" is $status 124
 
+"$STASIS" run --no-lab -m 256M -k "$payloads/payload-smp-stay.elf" -i empty -t 1n1l300c1t --name big \
+	</dev/null >big.out 2>big.err &
+pid=$!
+for _ in $(seq 1200); do
+	grep -q started big.out && break
+	sleep 0.05
+done
+ok "300 CPUs, with the IOAPIC in user space, are saved" "$STASIS" snapshot big big.snap
+wait $pid
+ok "... and that as well" grep -q device.ioapic0 big.snap/state
+"$STASIS" restore big.snap --timeout 1s </dev/null >out 2>err
+status=$?
+ok "... and restored (saw $status)" is $status 124
+
+# ---- a disk ---------------------------------------------------------------------------------------------
+
+# Records, counted out once they are durable, one to eight at once: payload_disk.c. From its own
+# restore, again and again, it counts on without a gap, and all are in the image.
+records() { # records IMAGE LINES
+	python3 -c '
+import struct, sys
+said = [int(line) for line in open(sys.argv[2]) if line.strip().isdigit()]
+want, n = [], 1
+while len(want) < len(said):
+    n += 1 + n % 8
+    want.append(n - 1)
+with open(sys.argv[1], "rb") as image:
+    image.seek(512)
+    lost = [n for n in range(1, want[-1] + 1) if image.read(512) != struct.pack("<I", n) * 128]
+print("#", len(said), "times,", want[-1], "records,", len(lost), "lost", *lost[:5])
+sys.exit(bool(lost or said != want or len(said) < 20))
+' "$1" "$2"
+}
+more() { # until COUNT more lines are there
+	local want=$(($(wc -l <"$1") + $2))
+	for _ in $(seq 400); do
+		[ "$(wc -l <"$1")" -ge $want ] && return
+		kill -0 $pid 2>/dev/null || return
+		sleep 0.02
+	done
+}
+truncate -s 32M disk.img
+: >lines
+"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-disk-records.elf" -i empty --name disk \
+	--disk disk.img </dev/null >>lines 2>err &
+pid=$!
+saves=0
+for i in 1 2 3 4 5 6 7 8; do
+	more lines 5
+	nap
+	"$STASIS" snapshot disk disk.snap 2>save.err || break
+	saves=$((saves + 1))
+	wait $pid
+	"$STASIS" restore disk.snap --name disk --timeout 60s </dev/null >>lines 2>err &
+	pid=$!
+done
+more lines 5
+ok "a guest that writes to its disk is saved and restored ($saves times of 8)" is $saves 8
+"$STASIS" freeze disk
+"$STASIS" snapshot --keep-running disk disk.snap
+status=$?
+cp --sparse=always disk.img copy.img
+cp lines copy.lines
+"$STASIS" thaw disk
+more lines 5
+kill $pid
+wait $pid
+ok "... each record once, and in the image" records disk.img lines
+ok "... also while it is frozen, and its disk is copied then (saw $status)" is $status 0
+"$STASIS" restore disk.snap </dev/null >out 2>err
+status=$?
+ok "a disk that has changed since is refused (saw $status)" is $status 125
+ok "... by name" grep -q 'disk disk0, .*it has changed since the snapshot' err
+"$STASIS" restore disk.snap --disk other=copy.img </dev/null >out 2>err
+status=$?
+ok "... as is a name that no disk has (saw $status)" is $status 125
+truncate -s 31M shorter.img
+"$STASIS" restore disk.snap --disk disk0=shorter.img </dev/null >out 2>err
+status=$?
+ok "... and a file of another size (saw $status)" is $status 125
+ok "... by name" grep -q 'virtio-blk.capacity' err
+"$STASIS" restore disk.snap --disk disk0=copy.img --name disk --timeout 60s </dev/null >>copy.lines 2>err &
+pid=$!
+more copy.lines 10
+kill $pid
+wait $pid
+ok "a copy of then goes on from there" records copy.img copy.lines
+
+# ---- COMMAND, and its streams -------------------------------------------------------------------------
+
+# A guest that says by virtio-console what init says: payload_session.c. Its COMMAND counts until it is
+# told a word.
+mkfifo nothing
+exec 3<>nothing
+: >counts
+"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-session.elf" --name session -- true <&3 >>counts 2>err &
+pid=$!
+saves=0
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	more counts 3
+	nap
+	"$STASIS" snapshot session session.snap 2>save.err || break
+	wait $pid
+	status=$?
+	saves=$((saves + 1))
+	"$STASIS" restore session.snap -q --name session --timeout 60s <&3 >>counts 2>err &
+	pid=$!
+done
+ok "a run of a COMMAND is saved from its own restore ($saves times of 10)" is "$saves $status" "10 143"
+ok "... and knows what it runs" grep -q '"true"' session.snap/snapshot.json
+more counts 3
+"$STASIS" freeze session
+"$STASIS" snapshot --keep-running session session.snap
+cp counts counts.then
+"$STASIS" thaw session
+more counts 3
+echo word >&3
+wait $pid
+status=$?
+ok "... and ends with COMMAND's status (saw $status)" is $status 7
+ok "... which read what the last one was given" is "$(tail -n 1 counts)" "read word"
+counted() { # counted FILE: from 1 on without a gap
+	awk '/^count/ { if ($2 != ++n) wrong = 1 } END { print "#", n, "counts"; exit wrong || n < 30 }' "$1"
+}
+ok "... and has counted without a gap" counted counts
+printf 'another\n' | "$STASIS" restore session.snap -q --report report --timeout 60s >>counts.then 2>err
+status=$?
+ok "it goes on from there once more, with another input (saw $status)" is "$status $(tail -n 1 counts.then)" \
+	"7 read another"
+ok "... without a gap" counted counts.then
+ok "... and the report says what it was" grep -q '"outcome": "exited"' report
+
 # ---- what is refused --------------------------------------------------------------------------------
 
 refused() { # refused WHAT WORD: restoring bad
@@ -134,6 +268,12 @@ rm -rf bad
 cp -r --sparse=always booted bad
 sed -i 's/"vcpus": 1/"vcpus": 2/' bad/snapshot.json
 refused "a description that was edited" "description"
+
+mkdir lab
+echo '{"snapshot": 2, "lab": {"folder": "/run/lab/snapshots/0123"}}' >lab/snapshot.json
+"$STASIS" restore lab </dev/null >out 2>err
+status=$?
+ok "one of a lab that has ended is refused (saw $status)" is $status 125
 
 # ---- killed while it saves ----------------------------------------------------------------------------
 

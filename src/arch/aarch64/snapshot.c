@@ -14,29 +14,33 @@ void arch_vm_features(const struct arch_vm *vm UNUSED,
 {
 }
 
-int arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock UNUSED,
-		 struct items_out *out UNUSED, struct error *err)
+static void refuse(const struct arch_vm *vm, struct state_io *io)
 {
-	return arch_snapshot_check(vm, err);
+	struct error err = {0};
+
+	(void)!arch_snapshot_check(vm, &err);
+	state_refuse(io, "", "%s", err.what);
 }
 
-int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock UNUSED, struct items_in *in UNUSED,
-		    struct error *err)
+void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock UNUSED, struct state_io *io)
 {
-	return arch_snapshot_check(vm, err);
+	refuse(vm, io);
 }
 
-int arch_vcpu_save(const struct arch_vm *vm, int vcpu_fd UNUSED,
-		   const struct arch_vcpu_state *state UNUSED,
-		   const struct arch_clock *clock UNUSED, struct items_out *out UNUSED,
-		   struct error *err)
+void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock UNUSED, struct state_io *io)
 {
-	return arch_snapshot_check(vm, err);
+	refuse(vm, io);
 }
 
-int arch_vcpu_restore(struct arch_vm *vm, unsigned index UNUSED, int vcpu_fd UNUSED,
-		      struct arch_clock *clock UNUSED, struct items_in *in UNUSED,
-		      struct error *err)
+void arch_vcpu_save(struct arch_vm *vm, unsigned index UNUSED, int vcpu_fd UNUSED,
+		    const struct arch_vcpu_state *state UNUSED, struct arch_clock *clock UNUSED,
+		    struct state_io *io)
 {
-	return arch_snapshot_check(vm, err);
+	refuse(vm, io);
+}
+
+void arch_vcpu_restore(struct arch_vm *vm, unsigned index UNUSED, int vcpu_fd UNUSED,
+		       struct arch_clock *clock UNUSED, struct state_io *io)
+{
+	refuse(vm, io);
 }

@@ -1,5 +1,5 @@
-/* The whole state of a vCPU and of the VM, as KVM gives and takes it: structs of its ABI, each an
- * item. Each function's thread is in arch.h.
+/* The whole state of a vCPU and of the VM, as KVM gives and takes it: structs of its ABI, each a
+ * section, by one function that saves and restores. Each function's thread is in arch.h.
  *
  * Restored in this order, since each needs what stands before it: CPUID decides what the others may
  * hold; the special registers say which mode the APIC is in; the TSC's deadline needs the APIC's
@@ -18,7 +18,6 @@
 #define MSRS_MAX	 4096
 #define UNLISTED_MAX	 32
 #define CPUID_MAX	 256
-#define XSAVE_MAX	 KIB(64)
 
 #define APIC_TIMER_CURRENT 0x390
 
@@ -32,29 +31,15 @@
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
 
-enum { ITEM_VERSION = 1 };
+enum { VERSION = 1 };
 
 struct saved_msr {
-	uint32_t index, reserved;
+	uint32_t index;
 	uint64_t value;
 };
 
-struct saved_tsc {
-	uint64_t tsc;	   /* when the VM's clock was stopped */
-	uint64_t deadline; /* 0: the timer has none */
-	uint32_t khz;
-	uint32_t reserved;
-};
-
-struct saved_clock {
-	uint64_t guest_ns; /* kvmclock */
-};
-
-int arch_snapshot_check(const struct arch_vm *vm, struct error *err)
+int arch_snapshot_check(const struct arch_vm *vm UNUSED, struct error *err UNUSED)
 {
-	if (vm->split_irqchip)
-		return error_usage(err, "a machine with CPUs past local APIC id 254 can't be "
-					"snapshotted yet: its IOAPIC's state isn't saved");
 	return 0;
 }
 
@@ -134,9 +119,9 @@ static struct kvm_cpuid2 *new_cpuid(void)
 
 /* Against what a new machine would be given here, and what KVM makes of that: a software back end
  * adds what it can't hide. */
-static int check_features(const struct arch_vm *vm, unsigned index, int fd,
-			  const struct kvm_cpuid_entry2 *entry, unsigned count, const char *where,
-			  struct error *err)
+static void check_features(const struct arch_vm *vm, unsigned index, int fd,
+			   const struct kvm_cpuid_entry2 *entry, unsigned count,
+			   struct state_io *io)
 {
 	CLEANUP_FREE struct kvm_cpuid2 *own = cpuid_of(vm, index), *taken = new_cpuid();
 	const struct kvm_cpuid_entry2 *theirs, *ours;
@@ -144,27 +129,26 @@ static int check_features(const struct arch_vm *vm, unsigned index, int fd,
 
 	if (r == 0)
 		r = kvm_ioctl(fd, KVM_GET_CPUID2, taken);
-	if (r < 0)
-		return error_set(err, r, "reading this host's CPUID");
+	if (r < 0) {
+		state_fail(io, r, "reading this host's CPUID");
+		return;
+	}
 	theirs = find(entry, count, 0, 0);
 	ours = find(own->entries, own->nent, 0, 0);
 	if (!theirs || !ours || theirs->ebx != ours->ebx || theirs->ecx != ours->ecx ||
 	    theirs->edx != ours->edx)
-		return error_usage(err, "%s: cpuid: the CPU is of another vendor than this host's",
-				   where);
+		state_refuse(io, "", "the CPU is of another vendor than this host's");
 	for (size_t i = 0; i < ARRAY_SIZE(feature_words); i++) {
 		const struct feature_word *w = &feature_words[i];
 		uint32_t lacks = word_of(entry, count, w) & ~word_of(own->entries, own->nent, w) &
 				 ~word_of(taken->entries, taken->nent, w);
 
 		if (lacks)
-			return error_usage(err,
-					   "%s: cpuid: this host lacks a CPU feature, "
-					   "CPUID.%XH.%X:%s[bit %d]",
-					   where, w->function, w->index, reg_names[w->reg],
-					   __builtin_ctz(lacks));
+			state_refuse(io, "",
+				     "this host lacks a CPU feature, CPUID.%XH.%X:%s[bit %d]",
+				     w->function, w->index, reg_names[w->reg],
+				     __builtin_ctz(lacks));
 	}
-	return 0;
 }
 
 /* ---- MSRs ----------------------------------------------------------------------------------- */
@@ -236,28 +220,33 @@ static int read_msrs(int fd, const struct kvm_msr_list *list, struct saved_msr *
 
 			/* They have an item of their own. */
 			if (e->index != MSR_TSC && e->index != MSR_TSC_DEADLINE)
-				ret[kept++] = (struct saved_msr){e->index, 0, e->data};
+				ret[kept++] = (struct saved_msr){e->index, e->data};
 		}
 		at += (unsigned)r + ((unsigned)r < count);
 	}
 	return (int)kept;
 }
 
-static int save_msrs(const struct arch_vm *vm, int fd, struct items_out *out)
+static void msr_list_state(struct state_io *io, struct saved_msr *msr, uint32_t *count)
+{
+	state_u32(io, "count", count);
+	state_check(io, "count", *count <= MSRS_MAX + UNLISTED_MAX);
+	for (uint32_t i = 0; !io->err.code && i < *count; i++) {
+		state_u32(io, "index", &msr[i].index);
+		state_u64(io, "value", &msr[i].value);
+	}
+}
+
+static int get_msrs(const struct arch_vm *vm, int fd, struct saved_msr *msr, uint32_t *ret_count)
 {
 	CLEANUP_FREE struct kvm_msr_list *list = NULL;
-	CLEANUP_FREE struct saved_msr *saved = NULL;
 	int r = list_msrs(vm->kvm, &list);
 
+	if (r == 0)
+		r = read_msrs(fd, list, msr);
 	if (r < 0)
 		return r;
-	saved = calloc(list->nmsrs + 1, sizeof(*saved));
-	if (!saved)
-		return -ENOMEM;
-	r = read_msrs(fd, list, saved);
-	if (r < 0)
-		return r;
-	items_put(out, "msrs", ITEM_VERSION, saved, (size_t)r * sizeof(*saved));
+	*ret_count = (uint32_t)r;
 	return 0;
 }
 
@@ -277,46 +266,51 @@ static int one_msr(int fd, unsigned long request, uint32_t index, uint64_t *valu
 
 /* KVM stops at the first that it doesn't take: one that can't be written is right if it has that
  * value. */
-static int restore_msrs(int fd, struct items_in *in, struct error *err)
+static void set_msrs(int fd, const struct saved_msr *msr, uint32_t count, struct state_io *io)
 {
 	CLEANUP_FREE struct kvm_msrs *block = new_msrs(MSRS_AT_ONCE);
-	const uint8_t *data = NULL;
-	size_t len = 0, count, at = 0;
-	int r = items_view(in, "msrs", ITEM_VERSION, &data, &len, err);
+	uint32_t at = 0;
 
-	if (r < 0)
-		return r;
-	count = len / sizeof(struct saved_msr);
-	if (len % sizeof(struct saved_msr) || count > MSRS_MAX + UNLISTED_MAX)
-		return error_usage(err, "%s: msrs: %zu bytes", in->where, len);
 	if (!block)
-		return error_set(err, -ENOMEM, "restoring MSRs");
-	while (at < count) {
-		unsigned n = (unsigned)MIN(count - at, (size_t)MSRS_AT_ONCE);
+		state_fail(io, -ENOMEM, "restoring MSRs");
+	while (!io->err.code && at < count) {
+		uint32_t n = MIN(count - at, (uint32_t)MSRS_AT_ONCE);
 		uint64_t value = 0;
+		int r;
 
 		block->nmsrs = n;
-		for (unsigned i = 0; i < n; i++) {
-			struct saved_msr saved;
-
-			memcpy(&saved, data + (at + i) * sizeof(saved), sizeof(saved));
-			block->entries[i] =
-				(struct kvm_msr_entry){.index = saved.index, .data = saved.value};
-		}
+		for (uint32_t i = 0; i < n; i++)
+			block->entries[i] = (struct kvm_msr_entry){.index = msr[at + i].index,
+								   .data = msr[at + i].value};
 		r = kvm_ioctl(fd, KVM_SET_MSRS, block);
-		if (r < 0)
-			return error_set(err, r, "restoring MSRs");
-		at += (unsigned)r;
-		if ((unsigned)r == n)
+		if (r < 0) {
+			state_fail(io, r, "restoring MSRs");
+			break;
+		}
+		at += (uint32_t)r;
+		if ((uint32_t)r == n)
 			continue;
-		if (one_msr(fd, KVM_GET_MSRS, block->entries[r].index, &value) < 0 ||
-		    value != block->entries[r].data)
-			return error_usage(err, "%s: msrs: this host's KVM takes no %#llx for %#x",
-					   in->where, (unsigned long long)block->entries[r].data,
-					   block->entries[r].index);
+		if (one_msr(fd, KVM_GET_MSRS, msr[at].index, &value) < 0 || value != msr[at].value)
+			state_refuse(io, "", "this host's KVM takes no %#llx for %#x",
+				     (unsigned long long)msr[at].value, msr[at].index);
 		at++;
 	}
-	return 0;
+}
+
+static void msrs_state(const struct arch_vm *vm, int fd, struct state_io *io)
+{
+	CLEANUP_FREE struct saved_msr *msr = calloc(MSRS_MAX + UNLISTED_MAX, sizeof(*msr));
+	uint32_t count = 0;
+	int r = !msr ? -ENOMEM : io->restoring ? 0 : get_msrs(vm, fd, msr, &count);
+
+	if (r < 0)
+		state_fail(io, r, "reading MSRs");
+	if (state_begin(io, "msrs", VERSION)) {
+		msr_list_state(io, msr, &count);
+		if (state_restoring(io))
+			set_msrs(fd, msr, count, io);
+	}
+	state_end(io);
 }
 
 /* ---- structs of fixed size -------------------------------------------------------------------
@@ -329,10 +323,7 @@ union part {
 	struct kvm_sregs sregs;
 	struct kvm_xcrs xcrs;
 	struct kvm_debugregs debugregs;
-	struct kvm_lapic_state lapic;
 	struct kvm_vcpu_events events;
-	struct kvm_irqchip irqchip;
-	struct kvm_pit_state2 pit;
 };
 
 struct part_kind {
@@ -350,73 +341,47 @@ static const struct part_kind regs_part = PART("regs", KVM_GET_REGS, KVM_SET_REG
 static const struct part_kind xcrs_part = PART("xcrs", KVM_GET_XCRS, KVM_SET_XCRS, struct kvm_xcrs);
 static const struct part_kind debug_part =
 	PART("debugregs", KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, struct kvm_debugregs);
-static const struct part_kind lapic_part =
-	PART("lapic", KVM_GET_LAPIC, KVM_SET_LAPIC, struct kvm_lapic_state);
 static const struct part_kind mp_part =
 	PART("mp", KVM_GET_MP_STATE, KVM_SET_MP_STATE, struct kvm_mp_state);
 static const struct part_kind events_part =
 	PART("events", KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, struct kvm_vcpu_events);
 
-static int save_part(int fd, const struct part_kind *kind, struct items_out *out)
+static void part_state(int fd, const struct part_kind *kind, struct state_io *io)
 {
 	union part part = {0};
-	int r = kvm_ioctl(fd, kind->get, &part);
+	int r = io->restoring ? 0 : kvm_ioctl(fd, kind->get, &part);
 
-	if (r == 0)
-		items_put(out, kind->name, ITEM_VERSION, &part, kind->size);
-	return r;
-}
-
-static int restore_part(int fd, const struct part_kind *kind, struct items_in *in,
-			struct error *err)
-{
-	union part part = {0};
-	int r = items_get(in, kind->name, ITEM_VERSION, &part, kind->size, err);
-
+	if (state_begin(io, kind->name, VERSION))
+		state_bytes(io, "struct", &part, kind->size);
+	if (state_restoring(io))
+		r = kvm_ioctl(fd, kind->set, &part);
 	if (r < 0)
-		return r;
-	r = kvm_ioctl(fd, kind->set, &part);
-	return r < 0 ? error_set(err, r, "%s: %s: KVM does not take it", in->where, kind->name) : 0;
+		state_fail(io, r, io->restoring ? "KVM does not take it" : "reading it");
+	state_end(io);
 }
 
 /* ---- those of a size of their own ------------------------------------------------------------
  */
 
-static int save_cpuid(int fd, struct items_out *out)
+static void cpuid_state(const struct arch_vm *vm, unsigned index, int fd, struct state_io *io)
 {
 	CLEANUP_FREE struct kvm_cpuid2 *cpuid = new_cpuid();
-	int r;
-
-	if (!cpuid)
-		return -ENOMEM;
-	r = kvm_ioctl(fd, KVM_GET_CPUID2, cpuid);
-	if (r == 0)
-		items_put(out, "cpuid", ITEM_VERSION, cpuid->entries,
-			  cpuid->nent * sizeof(cpuid->entries[0]));
-	return r;
-}
-
-static int restore_cpuid(const struct arch_vm *vm, unsigned index, int fd, struct items_in *in,
-			 struct error *err)
-{
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid = new_cpuid();
-	const uint8_t *data = NULL;
-	size_t len = 0;
-	int r = items_view(in, "cpuid", ITEM_VERSION, &data, &len, err);
+	int r = !cpuid ? -ENOMEM : io->restoring ? 0 : kvm_ioctl(fd, KVM_GET_CPUID2, cpuid);
 
 	if (r < 0)
-		return r;
-	if (!cpuid)
-		return error_set(err, -ENOMEM, "restoring the CPUID");
-	if (len % sizeof(cpuid->entries[0]) || len / sizeof(cpuid->entries[0]) > CPUID_MAX)
-		return error_usage(err, "%s: cpuid: %zu bytes", in->where, len);
-	cpuid->nent = (uint32_t)(len / sizeof(cpuid->entries[0]));
-	memcpy(cpuid->entries, data, len);
-	r = check_features(vm, index, fd, cpuid->entries, cpuid->nent, in->where, err);
-	if (r < 0)
-		return r;
-	r = kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
-	return r < 0 ? error_set(err, r, "%s: cpuid: KVM does not take it", in->where) : 0;
+		state_fail(io, r, "reading the CPUID");
+	if (state_begin(io, "cpuid", VERSION)) {
+		state_u32(io, "entries", &cpuid->nent);
+		state_check(io, "entries", cpuid->nent <= CPUID_MAX);
+		state_bytes(io, "entry", cpuid->entries,
+			    io->err.code ? 0 : cpuid->nent * sizeof(cpuid->entries[0]));
+		if (state_restoring(io))
+			check_features(vm, index, fd, cpuid->entries, cpuid->nent, io);
+		r = state_restoring(io) ? kvm_ioctl(fd, KVM_SET_CPUID2, cpuid) : 0;
+		if (r < 0)
+			state_fail(io, r, "KVM does not take it");
+	}
+	state_end(io);
 }
 
 /* Bytes that KVM gives and takes. */
@@ -428,89 +393,90 @@ static size_t xsave_size(const struct arch_vm *vm, bool *ret_new)
 	return *ret_new ? (size_t)size : sizeof(struct kvm_xsave);
 }
 
-static int save_xsave(const struct arch_vm *vm, int fd, struct items_out *out)
+static void xsave_state(const struct arch_vm *vm, int fd, struct state_io *io)
 {
 	bool new;
 	size_t size = xsave_size(vm, &new);
 	CLEANUP_FREE void *xsave = calloc(1, size);
-	int r = xsave ? kvm_ioctl(fd, new ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, xsave) : -ENOMEM;
-
-	if (r == 0)
-		items_put(out, "xsave", ITEM_VERSION, xsave, size);
-	return r;
-}
-
-static int restore_xsave(const struct arch_vm *vm, int fd, struct items_in *in, struct error *err)
-{
-	bool new;
-	size_t size = xsave_size(vm, &new), len = 0;
-	const uint8_t *data = NULL;
-	uint8_t *xsave;
-	int r = items_view(in, "xsave", ITEM_VERSION, &data, &len, err);
+	uint32_t bytes = (uint32_t)size;
+	int r = !xsave		? -ENOMEM
+		: io->restoring ? 0
+				: kvm_ioctl(fd, new ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, xsave);
 
 	if (r < 0)
-		return r;
-	if (len < sizeof(struct kvm_xsave) || len > XSAVE_MAX || len > size)
-		return error_usage(err, "%s: xsave: %zu bytes, and this host's KVM takes %zu",
-				   in->where, len, size);
-	xsave = calloc(1, size);
-	if (!xsave)
-		return error_set(err, -ENOMEM, "restoring extended state");
-	memcpy(xsave, data, len);
-	r = kvm_ioctl(fd, KVM_SET_XSAVE, xsave);
-	free(xsave);
-	return r < 0 ? error_set(err, r, "%s: xsave: KVM does not take it", in->where) : 0;
+		state_fail(io, r, "reading extended state");
+	if (state_begin(io, "xsave", VERSION)) {
+		state_u32(io, "bytes", &bytes);
+		if (bytes < sizeof(struct kvm_xsave) || bytes > size)
+			state_refuse(io, "", "it has %u bytes, and this host's KVM takes %zu",
+				     bytes, size);
+		state_bytes(io, "area", xsave, io->err.code ? 0 : bytes);
+		r = state_restoring(io) ? kvm_ioctl(fd, KVM_SET_XSAVE, xsave) : 0;
+		if (r < 0)
+			state_fail(io, r, "KVM does not take it");
+	}
+	state_end(io);
 }
 
-/* Interrupts as they are now; a timer that counts, as it was. */
-static int save_lapic(int fd, const struct arch_vcpu_state *state, struct items_out *out)
+/* Interrupts as they are now; a timer that counts, as it was. state: NULL to restore. */
+static void lapic_state(int fd, const struct arch_vcpu_state *state, struct state_io *io)
 {
-	struct kvm_lapic_state lapic;
-	int r = kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
+	struct kvm_lapic_state lapic = {0};
+	int r = io->restoring ? 0 : kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
 
-	if (r < 0)
-		return r;
-	if (state->counts)
+	if (state && state->counts)
 		memcpy(lapic.regs + APIC_TIMER_CURRENT, state->lapic.regs + APIC_TIMER_CURRENT,
 		       sizeof(uint32_t));
-	items_put(out, lapic_part.name, ITEM_VERSION, &lapic, sizeof(lapic));
-	return 0;
-}
-
-static void save_tsc(int fd, const struct arch_vcpu_state *state, const struct arch_clock *clock,
-		     struct items_out *out)
-{
-	int khz = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL);
-	const struct saved_tsc saved = {
-		.tsc = clock_saved_tsc(fd, state, clock),
-		.deadline = state->deadline,
-		.khz = khz > 0 ? (uint32_t)khz : 0,
-	};
-
-	items_put(out, "tsc", ITEM_VERSION, &saved, sizeof(saved));
-}
-
-static int restore_tsc(const struct arch_vm *vm, int fd, struct arch_clock *clock,
-		       struct items_in *in, uint64_t *ret_deadline, struct error *err)
-{
-	struct saved_tsc saved;
-	int khz = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL);
-	int r = items_get(in, "tsc", ITEM_VERSION, &saved, sizeof(saved), err);
-	uint64_t apart;
-
+	if (state_begin(io, "lapic", VERSION))
+		state_bytes(io, "struct", &lapic, sizeof(lapic));
+	if (state_restoring(io))
+		r = kvm_ioctl(fd, KVM_SET_LAPIC, &lapic);
 	if (r < 0)
-		return r;
-	apart = khz > 0 && saved.khz
-			? (uint64_t)llabs((long long)khz - saved.khz) * 1000000 / saved.khz
-			: 0;
-	if (apart > TSC_PPM && kvm_ioctl(fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)saved.khz) < 0)
-		return error_usage(err,
-				   "%s: tsc: it runs at %u kHz, and this host's at %d kHz can't "
-				   "be scaled",
-				   in->where, saved.khz, khz);
-	clock_restore_tsc(fd, saved.tsc, vm->restored_tsc, clock);
-	*ret_deadline = saved.deadline;
-	return 0;
+		state_fail(io, r, io->restoring ? "KVM does not take it" : "reading it");
+	state_end(io);
+}
+
+struct tsc {
+	uint64_t tsc;	   /* when the VM's clock was stopped */
+	uint64_t deadline; /* 0: the timer has none */
+	uint32_t khz;
+};
+
+static void restore_tsc(const struct arch_vm *vm, int fd, struct arch_clock *clock,
+			const struct tsc *saved, int khz, struct state_io *io)
+{
+	uint64_t deadline = saved->deadline, apart = 0;
+
+	if (khz > 0 && saved->khz)
+		apart = (uint64_t)llabs((long long)khz - saved->khz) * 1000000 / saved->khz;
+	if (apart > TSC_PPM && kvm_ioctl(fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)saved->khz) < 0) {
+		state_refuse(io, "", "it runs at %u kHz, and this host's at %d kHz can't be scaled",
+			     saved->khz, khz);
+		return;
+	}
+	clock_restore_tsc(fd, saved->tsc, vm->restored_tsc, clock);
+	if (deadline && one_msr(fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline) < 0)
+		state_refuse(io, "", "this host's KVM has no deadline timer");
+}
+
+static void tsc_state(const struct arch_vm *vm, int fd, const struct arch_vcpu_state *state,
+		      struct arch_clock *clock, struct state_io *io)
+{
+	int khz = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL);
+	struct tsc tsc = {.khz = khz > 0 ? (uint32_t)khz : 0};
+
+	if (state) {
+		tsc.tsc = clock_saved_tsc(fd, state, clock);
+		tsc.deadline = state->deadline;
+	}
+	if (state_begin(io, "tsc", VERSION)) {
+		state_u64(io, "tsc", &tsc.tsc);
+		state_u64(io, "deadline", &tsc.deadline);
+		state_u32(io, "khz", &tsc.khz);
+		if (state_restoring(io))
+			restore_tsc(vm, fd, clock, &tsc, khz, io);
+	}
+	state_end(io);
 }
 
 /* ---- one vCPU -------------------------------------------------------------------------------- */
@@ -520,67 +486,40 @@ static bool has_xcrs(const struct arch_vm *vm)
 	return kvm_cap(vm->kvm, KVM_CAP_XCRS) > 0;
 }
 
-int arch_vcpu_save(const struct arch_vm *vm, int fd, const struct arch_vcpu_state *state,
-		   const struct arch_clock *clock, struct items_out *out, struct error *err)
+/* state: what was captured; NULL to restore. */
+static void vcpu_state(const struct arch_vm *vm, unsigned index, int fd,
+		       const struct arch_vcpu_state *state, struct arch_clock *clock,
+		       struct state_io *io)
 {
-	int r;
-
-	if ((state->sregs.efer & EFER_SVME) || (state->sregs.cr4 & CR4_VMXE))
-		return error_usage(err, "a guest that runs virtual machines of its own can't be "
-					"snapshotted yet");
-	r = save_cpuid(fd, out);
-	if (r == 0)
-		r = save_part(fd, &sregs_part, out);
-	if (r == 0)
-		r = save_part(fd, &regs_part, out);
-	if (r == 0)
-		r = save_xsave(vm, fd, out);
-	if (r == 0 && has_xcrs(vm))
-		r = save_part(fd, &xcrs_part, out);
-	if (r == 0)
-		r = save_part(fd, &debug_part, out);
-	if (r == 0)
-		r = save_lapic(fd, state, out);
-	if (r == 0)
-		r = save_msrs(vm, fd, out);
-	if (r == 0)
-		save_tsc(fd, state, clock, out);
-	if (r == 0)
-		r = save_part(fd, &mp_part, out);
-	if (r == 0)
-		r = save_part(fd, &events_part, out);
-	return r < 0 ? error_set(err, r, "reading a vCPU's state") : 0;
+	cpuid_state(vm, index, fd, io);
+	part_state(fd, &sregs_part, io);
+	part_state(fd, &regs_part, io);
+	xsave_state(vm, fd, io);
+	if (has_xcrs(vm))
+		part_state(fd, &xcrs_part, io);
+	part_state(fd, &debug_part, io);
+	lapic_state(fd, state, io);
+	msrs_state(vm, fd, io);
+	tsc_state(vm, fd, state, clock, io);
+	part_state(fd, &mp_part, io);
+	part_state(fd, &events_part, io);
 }
 
-int arch_vcpu_restore(struct arch_vm *vm, unsigned index, int fd, struct arch_clock *clock,
-		      struct items_in *in, struct error *err)
+void arch_vcpu_save(struct arch_vm *vm, unsigned index, int fd, const struct arch_vcpu_state *state,
+		    struct arch_clock *clock, struct state_io *io)
 {
-	uint64_t deadline = 0;
-	int r = restore_cpuid(vm, index, fd, in, err);
+	if ((state->sregs.efer & EFER_SVME) || (state->sregs.cr4 & CR4_VMXE))
+		state_refuse(io, "",
+			     "a guest that runs virtual machines of its own can't be "
+			     "snapshotted yet");
+	else
+		vcpu_state(vm, index, fd, state, clock, io);
+}
 
-	if (r == 0)
-		r = restore_part(fd, &sregs_part, in, err);
-	if (r == 0)
-		r = restore_part(fd, &regs_part, in, err);
-	if (r == 0)
-		r = restore_xsave(vm, fd, in, err);
-	if (r == 0 && has_xcrs(vm))
-		r = restore_part(fd, &xcrs_part, in, err);
-	if (r == 0)
-		r = restore_part(fd, &debug_part, in, err);
-	if (r == 0)
-		r = restore_part(fd, &lapic_part, in, err);
-	if (r == 0)
-		r = restore_msrs(fd, in, err);
-	if (r == 0)
-		r = restore_tsc(vm, fd, clock, in, &deadline, err);
-	if (r == 0 && deadline && one_msr(fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline) < 0)
-		r = error_usage(err, "%s: tsc: this host's KVM has no deadline timer", in->where);
-	if (r == 0)
-		r = restore_part(fd, &mp_part, in, err);
-	if (r == 0)
-		r = restore_part(fd, &events_part, in, err);
-	return r < 0 ? r : items_end(in, err);
+void arch_vcpu_restore(struct arch_vm *vm, unsigned index, int fd, struct arch_clock *clock,
+		       struct state_io *io)
+{
+	vcpu_state(vm, index, fd, NULL, clock, io);
 }
 
 /* ---- the VM ---------------------------------------------------------------------------------- */
@@ -591,59 +530,74 @@ static const char *const chip_names[] = {
 	[KVM_IRQCHIP_IOAPIC] = "ioapic",
 };
 
-int arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct items_out *out,
-		 struct error *err)
+static void chip_state(int vm_fd, uint32_t id, struct state_io *io)
 {
-	const struct saved_clock saved = {.guest_ns = clock->guest_ns};
+	struct kvm_irqchip chip = {.chip_id = id};
+	int r = io->restoring ? 0 : kvm_ioctl(vm_fd, KVM_GET_IRQCHIP, &chip);
+
+	if (state_begin(io, chip_names[id], VERSION)) {
+		state_bytes(io, "struct", &chip, sizeof(chip));
+		state_check(io, "chip_id", chip.chip_id == id);
+	}
+	if (state_restoring(io))
+		r = kvm_ioctl(vm_fd, KVM_SET_IRQCHIP, &chip);
+	if (r < 0)
+		state_fail(io, r, io->restoring ? "KVM does not take it" : "reading it");
+	state_end(io);
+}
+
+static void pit_state(struct arch_vm *vm, struct state_io *io)
+{
 	struct kvm_pit_state2 pit = vm->pit.was;
 	int r = 0;
 
-	for (uint32_t i = 0; r == 0 && i < ARRAY_SIZE(chip_names); i++) {
-		struct kvm_irqchip chip = {.chip_id = i};
-
-		r = kvm_ioctl(vm->kvm->vm_fd, KVM_GET_IRQCHIP, &chip);
-		items_put(out, chip_names[i], ITEM_VERSION, &chip, sizeof(chip));
-	}
 	/* A freeze stops one that ticks. */
-	if (r == 0 && !vm->pit.stopped)
+	if (!io->restoring && !vm->pit.stopped)
 		r = kvm_ioctl(vm->kvm->vm_fd, KVM_GET_PIT2, &pit);
 	if (r < 0)
-		return error_set(err, r, "reading the interrupt controllers' state");
-	items_put(out, "pit", ITEM_VERSION, &pit, sizeof(pit));
-	items_put(out, "clock", ITEM_VERSION, &saved, sizeof(saved));
-	return 0;
+		state_fail(io, r, "reading the PIT");
+	if (state_begin(io, "pit", VERSION))
+		state_bytes(io, "struct", &pit, sizeof(pit));
+	state_end(io);
+	if (state_restoring(io))
+		vm->pit.was = pit;
 }
 
-int arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct items_in *in,
-		    struct error *err)
+static void clock_state(uint64_t *guest_ns, struct state_io *io)
 {
-	struct saved_clock saved;
-	int r = arch_snapshot_check(vm, err);
+	if (state_begin(io, "clock", VERSION))
+		state_u64(io, "guest_ns", guest_ns);
+	state_end(io);
+}
 
-	for (uint32_t i = 0; r == 0 && i < ARRAY_SIZE(chip_names); i++) {
-		struct kvm_irqchip chip;
+/* With the IOAPIC in user space KVM has no other, and no PIT: it is the board's then. */
+static void controllers_state(struct arch_vm *vm, struct state_io *io)
+{
+	if (vm->split_irqchip)
+		return;
+	for (uint32_t i = 0; i < ARRAY_SIZE(chip_names); i++)
+		chip_state(vm->kvm->vm_fd, i, io);
+	pit_state(vm, io);
+}
 
-		r = items_get(in, chip_names[i], ITEM_VERSION, &chip, sizeof(chip), err);
-		if (r == 0 && chip.chip_id != i)
-			r = error_usage(err, "%s: %s: it is chip %u", in->where, chip_names[i],
-					chip.chip_id);
-		if (r < 0)
-			return r;
-		r = kvm_ioctl(vm->kvm->vm_fd, KVM_SET_IRQCHIP, &chip);
-		if (r < 0)
-			return error_set(err, r, "%s: %s: KVM does not take it", in->where,
-					 chip_names[i]);
-	}
-	if (r == 0)
-		r = items_get(in, "pit", ITEM_VERSION, &vm->pit.was, sizeof(vm->pit.was), err);
-	if (r == 0)
-		r = items_get(in, "clock", ITEM_VERSION, &saved, sizeof(saved), err);
-	if (r == 0)
-		r = items_end(in, err);
-	if (r < 0)
-		return r;
+void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct state_io *io)
+{
+	uint64_t guest_ns = clock->guest_ns;
+
+	controllers_state(vm, io);
+	clock_state(&guest_ns, io);
+}
+
+void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io)
+{
+	uint64_t guest_ns = 0;
+
+	controllers_state(vm, io);
+	clock_state(&guest_ns, io);
+	/* All of it was there, before the clock goes on. */
+	if (state_result(io, NULL) < 0)
+		return;
 	/* It ticks when the vCPUs go: arch_clock_ticks_go_on. */
-	vm->pit.stopped = true;
-	vm->restored_tsc = clock_restore(vm, saved.guest_ns, clock);
-	return 0;
+	vm->pit.stopped = !vm->split_irqchip;
+	vm->restored_tsc = clock_restore(vm, guest_ns, clock);
 }

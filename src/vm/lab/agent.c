@@ -530,6 +530,8 @@ int lab_agent(void)
 	if (r == 0)
 		r = dir_make(LAB_SESSIONS, 0700);
 	if (r == 0)
+		r = dir_make(LAB_SNAPSHOTS, 0700);
+	if (r == 0)
 		r = lab_conn_init(&a.conn, STDIN_FILENO, STDOUT_FILENO);
 	while (r == 0 && wait_for_work(&a))
 		r = turn(&a);

@@ -233,7 +233,7 @@ static int open_session(struct client *c)
 	if (q->limit_ns)
 		c->give_up_ns = now_ns() + q->limit_ns + OVERDUE_NS;
 	if (r == 0 && q->opened)
-		q->opened(q->arg);
+		q->opened(q->arg, c->keeper > 0);
 	/* Until the guest says something: its boot, for the most part. */
 	progress_set(&c->progress, "running in the lab");
 	return r;

@@ -43,7 +43,9 @@ struct lab_request {
 	size_t control_count; /* at most LAB_CONTROLS */
 	/* Where the keeper of a private lab shall listen for those sessions. */
 	const char *keeper_path;
-	void (*opened)(void *arg); /* the inner stasis has been started; or NULL */
+	/* The inner stasis has been started, in a lab that ends with it or in the warm one; or
+	 * NULL. */
+	void (*opened)(void *arg, bool private_lab);
 	void *arg;
 };
 #define LAB_CONTROLS 3

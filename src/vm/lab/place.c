@@ -63,10 +63,14 @@ int lab_place_init(struct lab_place *place, struct vm_config *config, struct err
 	return r;
 }
 
-void lab_place_opened(struct lab_place *place)
+void lab_place_opened(struct lab_place *place, bool private_lab)
 {
-	/* For people only. */
-	(void)!runtime_publish(&place->runtime, vm_config_brief(place->config, "running", true));
+	json_t *brief = vm_config_brief(place->config, "running", true);
+
+	/* Where it is not said, nothing can be kept in there. */
+	json_object_set_new(brief, "lab_stays", json_boolean(!private_lab));
+	json_object_set_new(brief, "lab_arch", json_string(place->config->kind->name));
+	(void)!runtime_publish(&place->runtime, brief);
 }
 
 void lab_place_done(struct lab_place *place)

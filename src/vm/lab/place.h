@@ -21,7 +21,7 @@ struct lab_place {
  * lab_place_done still takes it. */
 int lab_place_init(struct lab_place *place, struct vm_config *config, struct error *err) MUST_CHECK;
 /* The VM has been started inside. */
-void lab_place_opened(struct lab_place *place);
+void lab_place_opened(struct lab_place *place, bool private_lab);
 void lab_place_done(struct lab_place *place);
 
 #endif

@@ -89,68 +89,77 @@ static void begin(struct rig *r)
 	assert_int_equal(kvm_ioctl(r->fd[0], KVM_SET_DEBUGREGS, &debug), 0);
 }
 
-static struct items_out save(struct rig *r, unsigned i)
+static struct state_io save(struct rig *r, unsigned i)
 {
-	struct items_out out = {0};
+	struct state_io io;
 	struct error err = {0};
 
 	assert_int_equal(arch_vcpu_capture(r->fd[i], NULL, r->state), 0);
-	if (arch_vcpu_save(r->vm, r->fd[i], r->state, &r->clock, &out, &err) < 0)
+	state_save(&io);
+	arch_vcpu_save(r->vm, i, r->fd[i], r->state, &r->clock, &io);
+	if (state_result(&io, &err) < 0)
 		fail_msg("%s", err.what);
-	assert_int_equal(out.error, 0);
-	return out;
+	return io;
 }
 
-static struct items_out save_vm(struct rig *r)
+static struct state_io save_vm(struct rig *r)
 {
-	struct items_out out = {0};
+	struct state_io io;
 	struct error err = {0};
 
 	arch_clock_stop(r->vm, &r->clock);
-	if (arch_vm_save(r->vm, &r->clock, &out, &err) < 0)
+	state_save(&io);
+	arch_vm_save(r->vm, &r->clock, &io);
+	if (state_result(&io, &err) < 0)
 		fail_msg("%s", err.what);
-	return out;
+	return io;
 }
 
 static int restore(struct rig *r, unsigned i, const uint8_t *data, size_t len, struct error *err)
 {
-	struct items_in in = {.data = data, .len = len, .where = "vcpu"};
+	struct state_io io;
 
-	return arch_vcpu_restore(r->vm, i, r->fd[i], &r->clock, &in, err);
+	state_restore(&io, data, len);
+	io.where = "vcpu";
+	arch_vcpu_restore(r->vm, i, r->fd[i], &r->clock, &io);
+	return state_result(&io, err);
 }
 
 static int restore_vm(struct rig *r, const uint8_t *data, size_t len, struct error *err)
 {
-	struct items_in in = {.data = data, .len = len, .where = "vm"};
+	struct state_io io;
 
-	return arch_vm_restore(r->vm, &r->clock, &in, err);
+	state_restore(&io, data, len);
+	io.where = "vm";
+	arch_vm_restore(r->vm, &r->clock, &io);
+	return state_result(&io, err);
 }
 
-static const char *const vcpu_items[] = {"cpuid", "sregs", "regs", "xsave", "xcrs",  "debugregs",
+static const char *const vcpu_parts[] = {"cpuid", "sregs", "regs", "xsave", "xcrs",  "debugregs",
 					 "lapic", "msrs",  "tsc",  "mp",    "events"};
 
-/* Where the item is; it has to be there. */
-static const uint8_t *find(const struct items_out *out, const char *name, size_t *ret_len)
+/* Where the fields of that section are; it has to be there. By the drawing in state_io.h. */
+static uint8_t *find(const struct state_io *io, const char *name, size_t *ret_len)
 {
-	struct items_in in = {.data = out->data, .len = out->len, .where = "test"};
-	const uint8_t *data = NULL;
+	for (size_t at = 0; at + STATE_HEAD_BYTES <= io->len;) {
+		uint8_t *head = io->bytes + at;
+		uint32_t len;
 
-	for (size_t i = 0; i < ARRAY_SIZE(vcpu_items); i++) {
-		int r = items_view(&in, vcpu_items[i], 1, &data, ret_len, NULL);
-
-		if (!strcmp(vcpu_items[i], name)) {
-			assert_int_equal(r, 0);
-			return data;
+		memcpy(&len, head + STATE_NAME_BYTES + 4, sizeof(len));
+		if (!strncmp((char *)head, name, STATE_NAME_BYTES)) {
+			*ret_len = len;
+			return head + STATE_HEAD_BYTES;
 		}
+		at += STATE_HEAD_BYTES + len;
 	}
-	fail_msg("no item %s", name);
+	fail_msg("no section %s", name);
 	return NULL;
 }
 
 static void everything_arrives(void **state)
 {
 	struct rig a, b;
-	struct items_out vm, one[VCPUS], again;
+	struct state_io vm, one[VCPUS], again;
 
 	(void)state;
 	open_rig(&a);
@@ -161,11 +170,11 @@ static void everything_arrives(void **state)
 	close_rig(&a);
 
 	open_rig(&b);
-	assert_int_equal(restore_vm(&b, vm.data, vm.len, NULL), 0);
+	assert_int_equal(restore_vm(&b, vm.bytes, vm.len, NULL), 0);
 	for (unsigned i = 0; i < VCPUS; i++) {
 		struct error err = {0};
 
-		if (restore(&b, i, one[i].data, one[i].len, &err) < 0)
+		if (restore(&b, i, one[i].bytes, one[i].len, &err) < 0)
 			fail_msg("%s", err.what);
 	}
 	arch_clock_ticks_go_on(b.vm, &b.clock);
@@ -173,26 +182,26 @@ static void everything_arrives(void **state)
 	for (unsigned i = 0; i < VCPUS; i++) {
 		again = save(&b, i);
 		assert_int_equal(again.len, one[i].len);
-		for (size_t k = 0; k < ARRAY_SIZE(vcpu_items); k++) {
+		for (size_t k = 0; k < ARRAY_SIZE(vcpu_parts); k++) {
 			size_t n, m;
-			const uint8_t *was = find(&one[i], vcpu_items[k], &n);
-			const uint8_t *is = find(&again, vcpu_items[k], &m);
+			const uint8_t *was = find(&one[i], vcpu_parts[k], &n);
+			const uint8_t *is = find(&again, vcpu_parts[k], &m);
 
 			/* Time goes on. */
-			if (strcmp(vcpu_items[k], "tsc") && (n != m || memcmp(was, is, n)))
-				fail_msg("vCPU %u: %s is another", i, vcpu_items[k]);
+			if (strcmp(vcpu_parts[k], "tsc") && (n != m || memcmp(was, is, n)))
+				fail_msg("vCPU %u: %s is another", i, vcpu_parts[k]);
 		}
-		items_out_done(&again);
-		items_out_done(&one[i]);
+		state_free(&again);
+		state_free(&one[i]);
 	}
-	items_out_done(&vm);
+	state_free(&vm);
 	close_rig(&b);
 }
 
-/* At each boundary of items the next one's name is said; elsewhere something is. */
+/* At each boundary of sections the next one's name is said; elsewhere something is. */
 static void every_truncation_is_refused(void **state)
 {
-	struct items_out out, vm;
+	struct state_io out, vm;
 	struct rig r;
 	size_t len;
 
@@ -201,33 +210,32 @@ static void every_truncation_is_refused(void **state)
 	begin(&r);
 	vm = save_vm(&r);
 	out = save(&r, 0);
-	for (size_t i = 0; i < ARRAY_SIZE(vcpu_items); i++) {
-		const uint8_t *at = find(&out, vcpu_items[i], &len);
-		size_t head = 1 + strlen(vcpu_items[i]) + 2 + 4;
-		size_t lens[] = {(size_t)(at - out.data) - head, (size_t)(at - out.data) - 1,
-				 (size_t)(at - out.data) + len - 1};
+	for (size_t i = 0; i < ARRAY_SIZE(vcpu_parts); i++) {
+		const uint8_t *at = find(&out, vcpu_parts[i], &len);
+		size_t lens[] = {(size_t)(at - out.bytes) - STATE_HEAD_BYTES,
+				 (size_t)(at - out.bytes) - 1, (size_t)(at - out.bytes) + len - 1};
 
 		for (size_t k = 0; k < ARRAY_SIZE(lens); k++) {
 			uint8_t *copy = malloc(lens[k] ?: 1);
 			struct error err = {0};
 
-			memcpy(copy, out.data, lens[k]);
+			memcpy(copy, out.bytes, lens[k]);
 			assert_true(restore(&r, 0, copy, lens[k], &err) < 0);
-			if (!strstr(err.what, vcpu_items[i]))
-				fail_msg("%s: %s", vcpu_items[i], err.what);
+			if (!strstr(err.what, vcpu_parts[i]))
+				fail_msg("%s: %s", vcpu_parts[i], err.what);
 			free(copy);
 		}
 	}
 	for (size_t n = 0; n < vm.len; n += 7)
-		assert_true(restore_vm(&r, vm.data, n, NULL) < 0);
-	items_out_done(&out);
-	items_out_done(&vm);
+		assert_true(restore_vm(&r, vm.bytes, n, NULL) < 0);
+	state_free(&out);
+	state_free(&vm);
 	close_rig(&r);
 }
 
 static void what_is_left_over_is_refused(void **state)
 {
-	struct items_out out;
+	struct state_io out;
 	struct error err = {0};
 	struct rig r;
 
@@ -235,18 +243,19 @@ static void what_is_left_over_is_refused(void **state)
 	open_rig(&r);
 	begin(&r);
 	out = save(&r, 0);
-	items_put(&out, "more", 1, "x", 1);
-	assert_true(restore(&r, 0, out.data, out.len, &err) < 0);
-	assert_non_null(strstr(err.what, "more is too much"));
-	items_out_done(&out);
+	(void)state_begin(&out, "more", 1);
+	state_end(&out);
+	assert_true(restore(&r, 0, out.bytes, out.len, &err) < 0);
+	assert_non_null(strstr(err.what, "vcpu: has more than this machine does"));
+	state_free(&out);
 	close_rig(&r);
 }
 
-/* CPUID is the first item: its entries are there to be changed. */
+/* CPUID comes first: its entries, behind their number, are there to be changed. */
 static void what_this_host_lacks_is_named(void **state)
 {
 	struct error err = {0};
-	struct items_out out;
+	struct state_io out;
 	struct rig r;
 	size_t len;
 	uint8_t *data;
@@ -255,7 +264,8 @@ static void what_this_host_lacks_is_named(void **state)
 	open_rig(&r);
 	begin(&r);
 	out = save(&r, 0);
-	data = (uint8_t *)(uintptr_t)find(&out, "cpuid", &len);
+	data = find(&out, "cpuid", &len) + sizeof(uint32_t);
+	len -= sizeof(uint32_t);
 	for (size_t at = 0; at + sizeof(struct kvm_cpuid_entry2) <= len;
 	     at += sizeof(struct kvm_cpuid_entry2)) {
 		struct kvm_cpuid_entry2 was, e;
@@ -270,21 +280,21 @@ static void what_this_host_lacks_is_named(void **state)
 			continue;
 		memcpy(data + at, &e, sizeof(e));
 		err = (struct error){0};
-		assert_int_equal(restore(&r, 0, out.data, out.len, &err), -EINVAL);
+		assert_int_equal(restore(&r, 0, out.bytes, out.len, &err), -EINVAL);
 		if (!strstr(err.what, e.function ? "CPUID.DH.0:EAX[bit 30]" : "another vendor"))
 			fail_msg("%s", err.what);
 		memcpy(data + at, &was, sizeof(was));
 	}
 	assert_non_null(strstr(err.what, "vcpu: cpuid: "));
-	assert_int_equal(restore(&r, 0, out.data, out.len, NULL), 0);
-	items_out_done(&out);
+	assert_int_equal(restore(&r, 0, out.bytes, out.len, NULL), 0);
+	state_free(&out);
 	close_rig(&r);
 }
 
 /* Whatever KVM makes of it: no crash, and errors that say where. */
 static void flips_do_no_harm(void **state)
 {
-	struct items_out out;
+	struct state_io out;
 	struct rig r;
 
 	(void)state;
@@ -294,12 +304,12 @@ static void flips_do_no_harm(void **state)
 	for (size_t i = 0; i < out.len; i += 5) {
 		struct error err = {0};
 
-		out.data[i] ^= 0xff;
-		if (restore(&r, 0, out.data, out.len, &err) < 0 && !strstr(err.what, "vcpu: "))
+		out.bytes[i] ^= 0xff;
+		if (restore(&r, 0, out.bytes, out.len, &err) < 0 && !strstr(err.what, "vcpu: "))
 			fail_msg("%s", err.what);
-		out.data[i] ^= 0xff;
+		out.bytes[i] ^= 0xff;
 	}
-	items_out_done(&out);
+	state_free(&out);
 	close_rig(&r);
 }
 

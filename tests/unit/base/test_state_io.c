@@ -173,12 +173,87 @@ static void an_older_version_is_told(void **state)
 	state_free(&io);
 }
 
+/* A vCPU's state: large, in many pieces. */
+static void large_ones_fit(void **state)
+{
+	uint8_t *big = calloc(1, 100000);
+	struct state_io io, in;
+
+	(void)state;
+	assert_non_null(big);
+	state_save(&io);
+	for (unsigned i = 0; i < 10; i++) {
+		big[99999] = (uint8_t)i;
+		assert_int_equal(state_begin(&io, "big", 1), 1);
+		state_bytes(&io, "big", big, 100000);
+		state_end(&io);
+	}
+	assert_int_equal(state_result(&io, NULL), 0);
+	state_restore(&in, io.bytes, io.len);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(state_begin(&in, "big", 1), 1);
+		state_bytes(&in, "big", big, 100000);
+		state_end(&in);
+		assert_int_equal(big[99999], i);
+	}
+	assert_int_equal(state_result(&in, NULL), 0);
+	state_free(&io);
+	free(big);
+}
+
+/* Whose state it is comes first; the first failure is kept. */
+static void says_whose_it_is(void **state)
+{
+	struct error err = {0};
+	struct state_io io;
+
+	(void)state;
+	state_restore(&io, NULL, 0);
+	io.where = "vcpu.3";
+	assert_int_equal(state_begin(&io, "regs", 1), 0);
+	state_end(&io);
+	state_refuse(&io, "", "too late");
+	assert_int_equal(state_result(&io, &err), -EINVAL);
+	assert_string_equal(err.what, "vcpu.3: regs: is cut off");
+	assert_int_equal(err.kind, ERROR_USAGE);
+
+	state_restore(&io, NULL, 0);
+	io.where = "vm";
+	state_fail(&io, -EIO, "reading %u", 5u);
+	err = (struct error){0};
+	assert_int_equal(state_result(&io, &err), -EIO);
+	assert_string_equal(err.what, "vm: reading 5: Input/output error");
+	assert_int_equal(err.kind, ERROR_HOST);
+}
+
+/* What fails while it is saved is no usage error, and ends it. */
+static void a_host_may_fail(void **state)
+{
+	struct error err = {0};
+	struct state_io io;
+	uint8_t v = 1;
+
+	(void)state;
+	state_save(&io);
+	assert_int_equal(state_begin(&io, "regs", 1), 1);
+	state_u8(&io, "v", &v);
+	state_fail(&io, -EBADF, "reading it");
+	state_end(&io);
+	assert_int_equal(state_begin(&io, "more", 1), 0);
+	state_end(&io);
+	assert_int_equal(state_result(&io, &err), -EBADF);
+	assert_string_equal(err.what, "regs: reading it: Bad file descriptor");
+	state_free(&io);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(there_and_back),      cmocka_unit_test(every_cut_is_refused),
 		cmocka_unit_test(names_what_is_wrong), cmocka_unit_test(a_check_stops_the_rest),
 		cmocka_unit_test(too_much_is_refused), cmocka_unit_test(an_older_version_is_told),
+		cmocka_unit_test(large_ones_fit),      cmocka_unit_test(says_whose_it_is),
+		cmocka_unit_test(a_host_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,13 +25,16 @@ static const char text[] = "{\"snapshot\": 1}\n";
 
 static void add(struct snapshot_writer *w, const char *name, size_t len)
 {
-	struct items_out out = {0};
+	struct state_io io;
 	uint8_t bytes[300];
 
 	memset(bytes, (int)len, sizeof(bytes));
-	items_put(&out, "bytes", 1, bytes, len);
-	snapshot_add(w, name, 3, &out);
-	assert_null(out.data);
+	state_save(&io);
+	assert_int_equal(state_begin(&io, "bytes", 1), 1);
+	state_bytes(&io, "byte", bytes, len);
+	state_end(&io);
+	snapshot_add(w, name, 3, &io);
+	assert_null(io.bytes);
 }
 
 static uint8_t *make(size_t *ret_len)
@@ -42,7 +45,7 @@ static uint8_t *make(size_t *ret_len)
 	add(&w, "vm", 100);
 	add(&w, "vcpu.0", 300);
 	add(&w, "vcpu.1", 0);
-	assert_int_equal(snapshot_encode(&w, text, sizeof(text) - 1, &data, ret_len), 0);
+	assert_int_equal(snapshot_encode(&w, text, sizeof(text) - 1, &data, ret_len, NULL), 0);
 	snapshot_writer_done(&w);
 	return data;
 }
@@ -55,9 +58,9 @@ static int decode(const uint8_t *data, size_t len, struct snapshot_state *ret, s
 static void sections_come_back(void **state)
 {
 	struct snapshot_state s;
-	struct items_in in;
-	const uint8_t *view;
-	size_t len, n;
+	struct state_io io;
+	uint8_t bytes[300];
+	size_t len;
 	uint8_t *data = make(&len);
 	struct error err = {0};
 
@@ -65,13 +68,15 @@ static void sections_come_back(void **state)
 	assert_int_equal(decode(data, len, &s, &err), 0);
 	assert_true(snapshot_has(&s, "vcpu.1"));
 	assert_false(snapshot_has(&s, "vcpu.2"));
-	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &in, &err), 0);
-	assert_string_equal(in.where, "vcpu.0");
-	assert_int_equal(items_view(&in, "bytes", 1, &view, &n, &err), 0);
-	assert_int_equal(n, 300);
-	assert_int_equal(view[299], 300 % 256);
-	assert_int_equal(snapshot_take(&s, "vm", 3, &in, &err), 0);
-	assert_int_equal(snapshot_take(&s, "vcpu.1", 3, &in, &err), 0);
+	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &io, &err), 0);
+	assert_string_equal(io.where, "vcpu.0");
+	assert_int_equal(state_begin(&io, "bytes", 1), 1);
+	state_bytes(&io, "byte", bytes, sizeof(bytes));
+	state_end(&io);
+	assert_int_equal(state_result(&io, &err), 0);
+	assert_int_equal(bytes[299], 300 % 256);
+	assert_int_equal(snapshot_take(&s, "vm", 3, &io, &err), 0);
+	assert_int_equal(snapshot_take(&s, "vcpu.1", 3, &io, &err), 0);
 	assert_int_equal(snapshot_end(&s, &err), 0);
 	snapshot_state_done(&s);
 	free(data);
@@ -89,18 +94,18 @@ static void what_lacks_or_is_too_much_is_named(void **state)
 		{"vcpu.0", 3, "section vcpu.0 is missing"}, /* taken already */
 	};
 	struct snapshot_state s;
-	struct items_in in;
+	struct state_io io;
 	size_t len;
 	uint8_t *data = make(&len);
 	struct error err = {0};
 
 	(void)state;
 	assert_int_equal(decode(data, len, &s, &err), 0);
-	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &in, &err), 0);
+	assert_int_equal(snapshot_take(&s, "vcpu.0", 3, &io, &err), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
 		struct error refused = {0};
 
-		assert_int_equal(snapshot_take(&s, asked[i].name, asked[i].version, &in, &refused),
+		assert_int_equal(snapshot_take(&s, asked[i].name, asked[i].version, &io, &refused),
 				 -EINVAL);
 		assert_string_equal(refused.what, asked[i].word);
 	}
@@ -124,6 +129,27 @@ static void expect_refused(const uint8_t *data, size_t len, size_t what)
 	assert_true(strncmp(err.what, "state: ", 7) == 0 || strncmp(err.what, "section ", 8) == 0 ||
 		    strncmp(err.what, "the description ", 16) == 0);
 	free(copy);
+}
+
+/* What could not be saved makes no file. */
+static void a_failure_is_kept(void **state)
+{
+	struct snapshot_writer w = {0};
+	struct error err = {0};
+	struct state_io io;
+	uint8_t *data = NULL;
+	size_t len;
+
+	(void)state;
+	add(&w, "vm", 100);
+	state_save(&io);
+	state_fail(&io, -EIO, "reading a register");
+	snapshot_add(&w, "vcpu.0", 3, &io);
+	add(&w, "vcpu.1", 100);
+	assert_int_equal(snapshot_encode(&w, text, sizeof(text) - 1, &data, &len, &err), -EIO);
+	assert_null(data);
+	assert_non_null(strstr(err.what, "reading a register"));
+	snapshot_writer_done(&w);
 }
 
 static void every_flip_is_refused(void **state)
@@ -330,6 +356,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sections_come_back),
 		cmocka_unit_test(what_lacks_or_is_too_much_is_named),
+		cmocka_unit_test(a_failure_is_kept),
 		cmocka_unit_test(every_flip_is_refused),
 		cmocka_unit_test(every_length_is_refused),
 		cmocka_unit_test(another_description_is_refused),

@@ -6,10 +6,12 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/compiler.h"
+#include "base/util.h"
 #include "vm/session.h"
 
 struct fixture {
@@ -142,6 +144,77 @@ static void test_orders(void **state UNUSED)
 	assert_string_equal(f.sent, "go\nsignal 2\nclosed stdout\nwinsize 24 80\nbye\n");
 }
 
+/* Into a fresh one; -EINVAL: refused, and it is as it was. */
+static int move_to(struct session *to, const uint8_t *bytes, size_t len)
+{
+	struct state_io io;
+
+	state_restore(&io, bytes, len);
+	session_state(to, &io);
+	return state_result(&io, NULL);
+}
+
+static void test_goes_on_from_a_snapshot(void **state UNUSED)
+{
+	static const char *const heard[] = {"", "hello 2\n", "hello 2\nstarted\nexit",
+					    "hello 2\nfailed 127 no such thing\n",
+					    "hello 2\nstarted\nsignalled 9\ndone\n"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(heard); i++) {
+		struct fixture a, b;
+		struct state_io io;
+
+		begin(&a);
+		begin(&b);
+		hear(&a, heard[i]);
+		state_save(&io);
+		session_state(&a.session, &io);
+		assert_int_equal(state_result(&io, NULL), 0);
+		assert_int_equal(move_to(&b.session, io.bytes, io.len), 0);
+		assert_int_equal(b.changes, 0);
+		assert_int_equal(b.session.state, a.session.state);
+		assert_int_equal(b.session.status, a.session.status);
+		assert_int_equal(b.session.signalled, a.session.signalled);
+		assert_int_equal(b.session.failed, a.session.failed);
+		assert_string_equal(b.session.text, a.session.text);
+		assert_int_equal(b.session.line_len, a.session.line_len);
+		/* A line whose beginning was heard before. */
+		hear(&a, "ed 7\n");
+		hear(&b, "ed 7\n");
+		assert_int_equal(b.session.state, a.session.state);
+		assert_int_equal(b.session.status, a.session.status);
+		state_free(&io);
+	}
+}
+
+static void test_states_that_can_not_be(void **state UNUSED)
+{
+	struct fixture a, b;
+	struct state_io io;
+	unsigned refused = 0;
+
+	begin(&a);
+	hear(&a, "hello 2\nstarted\nfailed 127 no such thing\nhal");
+	state_save(&io);
+	session_state(&a.session, &io);
+	assert_int_equal(state_result(&io, NULL), 0);
+	for (size_t i = 0; i < io.len; i++) {
+		begin(&b);
+		assert_int_equal(move_to(&b.session, io.bytes, i), -EINVAL);
+		assert_int_equal(b.session.state, SESSION_WAITING);
+		io.bytes[i] ^= 0xff;
+		refused += move_to(&b.session, io.bytes, io.len) < 0;
+		assert_true(b.session.state <= SESSION_DONE);
+		assert_true(b.session.line_len < SESSION_LINE_MAX);
+		assert_true(strnlen(b.session.text, SESSION_LINE_MAX) < SESSION_LINE_MAX);
+		hear(&b, "exited 3\n");
+		io.bytes[i] ^= 0xff;
+	}
+	/* All but what may as well be so: a status, letters. */
+	assert_true(refused > io.len / 2);
+	state_free(&io);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -151,6 +224,8 @@ int main(void)
 		cmocka_unit_test(test_order_only_goes_forward),
 		cmocka_unit_test(test_hostile_lines),
 		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_goes_on_from_a_snapshot),
+		cmocka_unit_test(test_states_that_can_not_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,238 @@
+/* stasis snapshot and restore of VMs in the lab, and the inner stasis's part in it. */
+#include "cli/lab_snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/find_vm.h"
+#include "cli/signals.h"
+#include "freeze/snapshot_folder.h"
+#include "vm/lab/forward.h"
+#include "vm/lab/paths.h"
+#include "vm/snapshot_file.h"
+
+#define DESCRIPTION_MAX MIB(4)
+#define FORGET		"--forget"
+
+static bool is_in_lab(const char *folder)
+{
+	size_t len = strlen(LAB_SNAPSHOTS "/");
+
+	return folder && !strncmp(folder, LAB_SNAPSHOTS "/", len) && folder[len] &&
+	       folder[len] != '.' && !strchr(folder + len, '/');
+}
+
+/* ---- inside -----------------------------------------------------------------------------------
+ */
+
+static int forget(const char *folder)
+{
+	static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
+
+	if (!is_in_lab(folder))
+		return 125;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		CLEANUP_FREE char *path = text_format("%s/%s", folder, names[i]);
+
+		if (path)
+			(void)!unlink(path);
+	}
+	return rmdir(folder) < 0 && errno != ENOENT ? 125 : 0;
+}
+
+/* The description goes out, as a file of the session. */
+static int give(const char *folder, struct error *err)
+{
+	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_DESCRIPTION, folder);
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FD int fd =
+		open(SNAPSHOT_DESCRIPTION, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	size_t len = 0;
+	int r = path ? file_read(path, DESCRIPTION_MAX, &text, &len) : -ENOMEM;
+
+	if (r == 0)
+		r = fd < 0 ? -errno : fd_write_all(fd, text, len);
+	return r < 0 ? error_set(err, r, "reading the snapshot in the lab") : 0;
+}
+
+/* NAME FOLDER [--keep-running], or --forget FOLDER. */
+int command_lab_snapshot(int argc, char **argv)
+{
+	struct error err = {0};
+	bool keep = argc == 4 && !strcmp(argv[3], "--keep-running");
+
+	if (argc == 3 && !strcmp(argv[1], FORGET))
+		return forget(argv[2]);
+	if ((argc != 3 && !keep) || !is_in_lab(argv[2]))
+		return 125;
+	if (snapshot_here(argv[1], argv[2], keep, &err) < 0 || give(argv[2], &err) < 0)
+		return command_failed(&err);
+	return 0;
+}
+
+/* ---- outside: a session -----------------------------------------------------------------------
+ */
+
+/* lab-snapshot with these words, which may be NULL from the second on. description: -1, or where
+ * that goes. */
+static int ask_lab(const struct arch_kind *kind, const char *first, const char *second,
+		   const char *third, int description, int *ret_status, struct error *err)
+{
+	static char command[] = "lab-snapshot";
+	char *argv[] = {command, strdup(first), second ? strdup(second) : NULL,
+			third ? strdup(third) : NULL, NULL};
+	struct lab_output output = {.name = SNAPSHOT_DESCRIPTION, .fd = description};
+	const struct lab_request request = {.kind = kind,
+					    .argv = argv,
+					    .outputs = &output,
+					    .output_count = description >= 0};
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), fd, r;
+
+	/* Our input is nobody's there. */
+	if (null >= 0)
+		(void)!dup2(null, STDIN_FILENO);
+	fd_close(&null);
+	block_signals();
+	fd = lab_connect_warm(kind, err);
+	if (fd < 0)
+		r = error_usage(err, "the lab has ended");
+	else
+		r = lab_session(fd, &request, ret_status, err);
+	if (r == -ESTALE)
+		r = error_usage(err, "the lab is of another build; stasis lab stop ends it");
+	for (size_t i = 1; i < ARRAY_SIZE(argv); i++)
+		free(argv[i]);
+	return r;
+}
+
+/* ---- outside: the folder ----------------------------------------------------------------------
+ */
+
+static json_t *read_description(const char *path)
+{
+	CLEANUP_FREE char *file = text_format("%s/" SNAPSHOT_DESCRIPTION, path);
+
+	return file ? json_load_file(file, 0, NULL) : NULL;
+}
+
+/* Where in the lab it is; NULL: it is none of the lab's. */
+static const char *folder_of(const json_t *description)
+{
+	const char *folder = find_vm_text(json_object_get(description, "lab"), "folder");
+
+	return is_in_lab(folder) ? folder : NULL;
+}
+
+static int write_description(struct snapshot_folder *f, int fd, const char *inside,
+			     struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	json_t *json;
+	int r;
+
+	lseek(fd, 0, SEEK_SET);
+	json = json_loadfd(fd, 0, NULL);
+	if (json)
+		json_object_set_new(json, "lab", json_pack("{s:s}", "folder", inside));
+	text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+	json_decref(json);
+	if (!text)
+		return error_set(err, -ENODATA,
+				 "reading the snapshot's description out of the lab");
+	r = snapshot_folder_write(f, SNAPSHOT_DESCRIPTION, text, strlen(text), err);
+	return r < 0 ? r : snapshot_folder_commit(f, err);
+}
+
+static int save(const struct arch_kind *kind, const char *name, struct snapshot_folder *f,
+		bool keep_running, int *ret_status, struct error *err)
+{
+	CLEANUP_FD int fd = memfd_create("description", MFD_CLOEXEC);
+	CLEANUP_FREE char *inside = NULL;
+	uint64_t random = now_ns();
+	int r;
+
+	(void)!getrandom(&random, sizeof(random), 0);
+	inside = text_format(LAB_SNAPSHOTS "/%016" PRIx64, random);
+	if (fd < 0 || !inside)
+		return error_set(err, -ENOMEM, "saving %s", name);
+	r = ask_lab(kind, name, inside, keep_running ? "--keep-running" : NULL, fd, ret_status,
+		    err);
+	return r < 0 || *ret_status ? r : write_description(f, fd, inside, err);
+}
+
+int lab_snapshot_save(const char *name, const char *path, bool keep_running, int *ret_status,
+		      struct error *err)
+{
+	const struct arch_kind *kind;
+	struct snapshot_folder folder;
+	const char *old_folder;
+	json_t *info, *old;
+	bool in_lab, begun, stays;
+	int forgot, r = find_vm(name, &info, err);
+
+	if (r < 0)
+		return r == -ENOENT ? -EINVAL : r;
+	in_lab = json_is_true(json_object_get(info, "lab"));
+	begun = json_object_get(info, "lab_stays");
+	stays = json_is_true(json_object_get(info, "lab_stays"));
+	kind = arch_kind_find(find_vm_text(info, "lab_arch")) ?: arch_kind_own();
+	json_decref(info);
+	if (!in_lab)
+		return -ENOENT;
+	if (!begun)
+		return error_contention(err, "%s: the lab has not begun it yet", name);
+	if (!stays) {
+		error_usage(err,
+			    "%s runs in a lab of its own, which ends with it: a snapshot "
+			    "would be lost",
+			    name);
+		error_hint(err, "after stasis lab start, VMs without disks and networks run in a "
+				"lab that stays");
+		return -EINVAL;
+	}
+	old = read_description(path);
+	old_folder = folder_of(old);
+	r = snapshot_folder_open(&folder, path, err);
+	if (r == 0)
+		r = save(kind, name, &folder, keep_running, ret_status, err);
+	snapshot_folder_abort(&folder);
+	if (r == 0 && *ret_status == 0 && old_folder)
+		(void)!ask_lab(kind, FORGET, old_folder, NULL, -1, &forgot, NULL);
+	json_decref(old);
+	return r;
+}
+
+int lab_snapshot_find(const char *path, struct vm_config *c, struct error *err)
+{
+	json_t *json = read_description(path);
+	const char *folder = folder_of(json);
+	CLEANUP_FREE char *text = NULL;
+	int r = 0;
+
+	if (!folder) {
+		json_decref(json);
+		return 0;
+	}
+	text = json_dumps(json, 0);
+	c->lab_snapshot = strdup(folder);
+	if (!text || !c->lab_snapshot)
+		r = error_set(err, -ENOMEM, "reading a snapshot");
+	if (r == 0)
+		r = snapshot_read_description(text, strlen(text), c, err);
+	if (r == 0 && !lab_is_warm(c->kind))
+		r = error_usage(err,
+				"%s: the lab that kept this snapshot has ended, and it with "
+				"that",
+				path);
+	json_decref(json);
+	return r;
+}

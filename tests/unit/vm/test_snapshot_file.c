@@ -1,0 +1,205 @@
+/* The description of a snapshot: what a machine was comes back from its text, and what makes no
+ * sense is refused by its field; disks are known again, or not. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "freeze/snapshot_state.h"
+#include "vm/disk.h"
+#include "vm/snapshot_file.h"
+
+#define SHAPE                                                                                      \
+	"\"cores_per_llc\": 1, \"threads_per_core\": 1, \"vcpus\": 1, \"nodes\": [{\"llcs\": 1, "  \
+	"\"memory_bytes\": 67108864, \"latency_ns\": 0, \"bandwidth_mbs\": 0, \"cache_bytes\": "   \
+	"0, \"distances\": [10]}]"
+#define DISK                                                                                       \
+	"{\"id\": \"disk0\", \"path\": \"/images/a.img\", \"bytes\": 4096, \"read_only\": true, "  \
+	"\"direct\": false, \"iops\": null, \"bps\": 1000, \"inode\": 7, \"modified_ns\": 12}"
+
+/* A description with these fields. */
+static int read_text(const char *session, const char *command, const char *disks, const char *nets,
+		     struct vm_config *c, struct error *err)
+{
+	char *text = NULL;
+	int len = asprintf(&text,
+			   "{\"snapshot\": %d, \"arch\": \"%s\", \"session\": %s, \"command\": "
+			   "%s, \"kernel\": {\"path\": null, \"release\": \"6.12\"}, "
+			   "\"cpu_vendor\": null, " SHAPE ", \"disks\": %s, \"nets\": %s}",
+			   SNAPSHOT_VERSION, arch_name, session, command, disks, nets);
+	int r;
+
+	assert_true(len > 0);
+	r = snapshot_read_description(text, (size_t)len, c, err);
+	free(text);
+	return r;
+}
+
+static void comes_back(void **state UNUSED)
+{
+	struct vm_config c = {0};
+	struct error err = {0};
+	char *value;
+
+	if (read_text("\"command\"", "[\"sh\", \"-c\", \"true\"]", "[" DISK "]",
+		      "[\"tap=t0,mac=02:00:00:00:00:01,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.3,"
+		      "offloads=off\"]",
+		      &c, &err) < 0)
+		fail_msg("%s", err.what);
+	assert_int_equal(c.session, VM_SESSION_COMMAND);
+	assert_string_equal(c.command[2], "true");
+	assert_null(c.command[3]);
+	assert_string_equal(c.kernel_release, "6.12");
+	assert_int_equal(c.disk_count, 1);
+	assert_string_equal(c.disk[0].path, "/images/a.img");
+	assert_true(c.disk[0].read_only);
+	assert_int_equal(c.disk[0].bps, 1000);
+	assert_int_equal(c.disk[0].inode, 7);
+	assert_int_equal(c.net_count, 1);
+	value = vm_net_value(&c.net[0]);
+	assert_string_equal(value, "tap=t0,mac=02:00:00:00:00:01,ip=10.0.0.2/24,gw=10.0.0.1,"
+				   "dns=10.0.0.3,offloads=off");
+	free(value);
+	vm_config_done(&c);
+
+	assert_int_equal(read_text("\"shell\"", "null", "[]", "[\"user,mac=02:00:00:00:00:02\"]",
+				   &c, NULL),
+			 0);
+	assert_int_equal(c.session, VM_SESSION_SHELL);
+	assert_null(c.command);
+	value = vm_net_value(&c.net[0]);
+	assert_string_equal(value, "user,mac=02:00:00:00:00:02");
+	free(value);
+	vm_config_done(&c);
+}
+
+static void what_makes_no_sense_is_named(void **state UNUSED)
+{
+	static const struct {
+		const char *session, *command, *disks, *nets, *word;
+	} bad[] = {
+		{"\"none\"", "null", "[]", "[]", "session"},
+		{"3", "null", "[]", "[]", "session"},
+		{"\"command\"", "[]", "[]", "[]", "command"},
+		{"\"command\"", "[1]", "[]", "[]", "command"},
+		{"\"command\"", "\"sh\"", "[]", "[]", "command"},
+		{"\"shell\"", "null", "null", "[]", "disks"},
+		{"\"shell\"", "null", "[{}]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK ", 3]", "[]", "disk"},
+		{"\"shell\"", "null", "[]", "{}", "nets"},
+		{"\"shell\"", "null", "[]", "[null]", "nets"},
+		{"\"shell\"", "null", "[]", "[\"tap=\"]", "tap"},
+		{"\"shell\"", "null", "[]", "[\"user\", \"user\", \"user\", \"user\", \"user\"]",
+		 "nets"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct vm_config c = {0};
+		struct error err = {0};
+
+		assert_int_equal(read_text(bad[i].session, bad[i].command, bad[i].disks,
+					   bad[i].nets, &c, &err),
+				 -EINVAL);
+		if (!strstr(err.what, bad[i].word))
+			fail_msg("%zu: %s", i, err.what);
+		vm_config_done(&c);
+	}
+}
+
+/* ---- disks ------------------------------------------------------------------------------------
+ */
+
+static char path[] = "/tmp/stasis-disk-XXXXXX";
+
+static struct vm_disk of_now(void)
+{
+	struct vm_disk d = {.path = path, .id = "disk0"};
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	d.inode = st.st_ino;
+	d.bytes = (uint64_t)st.st_size;
+	d.modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	return d;
+}
+
+static void expect_changed(const struct vm_disk *d, const char *word)
+{
+	struct vm_disk read_only = *d;
+	struct error err = {0};
+
+	assert_int_equal(vm_disk_check(d, &err), -EINVAL);
+	if (!strstr(err.what, word))
+		fail_msg("%s", err.what);
+	assert_non_null(strstr(err.hint, "--disk disk0="));
+	read_only.read_only = true;
+	assert_int_equal(vm_disk_check(&read_only, NULL), 0);
+}
+
+static void a_disk_is_known_again(void **state UNUSED)
+{
+	struct vm_disk d, other;
+	struct error err = {0};
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0 && ftruncate(fd, 4096) == 0);
+	d = of_now();
+	assert_int_equal(vm_disk_check(&d, &err), 0);
+	other = d;
+	other.modified_ns--;
+	expect_changed(&other, "it has changed since the snapshot");
+	other = d;
+	other.bytes = 512;
+	expect_changed(&other, "it has changed since the snapshot");
+	other = d;
+	other.inode++;
+	expect_changed(&other, "it is another file");
+	other = d;
+	other.inode = 0; /* it was a device */
+	expect_changed(&other, "can't be told");
+	usleep(20000); /* files' times come in ticks */
+	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
+	expect_changed(&d, "it has changed since the snapshot");
+	close(fd);
+	unlink(path);
+	assert_int_equal(vm_disk_check(&d, NULL), -EINVAL);
+}
+
+static void another_is_put_in_its_place(void **state UNUSED)
+{
+	struct vm_disk d[2] = {{.path = strdup("/a"), .id = "disk0"},
+			       {.path = strdup("/b"), .id = "data"}};
+	struct error err = {0};
+
+	assert_int_equal(vm_disk_replace(d, 2, "data=/dev/null", &err), 0);
+	assert_string_equal(d[0].path, "/a");
+	assert_string_equal(d[1].path, "/dev/null");
+	assert_int_equal(vm_disk_check(&d[1], &err), 0);
+	assert_int_equal(vm_disk_replace(d, 2, "disk=/c", NULL), -EINVAL);
+	assert_int_equal(vm_disk_replace(d, 2, "disk1=/c", NULL), -EINVAL);
+	assert_int_equal(vm_disk_replace(d, 2, "data=", NULL), -EINVAL);
+	assert_int_equal(vm_disk_replace(d, 2, "data", NULL), -EINVAL);
+	assert_int_equal(vm_disk_replace(d, 0, "data=/c", NULL), -EINVAL);
+	free(d[0].path);
+	free(d[1].path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(comes_back),
+		cmocka_unit_test(what_makes_no_sense_is_named),
+		cmocka_unit_test(a_disk_is_known_again),
+		cmocka_unit_test(another_is_put_in_its_place),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
