@@ -18,6 +18,9 @@
 #include "base/util.h"
 
 #define STOP_LIMIT_NS 2000000000u
+/* What it may have on its way to the guest. It drops what finds no room, and sends that again after
+ * two seconds at the earliest; a guest's window can be as large as this. */
+#define ROOM_BYTES (8 << 20)
 
 static _Noreturn void child(int fd, int words_fd)
 {
@@ -95,6 +98,15 @@ int passt_check(struct error *err)
 	return -ENOENT;
 }
 
+/* More than wmem_max only for root; what is to be had will do. */
+static void make_room(int fd)
+{
+	int bytes = ROOM_BYTES;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 int passt_start(struct loop *loop, struct passt *ret_passt, int *ret_fd, struct error *err)
 {
 	struct passt *p = ret_passt;
@@ -110,6 +122,7 @@ int passt_start(struct loop *loop, struct passt *ret_passt, int *ret_fd, struct 
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_set_shortage(err, -errno, "making a socket for passt");
+	make_room(pair[1]);
 	p->words_fd = memfd_create("passt-words", MFD_CLOEXEC);
 	pid = fork();
 	if (pid == 0)
