@@ -432,14 +432,6 @@ static int hold_disks(const struct vm_config *c, struct block_file held[VM_MAX_D
 	return r;
 }
 
-/* In there it is no other network than out here, but for what carries it. */
-static void lab_settle(struct vm_config *c)
-{
-	vm_config_settle(c);
-	for (size_t i = 0; i < c->net_count; i++)
-		c->net[i].mtu = 0;
-}
-
 int lab_run_config(struct vm_config *config)
 {
 	struct block_file held[VM_MAX_DISKS];
@@ -457,7 +449,7 @@ int lab_run_config(struct vm_config *config)
 	if (lab_place_init(&place, config, &err) < 0)
 		r = err.code;
 	else
-		lab_settle(config);
+		vm_config_settle(config);
 	if (r == 0)
 		r = choose_machine(config->kind, &machine, &err);
 	if (r == 0 && !config->lab_snapshot)

@@ -243,8 +243,9 @@ static int add_nets(struct arguments *a, const struct lab_machine *machine, int 
 			    has_queues(net->tap) ? ",queues=2" : "");
 		}
 		add(a, "-device");
-		add(a, "virtio-net-pci,netdev=net%zu,mac=" LAB_UPLINK_MAC ",romfile=", i,
-		    (unsigned)i);
+		add(a,
+		    "virtio-net-pci,netdev=net%zu,mac=" LAB_UPLINK_MAC ",host_mtu=%u,romfile=", i,
+		    (unsigned)i, net->mtu);
 	}
 	return 0;
 }

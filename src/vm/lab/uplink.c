@@ -27,6 +27,19 @@ static int set_up(int fd, const char *name)
 	return ioctl(fd, SIOCSIFFLAGS, &req) < 0 ? -errno : 0;
 }
 
+/* Frames as long as what brings them sends: a bridge drops those that are too long for one side. */
+static int take_mtu(int fd, const char *tap, const char *outer)
+{
+	struct ifreq req = {0};
+
+	memccpy(req.ifr_name, outer, 0, sizeof(req.ifr_name) - 1);
+	if (ioctl(fd, SIOCGIFMTU, &req) < 0)
+		return -errno;
+	memset(req.ifr_name, 0, sizeof(req.ifr_name));
+	memccpy(req.ifr_name, tap, 0, sizeof(req.ifr_name) - 1);
+	return ioctl(fd, SIOCSIFMTU, &req) < 0 ? -errno : 0;
+}
+
 static bool has_address(const char *name, const char *mac)
 {
 	char path[64 + IFNAMSIZ], *text = NULL;
@@ -81,6 +94,8 @@ int lab_uplink_join(unsigned i, const char *tap, struct error *err)
 	snprintf(bridge, sizeof(bridge), "uplink%u", i);
 	if (r == 0)
 		r = find(mac, outer);
+	if (r == 0)
+		r = take_mtu(fd, tap, outer);
 	if (r == 0 && ioctl(fd, SIOCBRADDBR, bridge) < 0 && errno != EEXIST)
 		r = -errno;
 	if (r == 0)
