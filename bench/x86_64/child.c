@@ -104,12 +104,14 @@ void child_end(struct child *child, int signo)
 
 /* ---- its memory ------------------------------------------------------------------------ */
 
-/* Entries of /proc/PID/smaps end with VmFlags: dd is not dumped, dc not copied to children
- * (proc(5)). */
+/* Entries of /proc/PID/smaps end with VmFlags: sh is shared, dd not dumped, dc not copied to
+ * children (proc(5)). A page of a program that was just built is dirty in the page cache, and
+ * counts as such in whoever alone has it mapped: what a private mapping has of its own is
+ * anonymous. */
 int child_private(const struct child *child, double *ret_bytes, struct error *err)
 {
 	char path[64], line[512];
-	double sum = 0, dirty = 0;
+	double sum = 0, dirty = 0, anonymous = 0;
 	FILE *in;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)child->pid);
@@ -119,9 +121,11 @@ int child_private(const struct child *child, double *ret_bytes, struct error *er
 	while (fgets(line, sizeof(line), in)) {
 		if (!strncmp(line, "Private_Dirty:", 14))
 			dirty = strtod(line + 14, NULL) * 1024;
+		else if (!strncmp(line, "Anonymous:", 10))
+			anonymous = strtod(line + 10, NULL) * 1024;
 		else if (!strncmp(line, "VmFlags:", 8) &&
 			 !(strstr(line, " dd") && strstr(line, " dc")))
-			sum += dirty;
+			sum += strstr(line, " sh") ? dirty : MIN(dirty, anonymous);
 	}
 	fclose(in);
 	*ret_bytes = sum;
