@@ -66,7 +66,12 @@ static int measure(struct bench *b, const char *folder, struct error *err)
 	if (r == 0)
 		r = saved_bytes(path, &bytes, err);
 	while (r == 0 && bench_round(b, err)) {
-		r = floor_round(b, folder, data, bytes, err);
+		/* A machine that is being saved is frozen, too. */
+		r = saved_tell(&saved, "stop", err);
+		if (r == 0)
+			r = floor_round(b, folder, data, bytes, err);
+		if (r == 0)
+			r = saved_tell(&saved, "cont", err);
 		if (r == 0)
 			r = product_round(b, &saved, path, err);
 	}

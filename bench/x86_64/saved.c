@@ -58,6 +58,11 @@ int saved_start(const struct bench *b, const char *work, struct saved *ret_saved
 	return 0;
 }
 
+int saved_tell(struct saved *s, const char *command, struct error *err)
+{
+	return qmp_client_execute(&s->client, command, NULL, NULL, err);
+}
+
 int saved_save(struct saved *s, const char *folder, struct error *err)
 {
 	return qmp_client_execute(&s->client, "x-stasis-snapshot",

@@ -14,6 +14,8 @@ struct saved {
 /* work: child_folder_make's, where its socket goes. On failure nothing is left. */
 int saved_start(const struct bench *b, const char *work, struct saved *ret_saved,
 		struct error *err) MUST_CHECK;
+/* "stop": its vCPU takes no CPU from then on; "cont": it goes on. */
+int saved_tell(struct saved *s, const char *command, struct error *err) MUST_CHECK;
 /* From the command to the answer; the machine goes on. */
 int saved_save(struct saved *s, const char *folder, struct error *err) MUST_CHECK;
 /* Accepts one of zeros. */
