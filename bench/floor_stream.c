@@ -30,7 +30,7 @@ static int write_stream(int fd, uint32_t chunk, uint64_t bytes, uint64_t *pos)
 	return 0;
 }
 
-/* -EILSEQ: other bytes than were sent. */
+/* -EBADMSG: other bytes than were sent. */
 static int read_stream(int fd, uint32_t chunk, uint64_t bytes, uint64_t *pos)
 {
 	uint8_t room[STREAM_CHUNK_MAX];
@@ -49,7 +49,7 @@ static int read_stream(int fd, uint32_t chunk, uint64_t bytes, uint64_t *pos)
 		wrong = wrong || memcmp(room, stream_at(*pos), (size_t)n) != 0;
 		*pos += (uint64_t)n;
 	}
-	return wrong ? -EILSEQ : 0;
+	return wrong ? -EBADMSG : 0;
 }
 
 /* ---- the far end ----------------------------------------------------------------------- */

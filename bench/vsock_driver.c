@@ -142,7 +142,7 @@ static int turn(struct vsock_driver *d, uint64_t limit_ns, struct error *err)
 	if (d->received - d->told >= ALLOC / 4)
 		offer_control(d, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
 	if (d->reset || d->wrong)
-		return error_set(err, d->reset ? -ECONNRESET : -EILSEQ, "the guest's connection");
+		return error_set(err, d->reset ? -ECONNRESET : -EBADMSG, "the guest's connection");
 	return 0;
 }
 
