@@ -11,7 +11,7 @@ static int private_of(struct bench *b, char *const *argv, double *ret_bytes, str
 {
 	const struct timespec settle = {.tv_nsec = SETTLE_NS};
 	struct child child;
-	int r = child_start(b, argv, &child, err);
+	int r = child_start(b, argv, -1, &child, err);
 
 	if (r < 0)
 		return r;

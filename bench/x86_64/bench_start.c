@@ -10,7 +10,7 @@
 static int once(struct bench *b, enum results_side side, char *const *argv, struct error *err)
 {
 	struct child child;
-	int r = child_start(b, argv, &child, err);
+	int r = child_start(b, argv, -1, &child, err);
 
 	if (r < 0)
 		return r;

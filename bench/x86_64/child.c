@@ -42,14 +42,17 @@ static int no_stamp(struct child *child, const char *name, const char *said, str
 	return error_set(err, -EPROTO, "%s: %s", name, text);
 }
 
-static int spawn(char *const *argv, const char *said, int fd, pid_t *ret_pid)
+static int spawn(char *const *argv, const char *said, int fd, int out_fd, pid_t *ret_pid)
 {
 	posix_spawn_file_actions_t files;
 	int r;
 
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	if (out_fd >= 0)
+		posix_spawn_file_actions_adddup2(&files, out_fd, STDOUT_FILENO);
+	else
+		posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, said, O_WRONLY | O_CREAT | O_TRUNC,
 					 0600);
 	/* The same number: takes close-on-exec away. */
@@ -59,7 +62,7 @@ static int spawn(char *const *argv, const char *said, int fd, pid_t *ret_pid)
 	return -r;
 }
 
-int child_start(const struct bench *b, char *const *argv, struct child *ret_child,
+int child_start(const struct bench *b, char *const *argv, int out_fd, struct child *ret_child,
 		struct error *err)
 {
 	struct child child = {0};
@@ -76,7 +79,7 @@ int child_start(const struct bench *b, char *const *argv, struct child *ret_chil
 	setenv(CHILD_FD, number, 1);
 	child.fd = ends[0];
 	child.began_ns = now_ns();
-	r = spawn(argv, said, ends[1], &child.pid);
+	r = spawn(argv, said, ends[1], out_fd, &child.pid);
 	fd_close(&ends[1]);
 	if (r < 0) {
 		fd_close(&child.fd);
@@ -101,12 +104,14 @@ void child_end(struct child *child, int signo)
 
 /* ---- its memory ------------------------------------------------------------------------ */
 
-/* Entries of /proc/PID/smaps end with VmFlags: dd is not dumped, dc not copied to children
- * (proc(5)). */
+/* Entries of /proc/PID/smaps end with VmFlags: sh is shared, dd not dumped, dc not copied to
+ * children (proc(5)). A page of a program that was just built is dirty in the page cache, and
+ * counts as such in whoever alone has it mapped: what a private mapping has of its own is
+ * anonymous. */
 int child_private(const struct child *child, double *ret_bytes, struct error *err)
 {
 	char path[64], line[512];
-	double sum = 0, dirty = 0;
+	double sum = 0, dirty = 0, anonymous = 0;
 	FILE *in;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)child->pid);
@@ -116,9 +121,11 @@ int child_private(const struct child *child, double *ret_bytes, struct error *er
 	while (fgets(line, sizeof(line), in)) {
 		if (!strncmp(line, "Private_Dirty:", 14))
 			dirty = strtod(line + 14, NULL) * 1024;
+		else if (!strncmp(line, "Anonymous:", 10))
+			anonymous = strtod(line + 10, NULL) * 1024;
 		else if (!strncmp(line, "VmFlags:", 8) &&
 			 !(strstr(line, " dd") && strstr(line, " dc")))
-			sum += dirty;
+			sum += strstr(line, " sh") ? dirty : MIN(dirty, anonymous);
 	}
 	fclose(in);
 	*ret_bytes = sum;
@@ -134,8 +141,7 @@ void child_argv_free(char **argv)
 	free(argv);
 }
 
-/* Takes the n words, which are malloc'ed, even on failure. */
-static char **argv_of(char *const *words, size_t n, struct error *err)
+char **child_argv(char *const *words, size_t n, struct error *err)
 {
 	char **argv = calloc(n + 1, sizeof(*argv));
 	bool all = argv != NULL;
@@ -174,7 +180,7 @@ char **child_product_argv(const struct bench *b, unsigned vcpus, const char *gue
 		text_format("%u", vcpus),
 	};
 
-	return argv_of(words, ARRAY_SIZE(words), err);
+	return child_argv(words, ARRAY_SIZE(words), err);
 }
 
 char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest, struct error *err)
@@ -186,7 +192,20 @@ char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest
 		text_format("%s/%s", b->folder, guest),
 	};
 
-	return argv_of(words, ARRAY_SIZE(words), err);
+	return child_argv(words, ARRAY_SIZE(words), err);
+}
+
+char **child_floor_restore_argv(const struct bench *b, const char *folder, struct error *err)
+{
+	char *words[] = {
+		text_format("%s/floor-start", b->folder),
+		strdup("1"),
+		strdup(MEMORY_MIB),
+		strdup("--restore"),
+		text_format("%s/memory", folder),
+	};
+
+	return child_argv(words, ARRAY_SIZE(words), err);
 }
 
 char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest, struct error *err)
@@ -215,7 +234,7 @@ char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest,
 		text_format("%s/%s", b->folder, guest),
 	};
 
-	return argv_of(words, ARRAY_SIZE(words), err);
+	return child_argv(words, ARRAY_SIZE(words), err);
 }
 
 /* ---- the folder ------------------------------------------------------------------------ */

@@ -19,8 +19,8 @@ struct child {
 };
 
 /* Between child_folder_make and _remove: starts argv, on both host CPUs of b, and waits for its
- * stamp. On failure it has ended. */
-int child_start(const struct bench *b, char *const *argv, struct child *ret_child,
+ * stamp. out_fd: its standard output; -1: none. On failure it has ended. */
+int child_start(const struct bench *b, char *const *argv, int out_fd, struct child *ret_child,
 		struct error *err) MUST_CHECK;
 /* Waits for its end; signo is sent before, if not 0. */
 void child_end(struct child *child, int signo);
@@ -34,6 +34,11 @@ char **child_product_argv(const struct bench *b, unsigned vcpus, const char *gue
 			  struct error *err) MUST_CHECK;
 char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest,
 			struct error *err) MUST_CHECK;
+/* The floor whose memory is that of a snapshot's folder. */
+char **child_floor_restore_argv(const struct bench *b, const char *folder,
+				struct error *err) MUST_CHECK;
+/* Words are malloc'ed, and taken, even on failure. */
+char **child_argv(char *const *words, size_t n, struct error *err) MUST_CHECK;
 /* QEMU's smallest machine with the same guest. */
 #define CHILD_PEER "qemu-system-x86_64"
 char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest,

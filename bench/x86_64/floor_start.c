@@ -1,5 +1,7 @@
 /* floor-start VCPUS MIB KERNEL: the fewest system calls from exec to KVM_RUN. Its guest's vCPUs
- * halt for ever; a signal ends it. */
+ * halt for ever; a signal ends it.
+ * floor-start 1 MIB --restore MEMORY: the same, but its memory is that file's, copied on write, in
+ * which GUEST_TOUCH lies; what that says goes to standard output. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -31,15 +33,34 @@ static void check(const char *what, int r)
 static struct kvm_cpuid2 *cpuid;
 static _Atomic uint32_t next;
 
-static void *run_vcpu(void *arg)
+static enum guest_program program = GUEST_HALT;
+
+static void say(const struct kvm_run *run)
 {
-	int fd = (int)(intptr_t)arg;
+	const char *data = (const char *)run + run->io.data_offset;
+
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != GUEST_COM1)
+		return;
+	check("standard output", (int)write(STDOUT_FILENO, data, 1));
+}
+
+static void *run_vcpu(int fd, const struct kvm_run *run)
+{
+	int r;
 
 	check("KVM_SET_CPUID2", ioctl(fd, KVM_SET_CPUID2, cpuid));
-	check("registers", guest_enter(fd, atomic_fetch_add(&next, 1), GUEST_HALT));
-	while (ioctl(fd, KVM_RUN, 0) < 0 && (errno == EINTR || errno == EAGAIN))
-		;
+	check("registers", guest_enter(fd, atomic_fetch_add(&next, 1), program));
+	do {
+		r = ioctl(fd, KVM_RUN, 0);
+		if (r == 0 && program == GUEST_TOUCH)
+			say(run);
+	} while (r == 0 ? program == GUEST_TOUCH : errno == EINTR || errno == EAGAIN);
 	return NULL;
+}
+
+static void *run_further(void *arg)
+{
+	return run_vcpu((int)(intptr_t)arg, NULL);
 }
 
 static void load(uint8_t *ram, const char *path)
@@ -52,12 +73,22 @@ static void load(uint8_t *ram, const char *path)
 	guest_fill(ram);
 }
 
-static int make_vm(int kvm, unsigned vcpus, uint64_t bytes, const char *kernel)
+static void *map(uint64_t bytes, const char *memory)
+{
+	int fd = memory ? open(memory, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (memory)
+		check(memory, fd);
+	return mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_NORESERVE | (memory ? 0 : MAP_ANONYMOUS), fd, 0);
+}
+
+/* kernel or memory is NULL. */
+static int make_vm(int kvm, unsigned vcpus, uint64_t bytes, const char *kernel, const char *memory)
 {
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
 	struct kvm_userspace_memory_region region = {.memory_size = bytes};
-	void *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *ram = map(bytes, memory);
 	int vm;
 
 	do
@@ -68,7 +99,8 @@ static int make_vm(int kvm, unsigned vcpus, uint64_t bytes, const char *kernel)
 	/* These two say that it is the guest's to whoever counts. */
 	check("madvise", madvise(ram, bytes, MADV_DONTDUMP));
 	check("madvise", madvise(ram, bytes, MADV_DONTFORK));
-	load(ram, kernel);
+	if (kernel)
+		load(ram, kernel);
 	check("KVM_SET_TSS_ADDR", ioctl(vm, KVM_SET_TSS_ADDR, TSS_GPA));
 	check("irqchip", vcpus <= XAPIC_VCPUS ? ioctl(vm, KVM_CREATE_IRQCHIP, 0)
 					      : ioctl(vm, KVM_ENABLE_CAP, &split));
@@ -79,14 +111,16 @@ static int make_vm(int kvm, unsigned vcpus, uint64_t bytes, const char *kernel)
 
 int main(int argc, char **argv)
 {
-	unsigned vcpus = argc == 4 ? (unsigned)atoi(argv[1]) : 1;
-	uint64_t bytes = argc == 4 ? MIB(atoi(argv[2])) : MIB(256);
+	unsigned vcpus = argc >= 4 ? (unsigned)atoi(argv[1]) : 1;
+	uint64_t bytes = argc >= 4 ? MIB(atoi(argv[2])) : MIB(256);
+	const char *memory = argc == 5 && !strcmp(argv[3], "--restore") ? argv[4] : NULL;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
 	pthread_attr_t attr;
 	size_t run_bytes;
 
 	check("/dev/kvm", kvm);
-	vm = make_vm(kvm, vcpus, bytes, argc == 4 ? argv[3] : "/dev/null");
+	program = memory ? GUEST_TOUCH : GUEST_HALT;
+	vm = make_vm(kvm, vcpus, bytes, memory ? NULL : argc == 4 ? argv[3] : "/dev/null", memory);
 	run_bytes = (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
 	check("memory", cpuid ? 0 : -1);
@@ -104,8 +138,9 @@ int main(int argc, char **argv)
 		check("run page", run == MAP_FAILED ? -1 : 0);
 		/* The last one is this thread's. */
 		if (i + 1 == vcpus)
-			run_vcpu((void *)(intptr_t)fd);
-		else if ((errno = pthread_create(&thread, &attr, run_vcpu, (void *)(intptr_t)fd)))
+			run_vcpu(fd, run);
+		else if ((errno = pthread_create(&thread, &attr, run_further,
+						 (void *)(intptr_t)fd)))
 			check("threads", -1);
 	}
 	return 0;

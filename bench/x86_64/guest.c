@@ -28,7 +28,7 @@ enum {
 
 __asm__(".pushsection .rodata\n"
 	".globl guest_code, guest_spin, guest_ask, guest_tell, guest_ring, guest_gaps\n"
-	".globl guest_store\n"
+	".globl guest_store, guest_touch\n"
 	".globl guest_irq, guest_irq_handler, guest_code_end\n"
 	"guest_code:\n"
 	"guest_spin:\n"
@@ -53,6 +53,12 @@ __asm__(".pushsection .rodata\n"
 	"1:	mov $20000, %esi\n"
 	"2:	pause\n	dec %esi\n	jnz 2b\n"
 	"	incl 64(%rdi)\n	jmp 1b\n"
+	"guest_touch:\n"
+	"1:	pause\n	cmpl $0, 64(%rdi)\n	je 1b\n"
+	"	mov $0x1000000, %esi\n	mov $4096, %ecx\n"
+	"2:	incb (%rsi)\n	add $4096, %rsi\n	dec %ecx\n	jnz 2b\n"
+	"	mov $0x3f8, %edx\n	mov $'!', %al\n	out %al, %dx\n"
+	"3:	pause\n	jmp 3b\n"
 	/* Real mode, since an interrupt's delivery takes CPL 0: x2APIC on (SDM 3, 11.12), then
 	 * wait. ds begins at the area. */
 	"guest_irq:\n"
@@ -69,10 +75,14 @@ __asm__(".pushsection .rodata\n"
 	"guest_code_end:\n"
 	".popsection\n");
 extern const uint8_t guest_code[], guest_spin[], guest_ask[], guest_tell[], guest_ring[],
-	guest_gaps[], guest_store[], guest_irq[], guest_irq_handler[], guest_code_end[];
+	guest_gaps[], guest_store[], guest_touch[], guest_irq[], guest_irq_handler[],
+	guest_code_end[];
 
 static_assert(offsetof(struct guest_area, answer) == 64, "the code above says so");
 static_assert(offsetof(struct guest_area, sample) == 128, "the code above says so");
+static_assert(GUEST_SET_GPA == 0x1000000 && GUEST_SET_BYTES == 4096 * 4096 && GUEST_SAYS == '!' &&
+		      GUEST_COM1 == 0x3f8,
+	      "the code above says so");
 static_assert(sizeof(struct guest_area) <= GUEST_AREA_BYTES, "areas lie one after another");
 
 /* Selectors, with the requested privilege: SDM 3, 3.4.2. */
@@ -132,7 +142,9 @@ static void user_mode(struct kvm_sregs *sregs)
 {
 	sregs->cs = flat(USER_CODE, 11, true);
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = flat(USER_DATA, 3, false);
-	sregs->tr = (struct kvm_segment){.limit = 0x67, .selector = 0x28, .type = 11, .present = 1};
+	/* At address 0, where zeros are: its bitmap opens the ports (SDM 1, 19.5.2) where a
+	 * restored guest's I/O privilege level is forgotten. */
+	sregs->tr = (struct kvm_segment){.limit = 0xbf, .selector = 0x28, .type = 11, .present = 1};
 	sregs->gdt = (struct kvm_dtable){.base = GDT_GPA, .limit = 5 * 8 - 1};
 	sregs->cr3 = PML4_GPA;
 	sregs->cr4 = 0x220;	 /* PAE, OSFXSR */
@@ -153,6 +165,8 @@ static const uint8_t *entry_of(enum guest_program program)
 		return guest_gaps;
 	case GUEST_STORE:
 		return guest_store;
+	case GUEST_TOUCH:
+		return guest_touch;
 	case GUEST_IRQ:
 		return guest_irq;
 	case GUEST_SPIN:

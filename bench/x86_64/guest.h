@@ -21,6 +21,12 @@
 
 #define GUEST_VECTOR 0x30
 
+/* GUEST_TOUCH: one byte of each page of it, then this to that port. */
+#define GUEST_SET_GPA	0x1000000u
+#define GUEST_SET_BYTES 0x1000000u
+#define GUEST_SAYS	'!'
+#define GUEST_COM1	0x3f8
+
 enum guest_program {
 	GUEST_SPIN,  /* jumps to itself */
 	GUEST_ASK,   /* reads the port, over and over, and keeps how long each took */
@@ -28,6 +34,7 @@ enum guest_program {
 	GUEST_RING,  /* writes the doorbell, and waits until its answer word has changed */
 	GUEST_GAPS,  /* keeps time-stamp gaps, see guest_area */
 	GUEST_STORE, /* adds one to answer, now and then */
+	GUEST_TOUCH, /* once answer is not 0, writes to the working set and says so on COM1 */
 	GUEST_IRQ,   /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
 	GUEST_HALT,  /* no program: halted in KVM, until an interrupt that never comes */
 };

@@ -357,6 +357,9 @@ static void on_shutdown(struct vsock_conn *c, uint32_t flags)
 static void on_bytes(struct vsock_conn *c, const struct virtio_vsock_header *h,
 		     const struct virtq_chain *chain)
 {
+	uint32_t before = c->forwarded;
+	int r;
+
 	/* What nobody reads any more is taken all the same, or the guest would wait for credit. */
 	if (c->host_gone) {
 		c->forwarded += h->len;
@@ -364,12 +367,14 @@ static void on_bytes(struct vsock_conn *c, const struct virtio_vsock_header *h,
 			owe(c, VSOCK_OWE_CREDIT);
 		return;
 	}
-	if (c->guest_shut & VIRTIO_VSOCK_NO_SEND ||
-	    vsock_conn_take(c, chain->iov, chain->out, HEADER_BYTES, h->len) < 0) {
+	r = c->guest_shut & VIRTIO_VSOCK_NO_SEND
+		    ? -EPROTO
+		    : vsock_conn_take(c, chain->iov, chain->out, HEADER_BYTES, h->len);
+	c->owner->stats.to_host += c->forwarded - before;
+	if (r < 0)
 		host_lost(c);
-		return;
-	}
-	flush(c);
+	else
+		flush(c);
 }
 
 static void on_packet(struct virtio_vsock *v, const struct virtio_vsock_header *h,

@@ -47,8 +47,9 @@ struct vsock_conn {
 
 /* Bytes that the guest has room for. A guest that takes back what it has said has none. */
 uint32_t vsock_conn_credit(const struct vsock_conn *c);
-/* Takes n bytes for the host out of iov[0 .. count), from byte skip on. -ENOBUFS: more than the
- * guest was allowed. -ENOMEM. */
+/* Takes n bytes for the host out of iov[0 .. count), from byte skip on: what the host does not take
+ * at once, into buf. Counts what it did in forwarded. count is at most VIRTQ_MAX_SIZE. -ENOBUFS:
+ * more than the guest was allowed. -ENOMEM. */
 int vsock_conn_take(struct vsock_conn *c, const struct iovec *iov, unsigned count, size_t skip,
 		    uint32_t n) MUST_CHECK;
 /* Writes what the host takes now: 0, or -EAGAIN with some left; another errno: it takes no more.
