@@ -28,7 +28,7 @@ enum {
 
 __asm__(".pushsection .rodata\n"
 	".globl guest_code, guest_spin, guest_ask, guest_tell, guest_ring, guest_gaps\n"
-	".globl guest_store\n"
+	".globl guest_store, guest_image\n"
 	".globl guest_irq, guest_irq_handler, guest_code_end\n"
 	"guest_code:\n"
 	"guest_spin:\n"
@@ -53,6 +53,8 @@ __asm__(".pushsection .rodata\n"
 	"1:	mov $20000, %esi\n"
 	"2:	pause\n	dec %esi\n	jnz 2b\n"
 	"	incl 64(%rdi)\n	jmp 1b\n"
+	"guest_image:\n"
+	"	mov $0x1000000, %eax\n	jmp *%rax\n"
 	/* Real mode, since an interrupt's delivery takes CPL 0: x2APIC on (SDM 3, 11.12), then
 	 * wait. ds begins at the area. */
 	"guest_irq:\n"
@@ -69,7 +71,8 @@ __asm__(".pushsection .rodata\n"
 	"guest_code_end:\n"
 	".popsection\n");
 extern const uint8_t guest_code[], guest_spin[], guest_ask[], guest_tell[], guest_ring[],
-	guest_gaps[], guest_store[], guest_irq[], guest_irq_handler[], guest_code_end[];
+	guest_gaps[], guest_store[], guest_image[], guest_irq[], guest_irq_handler[],
+	guest_code_end[];
 
 static_assert(offsetof(struct guest_area, answer) == 64, "the code above says so");
 static_assert(offsetof(struct guest_area, sample) == 128, "the code above says so");
@@ -155,6 +158,8 @@ static const uint8_t *entry_of(enum guest_program program)
 		return guest_store;
 	case GUEST_IRQ:
 		return guest_irq;
+	case GUEST_IMAGE:
+		return guest_image;
 	case GUEST_SPIN:
 	case GUEST_HALT:
 		break;
