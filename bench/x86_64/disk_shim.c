@@ -4,6 +4,7 @@
  * guest's memory and registers gives way, as in the rig. The thread of the only vCPU, but where
  * said. */
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -75,15 +76,30 @@ static void *at(uint64_t gpa, uint64_t bytes)
 	return NULL;
 }
 
-static void pin(void)
+static void bind_thread(pid_t tid, int cpu)
 {
-	const char *cpu = getenv(DISK_SHIM_CPU);
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	if (cpu)
-		CPU_SET(atoi(cpu), &set);
-	check("binding the vCPU's thread", cpu && sched_setaffinity(0, sizeof(set), &set) == 0);
+	CPU_SET(cpu, &set);
+	check("binding a thread", sched_setaffinity(tid, sizeof(set), &set) == 0 || errno == ESRCH);
+}
+
+/* This thread has the first CPU, all others share the second, as their threads will. Until now the
+ * monitor saw both, and chose by that whether to spin. */
+static void bind_all(void)
+{
+	const char *cpus = getenv(DISK_SHIM_CPUS);
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	int cpu[2];
+
+	check("finding threads", tasks && cpus);
+	check(DISK_SHIM_CPUS, sscanf(cpus, "%d,%d", &cpu[0], &cpu[1]) == 2);
+	while ((entry = readdir(tasks)))
+		if (atoi(entry->d_name) > 0)
+			bind_thread(atoi(entry->d_name), cpu[atoi(entry->d_name) != gettid()]);
+	closedir(tasks);
 }
 
 static void begin(int vcpu)
@@ -100,7 +116,7 @@ static void begin(int vcpu)
 	memset(high, 0, DISK_END_GPA - DISK_IMAGE_GPA);
 	check("reading the guest", read(file, high, DISK_IMAGE_MAX) > 0);
 	close(file);
-	pin();
+	bind_all();
 	check("registers", guest_enter(vcpu, 0, GUEST_IMAGE) == 0);
 	shim.run = mmap(NULL, sizeof(*shim.run), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	check("the run page", shim.run != MAP_FAILED);

@@ -7,7 +7,7 @@
 #include <linux/kvm.h>
 
 #define DISK_SHIM_IMAGE "STASIS_BENCH_IMAGE" /* the guest's file */
-#define DISK_SHIM_CPU	"STASIS_BENCH_CPU"   /* the host CPU for the vCPU's thread */
+#define DISK_SHIM_CPUS	"STASIS_BENCH_CPUS"  /* "0,1": for the vCPU's thread, for all others */
 
 #ifdef KVM_SET_USER_MEMORY_REGION2
 #define DISK_SHIM_MEMORY2 KVM_SET_USER_MEMORY_REGION2
