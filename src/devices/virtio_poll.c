@@ -1,0 +1,65 @@
+/* Looks at the rings of a device on each turn of the loop, from its first notification until the
+ * loop is about to sleep; then notifications are on. Control thread. */
+#include "devices/virtio_poll.h"
+
+#include "base/util.h"
+
+static bool poll_rings(struct loop_source *source)
+{
+	struct virtio_poll *p = container_of(source, struct virtio_poll, source);
+	struct virtio_device *dev = p->dev;
+	bool found = false;
+
+	for (unsigned i = 0; i < dev->queue_count && virtio_running(dev) && !p->held; i++) {
+		if (dev->queue[i].polled && virtq_has_more(&dev->queue[i])) {
+			virtio_notify(dev, i);
+			found = true;
+		}
+	}
+	return found;
+}
+
+/* What it finds stays polled: the next turn serves it. A device that can't run serves nothing, and
+ * one that is held will; neither may keep the loop awake. */
+static bool arm_rings(struct loop_source *source)
+{
+	struct virtio_poll *p = container_of(source, struct virtio_poll, source);
+	struct virtio_device *dev = p->dev;
+	bool more = false;
+
+	if (p->held)
+		return false;
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		if (dev->queue[i].polled && virtq_poll_end(&dev->queue[i]) && virtio_running(dev))
+			more = dev->queue[i].polled = true;
+	return more;
+}
+
+/* Who was notified before the loop slept notifies once more. */
+static void disarm_rings(struct loop_source *source UNUSED)
+{
+}
+
+void virtio_poll_init(struct virtio_poll *p, struct loop *loop, struct virtio_device *dev)
+{
+	*p = (struct virtio_poll){
+		.source = {.poll = poll_rings, .arm = arm_rings, .disarm = disarm_rings},
+		.loop = loop,
+		.dev = dev,
+	};
+	loop_add_source(loop, &p->source);
+}
+
+void virtio_poll_done(struct virtio_poll *p)
+{
+	if (p->loop)
+		loop_remove_source(p->loop, &p->source);
+	p->loop = NULL;
+}
+
+void virtio_poll_stop(struct virtio_poll *p)
+{
+	for (unsigned i = 0; i < p->dev->queue_count; i++)
+		if (p->dev->queue[i].polled)
+			(void)virtq_poll_end(&p->dev->queue[i]);
+}
