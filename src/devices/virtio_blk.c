@@ -387,7 +387,7 @@ static void serve(struct virtio_blk *blk, unsigned index)
 	struct virtq_chain chain;
 	struct blk_chain p;
 
-	virtio_poll_begin(q);
+	virtio_poll_begin(&blk->poll, index);
 	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->poll.held; n++) {
 		if (n == TURN_CHAINS) {
 			blk->first = index + 1;

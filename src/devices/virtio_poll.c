@@ -4,13 +4,26 @@
 
 #include "base/util.h"
 
+_Static_assert(VIRTIO_MAX_QUEUES <= 64, "each has a bit");
+
+/* Takes the lowest of a set of queues that isn't empty. */
+static unsigned take(uint64_t *queues)
+{
+	unsigned lowest = (unsigned)__builtin_ctzll(*queues);
+
+	*queues &= *queues - 1;
+	return lowest;
+}
+
 static bool poll_rings(struct loop_source *source)
 {
 	struct virtio_poll *p = container_of(source, struct virtio_poll, source);
 	struct virtio_device *dev = p->dev;
 	bool found = false;
 
-	for (unsigned i = 0; i < dev->queue_count && virtio_running(dev) && !p->held; i++) {
+	for (uint64_t left = p->queues; left && virtio_running(dev) && !p->held;) {
+		unsigned i = take(&left);
+
 		if (dev->queue[i].polled && virtq_has_more(&dev->queue[i])) {
 			virtio_notify(dev, i);
 			found = true;
@@ -25,17 +38,21 @@ static bool arm_rings(struct loop_source *source)
 {
 	struct virtio_poll *p = container_of(source, struct virtio_poll, source);
 	struct virtio_device *dev = p->dev;
-	bool more = false;
+	uint64_t left = p->queues;
 
 	if (p->held)
 		return false;
-	for (unsigned i = 0; i < dev->queue_count; i++)
+	p->queues = 0;
+	while (left) {
+		unsigned i = take(&left);
+
 		if (dev->queue[i].polled && virtq_poll_end(&dev->queue[i]) && virtio_running(dev))
-			more = dev->queue[i].polled = true;
-	return more;
+			virtio_poll_begin(p, i);
+	}
+	return p->queues;
 }
 
-/* Who was notified before the loop slept notifies once more. */
+/* The next notification begins it anew. */
 static void disarm_rings(struct loop_source *source UNUSED)
 {
 }
@@ -59,7 +76,10 @@ void virtio_poll_done(struct virtio_poll *p)
 
 void virtio_poll_stop(struct virtio_poll *p)
 {
-	for (unsigned i = 0; i < p->dev->queue_count; i++)
-		if (p->dev->queue[i].polled)
-			(void)virtq_poll_end(&p->dev->queue[i]);
+	while (p->queues) {
+		struct virtq *q = &p->dev->queue[take(&p->queues)];
+
+		if (q->polled)
+			(void)virtq_poll_end(q);
+	}
 }

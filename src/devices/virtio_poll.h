@@ -11,7 +11,8 @@ struct virtio_poll {
 	struct loop_source source;
 	struct loop *loop;
 	struct virtio_device *dev;
-	bool held; /* the device's: it leaves chains in the rings, and comes back by itself */
+	uint64_t queues; /* those that are polled, as bits; one that was reset may still be here */
+	bool held;	 /* the device's: it leaves chains in the rings, and comes back by itself */
 };
 
 void virtio_poll_init(struct virtio_poll *p, struct loop *loop, struct virtio_device *dev);
@@ -20,10 +21,11 @@ void virtio_poll_done(struct virtio_poll *p);
 /* Notifications of all queues are on again, where they are polled: before a freeze or a reset.
  * virtio_resume serves what came meanwhile. */
 void virtio_poll_stop(struct virtio_poll *p);
-/* The device begins to serve q: until the loop sleeps, it is looked at. */
-static inline void virtio_poll_begin(struct virtq *q)
+/* The device begins to serve queue q: until the loop sleeps, it is looked at. */
+static inline void virtio_poll_begin(struct virtio_poll *p, unsigned q)
 {
-	q->polled = true;
+	p->queues |= 1ull << q;
+	p->dev->queue[q].polled = true;
 }
 
 #endif

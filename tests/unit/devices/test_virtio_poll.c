@@ -80,6 +80,31 @@ static void test_awake_and_asleep(void **state UNUSED)
 	check_awake_and_asleep(DISK_FEATURES & ~(1ull << VIRTIO_F_EVENT_IDX_BIT));
 }
 
+/* Only what was notified is looked at, and that no more after a reset. */
+static void test_many_queues(void **state UNUSED)
+{
+	struct virtio_blk_config config = {.queues = VIRTIO_BLK_MAX_QUEUES};
+	unsigned last = VIRTIO_BLK_MAX_QUEUES - 1;
+	struct disk_request one, two, other;
+	struct disk_guest g;
+
+	init(&g, &config, DISK_FEATURES);
+	one = disk_guest_add(&g, last, VIRTIO_BLK_T_IN, 0, 1, &sector);
+	virtio_notify(g.dev, last);
+	two = disk_guest_add(&g, last, VIRTIO_BLK_T_IN, 0, 1, &sector);
+	other = add(&g);
+	assert_true(served_awake(&g, &one, 10000));
+	assert_true(served_awake(&g, &two, 10000));
+	assert_false(served_awake(&g, &other, 10));
+	disk_guest_boot(&g, DISK_FEATURES);
+	disk_guest_settle(&g, 1000); /* a start counts as a notification */
+	one = disk_guest_add(&g, last, VIRTIO_BLK_T_IN, 0, 1, &sector);
+	assert_false(served_awake(&g, &one, 10));
+	virtio_notify(g.dev, last);
+	assert_true(served_awake(&g, &one, 10000));
+	disk_guest_done(&g);
+}
+
 /* ---- a request in the gap ---------------------------------------------------------------- */
 
 struct latecomer {
@@ -201,8 +226,11 @@ static void test_bad_index(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_awake_and_asleep), cmocka_unit_test(test_just_before_sleep),
-		cmocka_unit_test(test_freeze),		 cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_awake_and_asleep),
+		cmocka_unit_test(test_many_queues),
+		cmocka_unit_test(test_just_before_sleep),
+		cmocka_unit_test(test_freeze),
+		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_bad_index),
 	};
 
