@@ -10,12 +10,13 @@
 #include "base/text.h"
 #include "bench.h"
 #include "blk_driver.h"
+#include "block_guest.h"
+#include "blocks.h"
 #include "floor_block.h"
 #include "null_disk.h"
 
-#define FILE_BYTES MIB(64)
-#define BLOCKS	   (FILE_BYTES / BLK_BLOCK)
-#define ROUNDS	   40
+#define ROUNDS 40
+#define CHUNK  MIB(1)
 
 struct kind {
 	const char *name;
@@ -38,13 +39,6 @@ static const char *about(const struct kind *kind)
 			      : "reads of 4 KiB from the page cache";
 }
 
-/* Both sides read the same blocks in the same order. */
-static uint64_t next_block(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (*state >> 33) % BLOCKS;
-}
-
 static double per_second(uint64_t reads, uint64_t ns)
 {
 	return (double)reads * 1e9 / (double)ns;
@@ -55,7 +49,7 @@ static int run_floor(struct bench *b, struct floor_block *f, uint64_t reads, str
 	uint64_t offered = 0, done = 0, seed = 1, begin_ns = now_ns();
 
 	for (; offered < f->depth; offered++)
-		floor_block_offer(f, (unsigned)offered, next_block(&seed));
+		floor_block_offer(f, (unsigned)offered, blocks_next(&seed));
 	while (done < reads) {
 		int slot;
 
@@ -64,7 +58,7 @@ static int run_floor(struct bench *b, struct floor_block *f, uint64_t reads, str
 		while ((slot = floor_block_take(f)) >= 0) {
 			done++;
 			if (offered++ < reads)
-				floor_block_offer(f, (unsigned)slot, next_block(&seed));
+				floor_block_offer(f, (unsigned)slot, blocks_next(&seed));
 		}
 	}
 	if (f->failed)
@@ -78,7 +72,7 @@ static int run_product(struct bench *b, struct blk_driver *d, unsigned depth, ui
 	uint64_t offered = 0, done = 0, seed = 1, begin_ns = now_ns();
 
 	for (; offered < depth; offered++)
-		blk_driver_offer(d, (unsigned)offered, next_block(&seed));
+		blk_driver_offer(d, (unsigned)offered, blocks_next(&seed));
 	blk_driver_kick(d);
 	while (done < reads) {
 		bool more = false;
@@ -88,7 +82,7 @@ static int run_product(struct bench *b, struct blk_driver *d, unsigned depth, ui
 			return error_set(err, r, "turning the loop");
 		for (; (slot = blk_driver_take(d)) >= 0; done++) {
 			if (offered++ < reads) {
-				blk_driver_offer(d, (unsigned)slot, next_block(&seed));
+				blk_driver_offer(d, (unsigned)slot, blocks_next(&seed));
 				more = true;
 			}
 		}
@@ -127,7 +121,7 @@ static int make_file(const struct bench *b, char **ret_path, struct error *err)
 {
 	const char *work = b->options.work ?: getenv("TMPDIR") ?: "/tmp";
 	CLEANUP_FREE char *path = text_format("%s/stasis-bench-XXXXXX", work);
-	CLEANUP_FREE char *data = calloc(1, MIB(1));
+	CLEANUP_FREE uint64_t *data = malloc(CHUNK);
 	CLEANUP_FD int fd = -1;
 	int r = 0;
 
@@ -136,9 +130,11 @@ static int make_file(const struct bench *b, char **ret_path, struct error *err)
 	fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		return error_set_shortage(err, -errno, "making a file in %s", work);
-	memset(data, 0x5a, MIB(1));
-	for (uint64_t at = 0; r == 0 && at < FILE_BYTES; at += MIB(1))
-		r = fd_write_all(fd, data, MIB(1));
+	for (uint64_t place = 0; r == 0 && place < (uint64_t)BLOCKS * BLOCKS_WORDS;) {
+		for (size_t i = 0; i < CHUNK / sizeof(*data); i++)
+			data[i] = blocks_word(place++);
+		r = fd_write_all(fd, data, CHUNK);
+	}
 	if (r == 0 && fdatasync(fd) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -176,6 +172,8 @@ static int run(struct bench *b, struct error *err)
 		if (bench_row(b, &spec, ROUNDS, err))
 			r = measure(b, &kinds[i], path, err);
 	}
+	if (r == 0)
+		r = block_guest_rows(b, path, err);
 	if (path)
 		unlink(path);
 	free(path);

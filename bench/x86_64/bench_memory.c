@@ -45,7 +45,7 @@ static int measure(struct bench *b, unsigned vcpus, struct error *err)
 	for (int i = 0; r == 0 && i < 4; i++) {
 		unsigned n = i % 2 ? 1 : vcpus;
 
-		argv[i] = i < 2 ? child_product_argv(b, n, "bench-halt.elf", err)
+		argv[i] = i < 2 ? child_product_argv(b, NULL, n, "bench-halt.elf", err)
 				: child_floor_argv(b, n, "bench-halt.elf", err);
 		r = argv[i] ? 0 : err->code;
 	}

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/text.h"
 #include "child.h"
 
 static int once(struct bench *b, enum results_side side, char *const *argv, struct error *err)
@@ -20,8 +19,8 @@ static int once(struct bench *b, enum results_side side, char *const *argv, stru
 
 static int measure(struct bench *b, unsigned vcpus, bool peer, struct error *err)
 {
-	char **product =
-		(peer ? child_peer_argv : child_product_argv)(b, vcpus, "bench-halt.elf", err);
+	char **product = peer ? child_peer_argv(b, "bench-stamp.so", vcpus, "bench-halt.elf", err)
+			      : child_product_argv(b, NULL, vcpus, "bench-halt.elf", err);
 	char **floor = product ? child_floor_argv(b, vcpus, "bench-halt.elf", err) : NULL;
 	int r = floor ? 0 : err->code;
 
@@ -33,21 +32,6 @@ static int measure(struct bench *b, unsigned vcpus, bool peer, struct error *err
 	child_argv_free(product);
 	child_argv_free(floor);
 	return err->code;
-}
-
-/* Whether a program of that name is on the PATH. */
-static bool is_there(const char *name)
-{
-	CLEANUP_FREE char *path = strdup(getenv("PATH") ?: "");
-	char *next = path;
-	bool there = false;
-
-	for (char *folder; !there && next && (folder = strsep(&next, ":"));) {
-		CLEANUP_FREE char *file = text_format("%s/%s", folder, name);
-
-		there = file && access(file, X_OK) == 0;
-	}
-	return there;
 }
 
 static int run(struct bench *b, struct error *err)
@@ -75,7 +59,7 @@ static int run(struct bench *b, struct error *err)
 							  : "exec to the first KVM_RUN, 256 MiB",
 						  "ns", .goal = kinds[i].goal};
 
-		if (kinds[i].peer && !is_there(CHILD_PEER))
+		if (kinds[i].peer && !child_peer_is_there())
 			continue;
 		if (bench_row(b, &spec, kinds[i].rounds, err))
 			r = measure(b, kinds[i].vcpus, kinds[i].peer, err);

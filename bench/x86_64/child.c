@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,8 +73,8 @@ int child_start(const struct bench *b, char *const *argv, int out_fd, struct chi
 
 	if (r < 0)
 		return r;
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return error_set_shortage(err, -errno, "making a pipe");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return error_set_shortage(err, -errno, "making a pair of sockets");
 	snprintf(number, sizeof(number), "%d", ends[1]);
 	snprintf(said, sizeof(said), "%s/said", getenv("XDG_RUNTIME_DIR") ?: "/tmp");
 	setenv(CHILD_FD, number, 1);
@@ -143,30 +144,48 @@ void child_argv_free(char **argv)
 
 char **child_argv(char *const *words, size_t n, struct error *err)
 {
-	char **argv = calloc(n + 1, sizeof(*argv));
-	bool all = argv != NULL;
+	char **argv = calloc(1, sizeof(*argv));
 
+	if (argv)
+		return child_argv_add(argv, words, n, err);
 	for (size_t i = 0; i < n; i++)
-		all = all && words[i];
-	for (size_t i = 0; i < n; i++) {
-		if (all)
-			argv[i] = words[i];
-		else
-			free(words[i]);
-	}
-	if (all)
-		return argv;
-	free(argv);
+		free(words[i]);
 	error_set_shortage(err, -ENOMEM, "making a command line");
 	return NULL;
 }
 
-char **child_product_argv(const struct bench *b, unsigned vcpus, const char *guest,
-			  struct error *err)
+char **child_argv_add(char **argv, char *const *words, size_t n, struct error *err)
+{
+	size_t had = 0;
+	char **longer;
+	bool all;
+
+	while (argv && argv[had])
+		had++;
+	longer = argv ? reallocarray(argv, had + n + 1, sizeof(*argv)) : NULL;
+	all = longer != NULL;
+	for (size_t i = 0; i < n; i++)
+		all = all && words[i];
+	if (all) {
+		memcpy(longer + had, words, n * sizeof(*words));
+		longer[had + n] = NULL;
+		return longer;
+	}
+	for (size_t i = 0; i < n; i++)
+		free(words[i]);
+	child_argv_free(longer ?: argv);
+	if (err->code == 0)
+		error_set_shortage(err, -ENOMEM, "making a command line");
+	return NULL;
+}
+
+char **child_product_argv(const struct bench *b, const char *program, unsigned vcpus,
+			  const char *guest, struct error *err)
 {
 	char *words[] = {
-		b->options.stasis ? strdup(b->options.stasis)
-				  : text_format("%s/bench-stasis", b->folder),
+		program		    ? text_format("%s/%s", b->folder, program)
+		: b->options.stasis ? strdup(b->options.stasis)
+				    : text_format("%s/bench-stasis", b->folder),
 		strdup("run"),
 		strdup("--no-lab"),
 		strdup("-q"),
@@ -208,12 +227,13 @@ char **child_floor_restore_argv(const struct bench *b, const char *folder, struc
 	return child_argv(words, ARRAY_SIZE(words), err);
 }
 
-char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest, struct error *err)
+char **child_peer_argv(const struct bench *b, const char *preload, unsigned vcpus,
+		       const char *guest, struct error *err)
 {
 	/* env, because what is loaded into the peer must not be loaded into us. */
 	char *words[] = {
 		strdup("/usr/bin/env"),
-		text_format("LD_PRELOAD=%s/bench-stamp.so", b->folder),
+		text_format("LD_PRELOAD=%s/%s", b->folder, preload),
 		strdup(CHILD_PEER),
 		strdup("-nodefaults"),
 		strdup("-no-user-config"),
@@ -235,6 +255,20 @@ char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest,
 	};
 
 	return child_argv(words, ARRAY_SIZE(words), err);
+}
+
+bool child_peer_is_there(void)
+{
+	CLEANUP_FREE char *path = strdup(getenv("PATH") ?: "");
+	char *next = path;
+	bool there = false;
+
+	for (char *folder; !there && next && (folder = strsep(&next, ":"));) {
+		CLEANUP_FREE char *file = text_format("%s/" CHILD_PEER, folder);
+
+		there = file && access(file, X_OK) == 0;
+	}
+	return there;
 }
 
 /* ---- the folder ------------------------------------------------------------------------ */

@@ -14,7 +14,7 @@ void child_stamp(void);
 
 struct child {
 	pid_t pid;
-	int fd; /* the stamp comes from here */
+	int fd; /* the stamp comes from here; a stream socket */
 	uint64_t began_ns, entered_ns;
 };
 
@@ -29,20 +29,26 @@ void child_end(struct child *child, int signo);
 int child_private(const struct child *child, double *ret_bytes, struct error *err) MUST_CHECK;
 
 /* The product's command line: so many vCPUs with 256 MiB on a guest that is beside this program
- * ("bench-halt.elf"). Entries are freed by child_argv_free. */
-char **child_product_argv(const struct bench *b, unsigned vcpus, const char *guest,
-			  struct error *err) MUST_CHECK;
+ * ("bench-halt.elf"). program is beside it, too; NULL: the one that --stasis names, or
+ * bench-stasis. Entries are freed by child_argv_free. */
+char **child_product_argv(const struct bench *b, const char *program, unsigned vcpus,
+			  const char *guest, struct error *err) MUST_CHECK;
 char **child_floor_argv(const struct bench *b, unsigned vcpus, const char *guest,
 			struct error *err) MUST_CHECK;
 /* The floor whose memory is that of a snapshot's folder. */
 char **child_floor_restore_argv(const struct bench *b, const char *folder,
 				struct error *err) MUST_CHECK;
+/* QEMU's smallest machine with the same guest; preload, beside this program, is loaded into it. */
+#define CHILD_PEER "qemu-system-x86_64"
+char **child_peer_argv(const struct bench *b, const char *preload, unsigned vcpus,
+		       const char *guest, struct error *err) MUST_CHECK;
+/* Whether there is a CHILD_PEER on the PATH. */
+bool child_peer_is_there(void);
 /* Words are malloc'ed, and taken, even on failure. */
 char **child_argv(char *const *words, size_t n, struct error *err) MUST_CHECK;
-/* QEMU's smallest machine with the same guest. */
-#define CHILD_PEER "qemu-system-x86_64"
-char **child_peer_argv(const struct bench *b, unsigned vcpus, const char *guest,
-		       struct error *err) MUST_CHECK;
+/* Adds n words. Takes argv, which may be NULL, and the words, which are malloc'ed, even on
+ * failure: NULL, with err set. */
+char **child_argv_add(char **argv, char *const *words, size_t n, struct error *err) MUST_CHECK;
 void child_argv_free(char **argv);
 
 /* An empty folder for what the product's processes leave, as XDG_RUNTIME_DIR. The name is

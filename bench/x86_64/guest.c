@@ -28,7 +28,7 @@ enum {
 
 __asm__(".pushsection .rodata\n"
 	".globl guest_code, guest_spin, guest_ask, guest_tell, guest_ring, guest_gaps\n"
-	".globl guest_store, guest_touch\n"
+	".globl guest_store, guest_touch, guest_image\n"
 	".globl guest_irq, guest_irq_handler, guest_code_end\n"
 	"guest_code:\n"
 	"guest_spin:\n"
@@ -59,6 +59,8 @@ __asm__(".pushsection .rodata\n"
 	"2:	incb (%rsi)\n	add $4096, %rsi\n	dec %ecx\n	jnz 2b\n"
 	"	mov $0x3f8, %edx\n	mov $'!', %al\n	out %al, %dx\n"
 	"3:	pause\n	jmp 3b\n"
+	"guest_image:\n"
+	"	mov $0x1000000, %eax\n	jmp *%rax\n"
 	/* Real mode, since an interrupt's delivery takes CPL 0: x2APIC on (SDM 3, 11.12), then
 	 * wait. ds begins at the area. */
 	"guest_irq:\n"
@@ -75,7 +77,7 @@ __asm__(".pushsection .rodata\n"
 	"guest_code_end:\n"
 	".popsection\n");
 extern const uint8_t guest_code[], guest_spin[], guest_ask[], guest_tell[], guest_ring[],
-	guest_gaps[], guest_store[], guest_touch[], guest_irq[], guest_irq_handler[],
+	guest_gaps[], guest_store[], guest_touch[], guest_image[], guest_irq[], guest_irq_handler[],
 	guest_code_end[];
 
 static_assert(offsetof(struct guest_area, answer) == 64, "the code above says so");
@@ -169,6 +171,8 @@ static const uint8_t *entry_of(enum guest_program program)
 		return guest_touch;
 	case GUEST_IRQ:
 		return guest_irq;
+	case GUEST_IMAGE:
+		return guest_image;
 	case GUEST_SPIN:
 	case GUEST_HALT:
 		break;

@@ -18,6 +18,7 @@
 #define GUEST_AREAS	   64
 #define GUEST_PORT	   0x30 /* what GUEST_ASK reads and GUEST_TELL writes */
 #define GUEST_DOORBELL_GPA 0xC0000000u
+#define GUEST_IMAGE_GPA	   0x1000000u
 
 #define GUEST_VECTOR 0x30
 
@@ -36,6 +37,7 @@ enum guest_program {
 	GUEST_STORE, /* adds one to answer, now and then */
 	GUEST_TOUCH, /* once answer is not 0, writes to the working set and says so on COM1 */
 	GUEST_IRQ,   /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
+	GUEST_IMAGE, /* jumps to GUEST_IMAGE_GPA, where its maker has put something */
 	GUEST_HALT,  /* no program: halted in KVM, until an interrupt that never comes */
 };
 
@@ -48,6 +50,7 @@ struct guest_area {
 	CACHE_ALIGNED _Atomic uint32_t sample[GUEST_SAMPLES]; /* ticks; at count % GUEST_SAMPLES */
 };
 
+#define GUEST_FILL_BYTES 0xA000u /* what guest_fill writes */
 void guest_fill(uint8_t *ram);
 static inline struct guest_area *guest_area(uint8_t *ram, unsigned index)
 {

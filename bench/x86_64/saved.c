@@ -20,7 +20,7 @@
 
 static char **argv_of(const struct bench *b, const char *socket, struct error *err)
 {
-	char **plain = child_product_argv(b, 1, "bench-halt.elf", err);
+	char **plain = child_product_argv(b, NULL, 1, "bench-halt.elf", err);
 	char *words[32];
 	size_t n = 0;
 

@@ -11,6 +11,7 @@
 #include "devices/blk_chain.h"
 #include "devices/block_io.h"
 #include "devices/token_bucket.h"
+#include "devices/virtio_poll.h"
 
 #define QUEUE_SIZE 256
 /* A chain is as long as the queue at most; header and status take one each. */
@@ -64,7 +65,7 @@ struct virtio_blk {
 
 	struct token_bucket ops_limit, bytes_limit;
 	struct loop_timer again; /* goes on with what was left in the rings */
-	bool throttled;		 /* until again */
+	struct virtio_poll poll; /* held: throttled, until again */
 	unsigned first;		 /* the queue that again begins with */
 	struct virtio_blk_stats stats;
 };
@@ -351,7 +352,7 @@ static void come_again(struct virtio_blk *blk, uint64_t at_ns)
 {
 	/* Without memory for a timer, the driver's next notification has to do. */
 	if (loop_timer_set(blk->loop, &blk->again, at_ns) < 0) {
-		blk->throttled = false;
+		blk->poll.held = false;
 		log_warn("disk %.*s: no memory for a timer", VIRTIO_BLK_ID_BYTES, blk->id);
 	}
 }
@@ -371,7 +372,7 @@ static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
 	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, bytes, now));
 	if (wait_ns) {
 		blk->stats.throttled++;
-		blk->throttled = true;
+		blk->poll.held = true;
 		come_again(blk, now + MIN(wait_ns, (uint64_t)INT64_MAX));
 		return false;
 	}
@@ -386,7 +387,8 @@ static void serve(struct virtio_blk *blk, unsigned index)
 	struct virtq_chain chain;
 	struct blk_chain p;
 
-	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->throttled; n++) {
+	virtio_poll_begin(&blk->poll, index);
+	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->poll.held; n++) {
 		if (n == TURN_CHAINS) {
 			blk->first = index + 1;
 			come_again(blk, 0);
@@ -420,7 +422,7 @@ static void serve_again(struct loop_timer *t)
 	struct virtio_blk *blk = container_of(t, struct virtio_blk, again);
 	unsigned first = blk->first;
 
-	blk->throttled = false;
+	blk->poll.held = false;
 	for (unsigned i = 0; i < blk->dev.queue_count; i++)
 		virtio_notify(&blk->dev, (first + i) % blk->dev.queue_count);
 }
@@ -458,7 +460,8 @@ static void quiesce(struct virtio_device *dev)
 	struct virtio_blk *blk = from_device(dev);
 
 	loop_timer_clear(blk->loop, &blk->again);
-	blk->throttled = false;
+	blk->poll.held = false;
+	virtio_poll_stop(&blk->poll);
 	if (blk->in_flight > 0)
 		return;
 	if (blk->batching)
@@ -540,6 +543,7 @@ static uint64_t burst_of(uint64_t rate, uint64_t burst_ns)
 
 static void destroy(struct virtio_blk *blk)
 {
+	virtio_poll_done(&blk->poll);
 	loop_timer_clear(blk->loop, &blk->again);
 	loop_timer_clear(blk->loop, &blk->batch);
 	block_io_done(&blk->io);
@@ -604,6 +608,7 @@ int virtio_blk_new(struct loop *loop, const struct guest_memory *mem, int irq_fd
 		return r;
 	}
 	blk->config = describe(&blk->file, config->queues);
+	virtio_poll_init(&blk->poll, loop, &blk->dev);
 	*ret_blk = blk;
 	return 0;
 }
@@ -620,6 +625,7 @@ void virtio_blk_free(struct virtio_blk *blk)
 		 VIRTIO_BLK_ID_BYTES, blk->id, blk->in_flight);
 	loop_timer_clear(blk->loop, &blk->again);
 	loop_timer_clear(blk->loop, &blk->batch);
+	virtio_poll_done(&blk->poll);
 	blk->given_up = true;
 }
 

@@ -95,7 +95,7 @@ int virtq_start(struct virtq *q)
 		return -EBUSY;
 	q->next_avail = q->next_used = q->signalled = 0;
 	q->signalled_valid = true;
-	q->notify_off = false;
+	q->notify_off = q->polled = false;
 	q->ready = true;
 	return 0;
 }
@@ -240,7 +240,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
 		return rc;
 
 	int n = pending(q, &r);
-	if (!n) {
+	if (!n && !q->polled) {
 		notify_enable(q, &r);
 		n = pending(q, &r);
 	}
@@ -268,6 +268,24 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
 	q->last_head = head;
 	set_busy(q, head, true);
 	return 1;
+}
+
+bool virtq_has_more(const struct virtq *q)
+{
+	struct rings r;
+
+	return q->ready && (map(q, &r) < 0 || pending(q, &r));
+}
+
+bool virtq_poll_end(struct virtq *q)
+{
+	struct rings r;
+
+	q->polled = false;
+	if (!q->ready || map(q, &r) < 0)
+		return false;
+	notify_enable(q, &r);
+	return pending(q, &r);
 }
 
 void virtq_unpop(struct virtq *q)

@@ -33,6 +33,7 @@ struct virtq {
 	uint16_t next_used;		    /* our place in the used ring */
 	uint16_t signalled;		    /* next_used at the last virtq_wants_signal */
 	bool signalled_valid;		    /* fewer than 65,536 pushes ago */
+	bool polled;			    /* notifications stay off until virtq_poll_end */
 	bool notify_off;		    /* we told the driver not to notify (no event index) */
 	uint16_t in_flight;		    /* popped, not pushed */
 	uint16_t last_head;		    /* of the last pop */
@@ -47,11 +48,15 @@ int virtq_start(struct virtq *q) MUST_CHECK;
 /* Back to no rings and nothing in flight; mem and max_size stay. */
 void virtq_reset(struct virtq *q);
 /* 1: *chain is the next one; while chains come, notifications may be off. 0: none (or the queue
- * isn't ready); notifications are on again and the ring was looked at once more after that.
+ * isn't ready); unless polled, notifications are on again and the ring was looked at once more.
  * Negative: the guest broke the rules (loop, bad address, too long, indirect in indirect, index
  * jump, a head that is still in flight): the caller calls virtio_fault. Empty segments are left
  * out. A device that stops before 0 must come back by itself. */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain) MUST_CHECK;
+/* A queue that is polled: whether a pop would be worth it, which a broken ring is as well. */
+bool virtq_has_more(const struct virtq *q);
+/* Polled no more: notifications are on. Whether the ring has more, seen after that. */
+bool virtq_poll_end(struct virtq *q);
 /* Puts the chain popped last back, unused. Nothing was popped or pushed since. */
 void virtq_unpop(struct virtq *q);
 /* Puts the last n chains popped back, unused: those are all that are in flight. */

@@ -26,6 +26,17 @@ for name in $names; do
 	"$STASIS" bench "$row" --rounds 2 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
 	ok "$name: compares" grep -Eq "^$row  *(faster|slower|smaller|larger|no difference seen) " "$work/out"
 done
+# The peer's rows are there, or said to be missing.
+mkdir "$work/no-programs"
+PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
+ok "without QEMU a guest's reads have nothing beside them" is $? 77
+ok "… and it is named" grep -q '^stasis: block\.8\.guest: there is no ' "$work/err"
+"$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
+if grep -Eq ': (left out|there is no )' "$work/err"; then
+	skip "with it they have" "$(tail -n 1 "$work/err")"
+else
+	ok "with it they have" grep -Eq '^block\.8\.guest .* /s  *1  ' "$work/out"
+fi
 ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
 
 "$STASIS" bench no-such >"$work/out" 2>"$work/err"
