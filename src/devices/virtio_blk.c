@@ -408,7 +408,9 @@ static void serve(struct virtio_blk *blk, unsigned index)
 		}
 		if (!admit(blk, &p)) {
 			virtq_unpop(q);
-			blk->first = index;
+			/* Who got something lets the next begin; who got nothing keeps its place.
+			 */
+			blk->first = index + (n > 0);
 			break;
 		}
 		start(blk, index, chain.head, &p);
