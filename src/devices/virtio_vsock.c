@@ -148,16 +148,23 @@ static void flush(struct vsock_conn *c)
 	uint32_t before = c->forwarded;
 	int r;
 
-	if (c->state != VSOCK_UP || c->host_gone || c->writable.active)
+	if ((c->state != VSOCK_UP && c->state != VSOCK_DRAINING) || c->host_gone ||
+	    c->writable.active)
 		return;
 	r = vsock_conn_flush(c);
 	c->owner->stats.to_host += c->forwarded - before;
-	if (r == -EAGAIN) {
+	if (r == -EAGAIN)
 		poll_for(c, &c->writable, POLLOUT);
-	} else if (r < 0) {
+	if (c->state == VSOCK_DRAINING) {
+		if (r != -EAGAIN)
+			end(c);
+		return;
+	}
+	if (r < 0 && r != -EAGAIN) {
 		host_lost(c);
 		return;
-	} else if (c->guest_shut & VIRTIO_VSOCK_NO_SEND) {
+	}
+	if (r == 0 && c->guest_shut & VIRTIO_VSOCK_NO_SEND) {
 		(void)shutdown(c->fd, SHUT_WR);
 		/* 5.10.6.5: both ways shut, and all has arrived. */
 		if (c->guest_shut & VIRTIO_VSOCK_NO_RECEIVE || c->host_ended)
@@ -377,16 +384,32 @@ static void on_bytes(struct vsock_conn *c, const struct virtio_vsock_header *h,
 		flush(c);
 }
 
+/* After a SHUTDOWN it only means that the guest waits no longer for the host to read: what it has
+ * sent still arrives. Else it drops that. */
+static void on_reset(struct vsock_conn *c)
+{
+	if (c->state == VSOCK_CONNECTING)
+		c->owner->stats.refused++;
+	if (c->state != VSOCK_UP || !(c->guest_shut & VIRTIO_VSOCK_NO_SEND) || c->len == 0 ||
+	    c->host_gone) {
+		end(c);
+		return;
+	}
+	c->state = VSOCK_DRAINING;
+	c->owed = 0;
+	dequeue(c);
+	loop_cancel(c->owner->loop, &c->readable);
+	flush(c);
+}
+
 static void on_packet(struct virtio_vsock *v, const struct virtio_vsock_header *h,
 		      const struct virtq_chain *chain)
 {
 	struct vsock_conn *c = find(v, h->src_port, h->dst_port);
 
 	if (h->op == VIRTIO_VSOCK_OP_RST) {
-		if (c && c->state == VSOCK_CONNECTING)
-			v->stats.refused++;
 		if (c)
-			end(c);
+			on_reset(c);
 		return;
 	}
 	if (h->type != VIRTIO_VSOCK_TYPE_STREAM || h->dst_cid != VIRTIO_VSOCK_HOST_CID ||
@@ -569,7 +592,7 @@ static void on_poll(struct vsock_conn *c, int res, bool readable)
 	} else if (virtio_running(&v->dev) && res != -ECANCELED) {
 		if (c->state == VSOCK_GREETING) {
 			greet(c);
-		} else if (readable) {
+		} else if (readable && c->state != VSOCK_DRAINING) {
 			c->may_read = true;
 			enqueue(c);
 		} else {
@@ -615,6 +638,8 @@ static void go_on(struct virtio_vsock *v)
 			c->may_read = true;
 			flush(c);
 			enqueue(c);
+		} else {
+			flush(c);
 		}
 	}
 	serve_tx(v);

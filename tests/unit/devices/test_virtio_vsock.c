@@ -270,6 +270,94 @@ static void holds_a_bounded_amount_for_the_host(void **state)
 	assert_int_equal(virtio_vsock_stats(g->vsock).to_host, MIB(2));
 }
 
+/* Sends as much as the device holds while the host doesn't read. */
+static uint64_t send_until_full(struct vsock_guest *g, uint32_t guest_port)
+{
+	static const uint8_t data[32768];
+	uint64_t sent = 0, credit = VIRTIO_VSOCK_BUFFER;
+	struct vsock_packet p;
+
+	for (unsigned i = 0; i < 20; i++) {
+		for (; credit - sent >= sizeof(data); sent += sizeof(data))
+			vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, guest_port, HOST_PORT, 0, data,
+					 sizeof(data));
+		vsock_guest_settle(g);
+		while (vsock_guest_receive(g, &p))
+			credit = p.h.fwd_cnt + (uint64_t)p.h.buf_alloc;
+	}
+	return sent;
+}
+
+/* Until the end of the stream. */
+static uint64_t read_all(struct vsock_guest *g, int fd)
+{
+	static uint8_t back[65536];
+	uint64_t got = 0;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		ssize_t n = read(fd, back, sizeof(back));
+
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			return got;
+		got += n > 0 ? (uint64_t)n : 0;
+		loop_turn(g->loop, 100000);
+	}
+	fail_msg("no end of the stream");
+	return 0;
+}
+
+/* Linux tires of waiting for a slow reader after eight seconds, and resets what it has closed. */
+static void what_was_sent_before_a_close_arrives(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint64_t sent;
+	int slow;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	nothing_more(g);
+	/* Its name is free. */
+	slow = dup(g->service);
+	guest_connects(g, 1000);
+	assert_int_equal(read_all(g, slow), sent);
+	assert_int_equal(write(g->service, "x", 1), 1);
+	expect(g, VIRTIO_VSOCK_OP_RW);
+	close(slow);
+}
+
+static void a_reset_without_a_close_drops_what_was_sent(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint64_t sent;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	assert_true(read_all(g, g->service) < sent);
+	nothing_more(g);
+}
+
+static void a_reader_that_leaves_ends_what_was_left_for_it(void **state)
+{
+	struct vsock_guest *g = *state;
+
+	for (uint32_t i = 0; i < VIRTIO_VSOCK_CONNECTIONS + 2; i++) {
+		guest_connects(g, 1000);
+		if (i < 2)
+			send_until_full(g, 1000);
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+		vsock_guest_settle(g);
+		if (i >= 2)
+			expect(g, VIRTIO_VSOCK_OP_RST);
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+		fd_close(&g->service);
+		nothing_more(g);
+	}
+	assert_int_equal(virtio_vsock_stats(g->vsock).refused, 0);
+}
+
 static void more_than_its_credit_is_a_reset(void **state)
 {
 	struct vsock_guest *g = *state;
@@ -379,6 +467,31 @@ static void a_freeze_keeps_connections(void **state)
 	close(other);
 }
 
+static void a_freeze_keeps_what_is_left_for_the_host(void **state)
+{
+	struct vsock_guest *g = *state;
+	bool done = false;
+	uint64_t sent;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	virtio_quiesce(g->dev, quiet, &done);
+	for (unsigned i = 0; i < 1000 && !done; i++)
+		loop_turn(g->loop, 1000000);
+	assert_true(done);
+	virtio_resume(g->dev);
+	assert_int_equal(read_all(g, g->service), sent);
+	/* A reset of the device doesn't. */
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	vsock_guest_boot(g, 32);
+	assert_true(read_all(g, g->service) < sent);
+}
+
 static void a_reset_ends_connections(void **state)
 {
 	struct vsock_guest *g = *state;
@@ -448,12 +561,16 @@ int main(void)
 		TEST(each_way_ends_by_itself),
 		TEST(keeps_to_the_guests_credit),
 		TEST(holds_a_bounded_amount_for_the_host),
+		TEST(what_was_sent_before_a_close_arrives),
+		TEST(a_reset_without_a_close_drops_what_was_sent),
+		TEST(a_reader_that_leaves_ends_what_was_left_for_it),
 		TEST(more_than_its_credit_is_a_reset),
 		TEST(answers_a_request_for_credit),
 		TEST(a_nonsensical_packet_ends_its_connection_alone),
 		TEST(serves_many_and_no_more_than_it_can),
 		TEST(answers_are_bounded_while_the_guest_gives_no_room),
 		TEST(a_freeze_keeps_connections),
+		TEST(a_freeze_keeps_what_is_left_for_the_host),
 		TEST(a_reset_ends_connections),
 		TEST(survives_bad_chains),
 	};
