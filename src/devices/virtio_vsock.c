@@ -71,26 +71,27 @@ static struct vsock_conn *find(struct virtio_vsock *v, uint32_t guest_port, uint
 	return NULL;
 }
 
-/* Takes fd over where there is room. */
-static struct vsock_conn *begin(struct virtio_vsock *v, enum vsock_state state, int fd)
+/* NULL: there is no room. */
+static struct vsock_conn *find_free(struct virtio_vsock *v)
 {
-	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++) {
-		struct vsock_conn *c = &v->conn[i];
-
-		if (c->state != VSOCK_FREE)
-			continue;
-		c->state = state;
-		c->fd = fd;
-		c->guest_port = c->host_port = 0;
-		c->owed = 0;
-		c->peer_alloc = c->peer_forwarded = c->sent = c->forwarded = c->told = 0;
-		c->host_ended = c->host_gone = false;
-		c->guest_shut = 0;
-		c->may_read = false;
-		c->at = c->len = 0;
-		return c;
-	}
+	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++)
+		if (v->conn[i].state == VSOCK_FREE)
+			return &v->conn[i];
 	return NULL;
+}
+
+/* Takes fd over. */
+static void begin(struct vsock_conn *c, enum vsock_state state, int fd)
+{
+	c->state = state;
+	c->fd = fd;
+	c->guest_port = c->host_port = 0;
+	c->owed = 0;
+	c->peer_alloc = c->peer_forwarded = c->sent = c->forwarded = c->told = 0;
+	c->host_ended = c->host_gone = false;
+	c->guest_shut = 0;
+	c->may_read = false;
+	c->at = c->len = 0;
 }
 
 static void enqueue(struct vsock_conn *c)
@@ -318,15 +319,15 @@ static void refuse(struct virtio_vsock *v, const struct virtio_vsock_header *h)
 
 static void on_request(struct virtio_vsock *v, const struct virtio_vsock_header *h)
 {
-	int fd = v->config.connect ? v->config.connect(v->config.arg, h->dst_port) : -ECONNREFUSED;
-	struct vsock_conn *c = fd >= 0 ? begin(v, VSOCK_UP, fd) : NULL;
+	struct vsock_conn *c = v->config.connect ? find_free(v) : NULL;
+	int fd = c ? v->config.connect(v->config.arg, h->dst_port) : -ECONNREFUSED;
 
-	if (!c) {
-		fd_close(&fd);
+	if (fd < 0) {
 		v->stats.refused++;
 		refuse(v, h);
 		return;
 	}
+	begin(c, VSOCK_UP, fd);
 	v->stats.connections++;
 	c->guest_port = h->src_port;
 	c->host_port = h->dst_port;
@@ -553,7 +554,7 @@ static void accept_all(struct virtio_vsock *v)
 {
 	for (;;) {
 		int fd = accept4(v->config.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		struct vsock_conn *c = fd >= 0 ? begin(v, VSOCK_GREETING, fd) : NULL;
+		struct vsock_conn *c = find_free(v);
 
 		if (fd < 0 && errno == EAGAIN) {
 			listen_on(v);
@@ -563,10 +564,12 @@ static void accept_all(struct virtio_vsock *v)
 			come_again(v, RETRY_NS);
 			return;
 		}
-		if (c)
+		if (c) {
+			begin(c, VSOCK_GREETING, fd);
 			greet(c);
-		else
+		} else {
 			fd_close(&fd);
+		}
 	}
 }
 

@@ -422,6 +422,8 @@ static void serves_many_and_no_more_than_it_can(void **state)
 	}
 	assert_true(refused >= 10);
 	assert_int_equal(up + refused, VIRTIO_VSOCK_CONNECTIONS + 10);
+	/* No service is bothered with what there is no room for. */
+	assert_int_equal(g->asked, up);
 }
 
 static void answers_are_bounded_while_the_guest_gives_no_room(void **state)
