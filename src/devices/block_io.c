@@ -10,9 +10,10 @@
 
 #include "base/util.h"
 
-/* read(2): the kernel moves no more at a time. A multiple of any block. */
-#define TRANSFER_MAX 0x7fff0000u
-#define RETRY_NS     1000000u
+/* Bytes of one step: what the page cache has is copied on our thread, while all else waits. A
+ * multiple of any block. */
+#define STEP_BYTES 1048576u
+#define RETRY_NS   1000000u
 /* Ten seconds of "not now" are an error. */
 #define TRIES_MAX 10000
 #define ALIGNMENT 65536u
@@ -134,6 +135,25 @@ static void retry(struct loop_timer *t)
 
 /* ---- the kernel's operations -------------------------------------------------------------- */
 
+/* Makes the iovec end where the step does, until restore. */
+static void cut(struct block_io_op *op)
+{
+	uint64_t bytes = 0;
+
+	op->used = 0;
+	while (bytes < op->step)
+		bytes += op->iov[op->used++].iov_len;
+	op->cut = bytes - op->step;
+	op->iov[op->used - 1].iov_len -= op->cut;
+}
+
+static void restore(struct block_io_op *op)
+{
+	if (op->cut > 0)
+		op->iov[op->used - 1].iov_len += op->cut;
+	op->cut = 0;
+}
+
 static int submit_transfer(struct block_io_op *op)
 {
 	struct loop *loop = op->io->loop;
@@ -141,15 +161,16 @@ static int submit_transfer(struct block_io_op *op)
 	bool write = op->kind == BLOCK_IO_WRITE;
 	void *buf = op->iov->iov_base;
 
-	op->step = (uint32_t)MIN(op->left, TRANSFER_MAX);
+	op->step = (uint32_t)MIN(op->left, STEP_BYTES);
 	if (op->bounced) {
 		op->step = MIN(op->step, BLOCK_IO_BOUNCE_BYTES);
 		buf = op->bounce;
 		if (write)
 			copy(op, buf, op->step, true);
-	} else if (op->segments > 1) {
-		return write ? loop_writev(loop, &op->op, fd, op->iov, op->segments, op->offset)
-			     : loop_readv(loop, &op->op, fd, op->iov, op->segments, op->offset);
+	} else if (op->segments > 1 && op->iov->iov_len < op->step) {
+		cut(op);
+		return write ? loop_writev(loop, &op->op, fd, op->iov, op->used, op->offset)
+			     : loop_readv(loop, &op->op, fd, op->iov, op->used, op->offset);
 	}
 	return write ? loop_write(loop, &op->op, fd, buf, op->step, op->offset)
 		     : loop_read(loop, &op->op, fd, buf, op->step, op->offset);
@@ -201,6 +222,8 @@ static void submit(struct block_io_op *op)
 		r = submit_zero(op);
 		break;
 	}
+	if (r < 0)
+		restore(op);
 	if (r == -ENOMEM)
 		wait_in_line(op);
 	else if (r < 0)
@@ -255,6 +278,7 @@ static void on_done(struct loop_op *loop_op, int res)
 {
 	struct block_io_op *op = container_of(loop_op, struct block_io_op, op);
 
+	restore(op);
 	if (res == -EINTR || (res == -EAGAIN && op->tries++ < TRIES_MAX)) {
 		wait_in_line(op);
 		return;
@@ -302,7 +326,8 @@ static void begin(struct block_io *io, struct block_io_op *op, enum block_io_kin
 	op->bounced = op->stepwise = false;
 	op->tries = 0;
 	op->iov = NULL;
-	op->segments = 0;
+	op->segments = op->used = 0;
+	op->cut = 0;
 	op->offset = op->left = 0;
 	io->active++;
 }

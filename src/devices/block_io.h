@@ -1,6 +1,6 @@
-/* Operations on the file under a disk, whole: short transfers go on, what direct I/O can't take
- * from the guest's buffers goes through one of ours, what the file system lacks is done another
- * way. Control thread.
+/* Operations on the file under a disk, whole: long ones go in steps, short transfers go on, what
+ * direct I/O can't take from the guest's buffers goes through one of ours, what the file system
+ * lacks is done another way. Control thread.
  *
  *   block_io_read … ── loop_readv ── done(res) ──┬─ all there ── op->done(op, 0)
  *                        ^                       ├─ short: the rest
@@ -44,6 +44,8 @@ struct block_io_op {
 	uint32_t step;	/* bytes asked of the kernel now */
 	struct iovec *iov;
 	unsigned segments;
+	unsigned used;	       /* of those, asked of the kernel now */
+	size_t cut;	       /* bytes that the last of them is shorter meanwhile */
 	uint64_t offset, left; /* what is not done yet */
 	uint8_t *bounce;       /* held while in use */
 	TAILQ_ENTRY(block_io_op) link;

@@ -19,6 +19,10 @@
 /* One turn of the loop takes no more from one queue, however fast the driver is. */
 #define TURN_CHAINS QUEUE_SIZE
 
+/* Of all requests under way, but for one that is larger by itself: what the page cache has is
+ * copied in one turn of the loop, and a freeze waits for it. */
+#define UNDER_WAY_BYTES (32u << 20)
+
 #define RANGES_MAX	  32
 #define RANGE_SECTORS_MAX (1u << 22) /* of one range of discard or write zeroes: 2 GiB */
 #define BURST_NS	  100000000u
@@ -37,6 +41,7 @@ struct blk_request {
 	uint32_t type;
 	uint32_t written; /* bytes of data that go into the guest */
 	uint64_t bytes;
+	uint64_t charge; /* of what may be under way */
 	uint16_t queue, head;
 	uint16_t range_at, ranges;
 	bool syncing; /* a write without write cache: its flush is under way */
@@ -58,6 +63,8 @@ struct virtio_blk {
 	struct blk_queue queue[VIRTIO_BLK_MAX_QUEUES];
 	char id[VIRTIO_BLK_ID_BYTES];
 	unsigned in_flight;
+	uint64_t under_way;	 /* the charges of those in flight */
+	bool held;		 /* what is in the rings waits for one of them to end */
 	bool given_up;		 /* virtio_blk_free came while operations were in flight */
 	struct loop_timer batch; /* the end of a turn in which requests were given back */
 	bool batching;
@@ -76,9 +83,14 @@ static struct virtio_blk *from_device(struct virtio_device *dev)
 
 /* ---- giving back -------------------------------------------------------------------------- */
 
+static void come_again(struct virtio_blk *blk, uint64_t at_ns);
+
 /* One update of each used ring and one interrupt for all that came back in this turn. */
 static void end_batch(struct virtio_blk *blk)
 {
+	if (blk->held)
+		come_again(blk, 0);
+	blk->held = false;
 	blk->batching = false;
 	loop_timer_clear(blk->loop, &blk->batch);
 	blk->stats.interrupts++;
@@ -109,6 +121,7 @@ static void finish(struct blk_request *req, uint8_t status)
 {
 	struct virtio_blk *blk = req->blk;
 
+	blk->under_way -= req->charge;
 	/* What follows data that may not be there is not counted as written. */
 	if (!blk->given_up) {
 		*req->status = status;
@@ -307,6 +320,14 @@ static void give_id(struct blk_request *req, const struct blk_chain *p)
 	finish(req, VIRTIO_BLK_S_OK);
 }
 
+/* Bytes that a request moves, by its header. */
+static uint64_t bytes_of(const struct blk_chain *p)
+{
+	return p->header.type == VIRTIO_BLK_T_IN    ? p->in_bytes
+	       : p->header.type == VIRTIO_BLK_T_OUT ? p->out_bytes
+						    : 0;
+}
+
 static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struct blk_chain *p)
 {
 	struct blk_request *req = &blk->queue[q].request[head];
@@ -318,11 +339,13 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 	/* Bounded by the longest chain, 4 GiB with the header. */
 	req->written = req->type == VIRTIO_BLK_T_IN ? (uint32_t)p->in_bytes : 0;
 	req->bytes = 0;
+	req->charge = bytes_of(p);
 	req->queue = (uint16_t)q;
 	req->head = head;
 	req->range_at = req->ranges = 0;
 	req->syncing = false;
 	blk->in_flight++;
+	blk->under_way += req->charge;
 	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
@@ -359,13 +382,14 @@ static void come_again(struct virtio_blk *blk, uint64_t at_ns)
 /* Pays for a request, or says no and comes again when it can be paid. */
 static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
 {
-	uint64_t now, wait_ns, bytes;
+	uint64_t now, wait_ns, bytes = bytes_of(p);
 
+	if (blk->under_way > 0 && blk->under_way + bytes > UNDER_WAY_BYTES) {
+		blk->held = true;
+		return false;
+	}
 	if (!blk->ops_limit.rate && !blk->bytes_limit.rate)
 		return true;
-	bytes = p->header.type == VIRTIO_BLK_T_IN    ? p->in_bytes
-		: p->header.type == VIRTIO_BLK_T_OUT ? p->out_bytes
-						     : 0;
 	now = now_ns();
 	wait_ns = token_bucket_wait_ns(&blk->ops_limit, 1, now);
 	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, bytes, now));
@@ -386,7 +410,7 @@ static void serve(struct virtio_blk *blk, unsigned index)
 	struct virtq_chain chain;
 	struct blk_chain p;
 
-	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->throttled; n++) {
+	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->throttled && !blk->held; n++) {
 		if (n == TURN_CHAINS) {
 			blk->first = index + 1;
 			come_again(blk, 0);
@@ -460,7 +484,7 @@ static void quiesce(struct virtio_device *dev)
 	struct virtio_blk *blk = from_device(dev);
 
 	loop_timer_clear(blk->loop, &blk->again);
-	blk->throttled = false;
+	blk->throttled = blk->held = false;
 	if (blk->in_flight > 0)
 		return;
 	if (blk->batching)

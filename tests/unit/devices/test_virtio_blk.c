@@ -319,6 +319,34 @@ static void test_depth(void **state)
 	assert_in_range(virtio_blk_stats(g->blk).interrupts, 1, 512);
 }
 
+/* However much is asked for, little is under way at a time; and small requests get their turn. */
+static void test_large(void **state)
+{
+	struct disk_guest *g = *state;
+	struct vseg data[64], small = {VDRIVER_HIGH_GPA, 512, VSEG_IN};
+	unsigned back = 0, small_back = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(data); i++)
+		data[i] = (struct vseg){VDRIVER_HIGH_GPA, DISK_BYTES / ARRAY_SIZE(data), VSEG_IN};
+	for (unsigned i = 0; i < 40; i++)
+		disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, ARRAY_SIZE(data), data);
+	for (unsigned i = 0; i < 40; i++)
+		disk_guest_add(g, 1, VIRTIO_BLK_T_IN, 0, 1, &small);
+	virtio_notify(g->dev, 0);
+	virtio_notify(g->dev, 1);
+	for (unsigned i = 0; i < 4000 && back + small_back < 80; i++) {
+		/* 32 MiB. */
+		assert_in_range(g->dev->queue[0].in_flight, 0, MIB(32) / DISK_BYTES);
+		loop_turn(g->loop, 10000000);
+		small_back += drain(g, 1);
+		back += drain(g, 0);
+	}
+	assert_int_equal(back, 40);
+	assert_int_equal(small_back, 40);
+	assert_int_equal(block_faults.calls, 40 * DISK_BYTES / MIB(1) + 40);
+	assert_int_equal(g->dev->faults, 0);
+}
+
 static void quiet(struct virtio_device *dev UNUSED, void *arg)
 {
 	*(bool *)arg = true;
@@ -446,6 +474,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_only, set_up_read_only, tear_down),
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_depth, set_up_queues, tear_down),
+		cmocka_unit_test_setup_teardown(test_large, set_up_queues, tear_down),
 		cmocka_unit_test_setup_teardown(test_freeze, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
