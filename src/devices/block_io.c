@@ -198,9 +198,13 @@ static int submit_zero(struct block_io_op *op)
 
 static void submit(struct block_io_op *op)
 {
-	const struct block_io *io = op->io;
+	struct block_io *io = op->io;
 	int r;
 
+	if (io->stopping && io->stopping(io)) {
+		complete(op, -ECANCELED);
+		return;
+	}
 	if (op->bounced && !op->bounce && !take_bounce(op)) {
 		wait_in_line(op);
 		return;

@@ -60,6 +60,8 @@ struct block_io {
 	bool opened;
 	uint8_t *bounce[BLOCK_IO_BOUNCES]; /* idle ones */
 	unsigned bounces_idle, bounces_made;
+	/* Asked before each step: true ends the operation with -ECANCELED. NULL: never. */
+	bool (*stopping)(struct block_io *io);
 	struct block_io_list waiting;
 	struct loop_timer retry;	    /* armed while somebody waits */
 	bool no_zero_range, no_punch;	    /* the file system said so */
@@ -72,9 +74,9 @@ void block_io_init(struct block_io *io, struct loop *loop, const struct block_fi
 /* Nothing is active. Accepts a zeroed one. */
 void block_io_done(struct block_io *io);
 
-/* All: done() runs once, and inside the call only where the host has no memory left or the loop is
- * being freed. Offsets and lengths are multiples of file->block_bytes and lie within file->bytes;
- * iov[0 .. n), n not 0, is used up while the operation goes on. */
+/* All: done() runs once, and inside the call only where the host has no memory left, the loop is
+ * being freed, or io->stopping says so. Offsets and lengths are multiples of file->block_bytes and
+ * lie within file->bytes; iov[0 .. n), n not 0, is used up while the operation goes on. */
 void block_io_read(struct block_io *io, struct block_io_op *op, struct iovec *iov, unsigned n,
 		   uint64_t offset);
 void block_io_write(struct block_io *io, struct block_io_op *op, struct iovec *iov, unsigned n,

@@ -191,6 +191,11 @@ void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device
 	start_quiesce(dev);
 }
 
+void virtio_give_up(struct virtio_device *dev)
+{
+	dev->ending = true;
+}
+
 void virtio_resume(struct virtio_device *dev)
 {
 	/* Its operations in flight count on being the last before it is quiet. */

@@ -46,7 +46,8 @@ struct virtio_ops {
 	/* The driver notified queue q, or may have (q is ready and DRIVER_OK is set): the ring can
 	 * turn out empty. */
 	void (*notify)(struct virtio_device *dev, unsigned q);
-	/* Stops using guest memory: cancels or finishes operations in flight, then calls
+	/* Stops using guest memory: cancels or finishes operations in flight (see
+	 * virtio_unanswered; that may change meanwhile), then calls
 	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown, and comes in
 	 * any state, also before activate; never twice at a time. */
 	void (*quiesce)(struct virtio_device *dev);
@@ -71,6 +72,7 @@ struct virtio_device {
 	bool resetting; /* a reset waits for quiesce */
 	bool quiescing; /* ops->quiesce was called, virtio_quiesced was not */
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
+	bool ending;	/* virtio_give_up came */
 	bool resuming;	/* virtio_resume came before the device was quiet */
 	bool activated; /* ops->activate was called since the last reset */
 	bool restored;	/* … and not resumed since */
@@ -96,6 +98,9 @@ void virtio_quiesced(struct virtio_device *dev);
  * on until virtio_resume. One at a time. */
 void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *),
 		    void *arg);
+/* The machine ends: what is in flight need not be finished, only over. Before or after
+ * virtio_quiesce. */
+void virtio_give_up(struct virtio_device *dev);
 /* After a freeze: notifies every ready queue, so that the device picks up what it left. Where it is
  * not quiet yet, that comes when it is, and done() of virtio_quiesce comes no more. */
 void virtio_resume(struct virtio_device *dev);
@@ -122,6 +127,12 @@ uint32_t virtio_interrupt_read(struct virtio_device *dev);
 void virtio_interrupt_ack(struct virtio_device *dev, uint32_t bits);
 /* Takes the features over, for the queues as well; false: they can't be had. */
 bool virtio_accept_features(struct virtio_device *dev, uint64_t wanted);
+
+/* Nobody will look at what becomes of the requests in flight. */
+static inline bool virtio_unanswered(const struct virtio_device *dev)
+{
+	return dev->resetting || dev->ending;
+}
 
 static inline bool virtio_running(const struct virtio_device *dev)
 {

@@ -24,9 +24,15 @@
 #define UNDER_WAY_BYTES (32u << 20)
 
 #define RANGES_MAX	  32
-#define RANGE_SECTORS_MAX (1u << 22) /* of one range of discard or write zeroes: 2 GiB */
+#define RANGE_SECTORS_MAX (1u << 22) /* of one range of discard: 2 GiB */
 #define BURST_NS	  100000000u
 #define MAX_RATE	  (1ull << 61)
+
+/* Zeros may have to be written, and a freeze waits for them: of one request there are 64 MiB, and
+ * as many requests are under way as charges fit into UNDER_WAY_BYTES. */
+#define ZERO_RANGES_MAX	 4
+#define ZERO_SECTORS_MAX (1u << 15)
+#define ZERO_CHARGE	 (8u << 20)
 
 /* What a request that doesn't fit into FEW_SEGMENTS needs; touched only by those. */
 union blk_vector {
@@ -189,12 +195,21 @@ static bool must_sync(const struct virtio_blk *blk, const struct blk_request *re
 	       (req->type == VIRTIO_BLK_T_OUT || req->type == VIRTIO_BLK_T_WRITE_ZEROES);
 }
 
+static bool is_stopping(struct block_io *io)
+{
+	const struct virtio_blk *blk = container_of(io, struct virtio_blk, io);
+
+	return blk->given_up || virtio_unanswered(&blk->dev);
+}
+
 static void on_done(struct block_io_op *op, int res)
 {
 	struct blk_request *req = container_of(op, struct blk_request, op);
 	struct virtio_blk *blk = req->blk;
 
-	if (res < 0) {
+	if (res == -ECANCELED && is_stopping(&blk->io)) {
+		finish(req, VIRTIO_BLK_S_IOERR);
+	} else if (res < 0) {
 		blk->stats.errors++;
 		log_guest(&blk->dev.fault_log, "disk %.*s: %s failed: %s", VIRTIO_BLK_ID_BYTES,
 			  blk->id,
@@ -204,7 +219,9 @@ static void on_done(struct block_io_op *op, int res)
 							    : "a discard or write of zeroes",
 			  res == -ENODATA ? "the file ends before" : strerror(-res));
 		finish(req, VIRTIO_BLK_S_IOERR);
-	} else if (req->range_at < req->ranges) {
+	} else if (req->range_at < req->ranges &&
+		   !(req->type == VIRTIO_BLK_T_DISCARD && blk->dev.quiescing)) {
+		/* Discards are hints: a freeze doesn't wait for all of them. */
 		next_range(req);
 	} else if (must_sync(blk, req)) {
 		req->syncing = true;
@@ -257,14 +274,16 @@ static void start_transfer(struct blk_request *req, const struct blk_chain *p)
 static uint8_t check_ranges(const struct blk_request *req)
 {
 	const struct virtio_blk *blk = req->blk;
-	uint32_t known = req->type == VIRTIO_BLK_T_WRITE_ZEROES ? BLK_RANGE_F_UNMAP : 0;
+	bool zeroes = req->type == VIRTIO_BLK_T_WRITE_ZEROES;
+	uint32_t known = zeroes ? BLK_RANGE_F_UNMAP : 0;
+	uint32_t most = zeroes ? ZERO_SECTORS_MAX : RANGE_SECTORS_MAX;
 
 	for (unsigned i = 0; i < req->ranges; i++) {
 		const struct blk_range *r = &vector_of(req)->range[i];
 
 		if (r->flags & ~known)
 			return VIRTIO_BLK_S_UNSUPP;
-		if (!r->sectors || r->sectors > RANGE_SECTORS_MAX ||
+		if (!r->sectors || r->sectors > most ||
 		    !in_disk(blk, r->sector, (uint64_t)r->sectors * BLOCK_SECTOR))
 			return VIRTIO_BLK_S_IOERR;
 	}
@@ -276,11 +295,12 @@ static void start_ranges(struct blk_request *req, const struct blk_chain *p)
 	struct virtio_blk *blk = req->blk;
 	uint8_t *to = (uint8_t *)vector_of(req)->range;
 	uint8_t status = VIRTIO_BLK_S_OK;
+	unsigned most = req->type == VIRTIO_BLK_T_DISCARD ? RANGES_MAX : ZERO_RANGES_MAX;
 
 	if (blk->file.read_only)
 		status = VIRTIO_BLK_S_UNSUPP;
 	else if (!p->out_bytes || p->out_bytes % sizeof(struct blk_range) ||
-		 p->out_bytes > RANGES_MAX * sizeof(struct blk_range))
+		 p->out_bytes > most * sizeof(struct blk_range))
 		status = VIRTIO_BLK_S_IOERR;
 	for (unsigned i = 0; status == VIRTIO_BLK_S_OK && i < p->outs; i++) {
 		memcpy(to, p->out[i].iov_base, p->out[i].iov_len);
@@ -328,6 +348,12 @@ static uint64_t bytes_of(const struct blk_chain *p)
 						    : 0;
 }
 
+/* What a request counts for among those under way. */
+static uint64_t charge_of(const struct blk_chain *p)
+{
+	return p->header.type == VIRTIO_BLK_T_WRITE_ZEROES ? ZERO_CHARGE : bytes_of(p);
+}
+
 static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struct blk_chain *p)
 {
 	struct blk_request *req = &blk->queue[q].request[head];
@@ -339,7 +365,7 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 	/* Bounded by the longest chain, 4 GiB with the header. */
 	req->written = req->type == VIRTIO_BLK_T_IN ? (uint32_t)p->in_bytes : 0;
 	req->bytes = 0;
-	req->charge = bytes_of(p);
+	req->charge = charge_of(p);
 	req->queue = (uint16_t)q;
 	req->head = head;
 	req->range_at = req->ranges = 0;
@@ -384,7 +410,7 @@ static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
 {
 	uint64_t now, wait_ns, bytes = bytes_of(p);
 
-	if (blk->under_way > 0 && blk->under_way + bytes > UNDER_WAY_BYTES) {
+	if (blk->under_way > 0 && blk->under_way + charge_of(p) > UNDER_WAY_BYTES) {
 		blk->held = true;
 		return false;
 	}
@@ -478,7 +504,8 @@ static void notify(struct virtio_device *dev, unsigned q)
 	serve(from_device(dev), q);
 }
 
-/* What is in flight ends by itself, soon or when the disk lets it; nothing new begins meanwhile. */
+/* What is in flight ends by itself, soon or when the disk lets it; nothing new begins meanwhile.
+ * Soon: it is bounded for a freeze, and where nobody is answered, it ends with its step. */
 static void quiesce(struct virtio_device *dev)
 {
 	struct virtio_blk *blk = from_device(dev);
@@ -552,8 +579,10 @@ static struct blk_config describe(const struct block_file *f, unsigned queues)
 
 	if (f->read_only)
 		return c;
-	c.max_discard_sectors = c.max_write_zeroes_sectors = RANGE_SECTORS_MAX;
-	c.max_discard_seg = c.max_write_zeroes_seg = RANGES_MAX;
+	c.max_discard_sectors = RANGE_SECTORS_MAX;
+	c.max_discard_seg = RANGES_MAX;
+	c.max_write_zeroes_sectors = ZERO_SECTORS_MAX;
+	c.max_write_zeroes_seg = ZERO_RANGES_MAX;
 	c.discard_sector_alignment = f->physical_bytes / BLOCK_SECTOR;
 	c.write_zeroes_may_unmap = 1;
 	return c;
@@ -594,6 +623,7 @@ static int set_up(struct virtio_blk *blk, struct loop *loop, const struct guest_
 	blk->batch.fire = batch_ended;
 	blk->again.fire = serve_again;
 	block_io_init(&blk->io, loop, &blk->file);
+	blk->io.stopping = is_stopping;
 	memcpy(blk->id, config->id, strnlen(config->id, sizeof(blk->id)));
 	token_bucket_init(&blk->ops_limit, MIN(config->iops, MAX_RATE),
 			  burst_of(config->iops, config->burst_ns), now);
