@@ -176,24 +176,20 @@ static int submit_transfer(struct block_io_op *op)
 		     : loop_read(loop, &op->op, fd, buf, op->step, op->offset);
 }
 
-/* Blocks may go where they may; else they stay, and hold zeros; else zeros are written. */
 static int submit_zero(struct block_io_op *op)
 {
 	const struct block_io *io = op->io;
-	int fd = io->fd;
+	int mode = FALLOC_FL_KEEP_SIZE;
 
-	op->stepwise = false;
-	if (op->may_unmap && !io->no_punch)
-		return loop_fallocate(io->loop, &op->op, fd,
-				      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
-				      op->left);
-	if (!io->no_zero_range)
-		return loop_fallocate(io->loop, &op->op, fd,
-				      FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, op->offset,
-				      op->left);
-	op->stepwise = true;
-	op->step = (uint32_t)MIN(op->left, sizeof(zeros));
-	return loop_write(io->loop, &op->op, fd, zeros, op->step, op->offset);
+	op->zeroing = op->may_unmap && !io->no_punch ? BLOCK_IO_PUNCH
+		      : !io->no_zero_range	     ? BLOCK_IO_ZERO_RANGE
+						     : BLOCK_IO_ZERO_WRITE;
+	if (op->zeroing == BLOCK_IO_ZERO_WRITE) {
+		op->step = (uint32_t)MIN(op->left, sizeof(zeros));
+		return loop_write(io->loop, &op->op, io->fd, zeros, op->step, op->offset);
+	}
+	mode |= op->zeroing == BLOCK_IO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+	return loop_fallocate(io->loop, &op->op, io->fd, mode, op->offset, op->left);
 }
 
 static void submit(struct block_io_op *op)
@@ -265,12 +261,13 @@ static void zeroed(struct block_io_op *op, int res)
 {
 	struct block_io *io = op->io;
 
-	if (op->stepwise) {
+	if (op->zeroing == BLOCK_IO_ZERO_WRITE) {
 		moved(op, (uint32_t)res);
 	} else if (!is_unsupported(res)) {
 		complete(op, res);
 	} else {
-		if (op->may_unmap && !io->no_punch)
+		/* Others may have found out more meanwhile. */
+		if (op->zeroing == BLOCK_IO_PUNCH)
 			io->no_punch = true;
 		else
 			io->no_zero_range = true;
@@ -287,7 +284,7 @@ static void on_done(struct loop_op *loop_op, int res)
 		wait_in_line(op);
 		return;
 	}
-	if (op->kind == BLOCK_IO_ZERO && (res >= 0 || !op->stepwise))
+	if (op->kind == BLOCK_IO_ZERO && (res >= 0 || op->zeroing != BLOCK_IO_ZERO_WRITE))
 		zeroed(op, res);
 	else if (op->kind == BLOCK_IO_DISCARD && is_unsupported(res))
 		complete(op, 0);
@@ -327,7 +324,7 @@ static void begin(struct block_io *io, struct block_io_op *op, enum block_io_kin
 	op->io = io;
 	op->kind = kind;
 	op->op.done = on_done;
-	op->bounced = op->stepwise = false;
+	op->bounced = false;
 	op->tries = 0;
 	op->iov = NULL;
 	op->segments = op->used = 0;

@@ -27,6 +27,10 @@ enum block_io_kind {
 	BLOCK_IO_ZERO,
 };
 
+/* How zeroes are made: blocks go where they may; else they stay, and hold zeros; else zeros are
+ * written. */
+enum block_io_zeroing { BLOCK_IO_PUNCH, BLOCK_IO_ZERO_RANGE, BLOCK_IO_ZERO_WRITE };
+
 /* Embedded in what it works for, which lives until done(). Zeroed but for done before its first
  * use; done() may start the next on it. */
 struct block_io_op {
@@ -39,7 +43,7 @@ struct block_io_op {
 	enum block_io_kind kind;
 	bool may_unmap; /* zeroes: the range may be left without blocks */
 	bool bounced;	/* goes through a bounce buffer */
-	bool stepwise;	/* zeroes: by writing them */
+	enum block_io_zeroing zeroing;
 	uint16_t tries; /* ended by EAGAIN */
 	uint32_t step;	/* bytes asked of the kernel now */
 	struct iovec *iov;

@@ -308,6 +308,33 @@ static void test_zero(void **state)
 	assert_int_equal(b->op[0].res, -ENOSPC);
 }
 
+/* Two at a time, of which the first finds out what can't be: the second is not taken for a proof of
+ * more than that. */
+static void test_zeroes_at_once(void **state)
+{
+	struct bench *b = *state;
+
+	for (unsigned may_unmap = 0; may_unmap < 2; may_unmap++) {
+		b->io.no_punch = b->io.no_zero_range = false;
+		disk_image_pattern(b->buf, DISK_BYTES, 5);
+		disk_image_write(&b->image, 0, b->buf, DISK_BYTES);
+		block_faults_set(BLOCK_FAULT_RESULT, -EOPNOTSUPP, 0, 2);
+		for (unsigned i = 0; i < 2; i++) {
+			b->op[i].done = 0;
+			block_io_zero(&b->io, &b->op[i].op, i * 65536, 65536, may_unmap);
+		}
+		finish(b);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(b->op[i].done, 1);
+			assert_int_equal(b->op[i].res, 0);
+		}
+		assert_true(is_zero(b, 0, 131072));
+		assert_false(is_zero(b, 131072, 512));
+		assert_int_equal(b->io.no_punch, may_unmap);
+		assert_int_equal(b->io.no_zero_range, !may_unmap);
+	}
+}
+
 static void test_discard(void **state)
 {
 	struct bench *b = *state;
@@ -414,6 +441,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_now, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_zero, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_zeroes_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_discard, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_bounce, set_up_direct, tear_down),
 		cmocka_unit_test_setup_teardown(test_every_call, set_up, tear_down),
