@@ -176,14 +176,24 @@ static int submit_transfer(struct block_io_op *op)
 		     : loop_read(loop, &op->op, fd, buf, op->step, op->offset);
 }
 
+static enum block_io_zeroing zeroing(const struct block_io *io, bool may_unmap)
+{
+	if (may_unmap && !io->no_punch)
+		return BLOCK_IO_PUNCH;
+	return io->no_zero_range ? BLOCK_IO_ZERO_WRITE : BLOCK_IO_ZERO_RANGE;
+}
+
+bool block_io_writes_zeros(const struct block_io *io, bool may_unmap)
+{
+	return zeroing(io, may_unmap) == BLOCK_IO_ZERO_WRITE;
+}
+
 static int submit_zero(struct block_io_op *op)
 {
 	const struct block_io *io = op->io;
 	int mode = FALLOC_FL_KEEP_SIZE;
 
-	op->zeroing = op->may_unmap && !io->no_punch ? BLOCK_IO_PUNCH
-		      : !io->no_zero_range	     ? BLOCK_IO_ZERO_RANGE
-						     : BLOCK_IO_ZERO_WRITE;
+	op->zeroing = zeroing(io, op->may_unmap);
 	if (op->zeroing == BLOCK_IO_ZERO_WRITE) {
 		op->step = (uint32_t)MIN(op->left, sizeof(zeros));
 		return loop_write(io->loop, &op->op, io->fd, zeros, op->step, op->offset);

@@ -92,5 +92,7 @@ void block_io_discard(struct block_io *io, struct block_io_op *op, uint64_t offs
 /* The range reads as zeros afterwards. */
 void block_io_zero(struct block_io *io, struct block_io_op *op, uint64_t offset, uint64_t len,
 		   bool may_unmap);
+/* Whether that is known to write them. */
+bool block_io_writes_zeros(const struct block_io *io, bool may_unmap);
 
 #endif

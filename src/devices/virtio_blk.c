@@ -48,9 +48,11 @@ struct blk_request {
 	uint32_t written; /* bytes of data that go into the guest */
 	uint64_t bytes;
 	uint64_t charge; /* of what may be under way */
+	uint64_t price;	 /* bytes, for the limit of bytes a second */
 	uint16_t queue, head;
 	uint16_t range_at, ranges;
-	bool syncing; /* a write without write cache: its flush is under way */
+	uint8_t refusal; /* ranges: the status if it is not to be done */
+	bool syncing;	 /* a write without write cache: its flush is under way */
 	struct iovec few[FEW_SEGMENTS];
 };
 
@@ -290,35 +292,50 @@ static uint8_t check_ranges(const struct blk_request *req)
 	return VIRTIO_BLK_S_OK;
 }
 
-static void start_ranges(struct blk_request *req, const struct blk_chain *p)
+/* Copies the ranges and checks them. The copy is what counts from here on. */
+static uint8_t take_ranges(struct blk_request *req, const struct blk_chain *p)
 {
-	struct virtio_blk *blk = req->blk;
 	uint8_t *to = (uint8_t *)vector_of(req)->range;
-	uint8_t status = VIRTIO_BLK_S_OK;
 	unsigned most = req->type == VIRTIO_BLK_T_DISCARD ? RANGES_MAX : ZERO_RANGES_MAX;
 
-	if (blk->file.read_only)
-		status = VIRTIO_BLK_S_UNSUPP;
-	else if (!p->out_bytes || p->out_bytes % sizeof(struct blk_range) ||
-		 p->out_bytes > most * sizeof(struct blk_range))
-		status = VIRTIO_BLK_S_IOERR;
-	for (unsigned i = 0; status == VIRTIO_BLK_S_OK && i < p->outs; i++) {
+	if (req->blk->file.read_only)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (!p->out_bytes || p->out_bytes % sizeof(struct blk_range) ||
+	    p->out_bytes > most * sizeof(struct blk_range))
+		return VIRTIO_BLK_S_IOERR;
+	for (unsigned i = 0; i < p->outs; i++) {
 		memcpy(to, p->out[i].iov_base, p->out[i].iov_len);
 		to += p->out[i].iov_len;
 	}
-	/* The copy is what gets checked, as in blk_chain_parse. */
+	/* As in blk_chain_parse. */
 	__asm__ volatile("" ::: "memory");
-	if (status == VIRTIO_BLK_S_OK) {
-		req->ranges = (uint16_t)(p->out_bytes / sizeof(struct blk_range));
-		status = check_ranges(req);
+	req->ranges = (uint16_t)(p->out_bytes / sizeof(struct blk_range));
+	return check_ranges(req);
+}
+
+/* Bytes of zeros that will have to be written. */
+static uint64_t zeros_of(const struct blk_request *req)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < req->ranges; i++) {
+		const struct blk_range *r = &vector_of(req)->range[i];
+
+		if (block_io_writes_zeros(&req->blk->io, r->flags & BLK_RANGE_F_UNMAP))
+			bytes += (uint64_t)r->sectors * BLOCK_SECTOR;
 	}
-	if (status != VIRTIO_BLK_S_OK) {
-		req->ranges = 0;
-		blk->stats.refused++;
-		finish(req, status);
+	return bytes;
+}
+
+static void start_ranges(struct blk_request *req)
+{
+	if (req->refusal == VIRTIO_BLK_S_OK) {
+		next_range(req);
 		return;
 	}
-	next_range(req);
+	req->ranges = 0;
+	req->blk->stats.refused++;
+	finish(req, req->refusal);
 }
 
 static void give_id(struct blk_request *req, const struct blk_chain *p)
@@ -340,21 +357,9 @@ static void give_id(struct blk_request *req, const struct blk_chain *p)
 	finish(req, VIRTIO_BLK_S_OK);
 }
 
-/* Bytes that a request moves, by its header. */
-static uint64_t bytes_of(const struct blk_chain *p)
-{
-	return p->header.type == VIRTIO_BLK_T_IN    ? p->in_bytes
-	       : p->header.type == VIRTIO_BLK_T_OUT ? p->out_bytes
-						    : 0;
-}
-
-/* What a request counts for among those under way. */
-static uint64_t charge_of(const struct blk_chain *p)
-{
-	return p->header.type == VIRTIO_BLK_T_WRITE_ZEROES ? ZERO_CHARGE : bytes_of(p);
-}
-
-static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struct blk_chain *p)
+/* Makes a request of a chain, which may yet go back to the ring. */
+static struct blk_request *prepare(struct virtio_blk *blk, unsigned q, uint16_t head,
+				   const struct blk_chain *p)
 {
 	struct blk_request *req = &blk->queue[q].request[head];
 
@@ -364,12 +369,37 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 	req->type = p->header.type;
 	/* Bounded by the longest chain, 4 GiB with the header. */
 	req->written = req->type == VIRTIO_BLK_T_IN ? (uint32_t)p->in_bytes : 0;
-	req->bytes = 0;
-	req->charge = charge_of(p);
+	req->bytes = req->charge = req->price = 0;
 	req->queue = (uint16_t)q;
 	req->head = head;
 	req->range_at = req->ranges = 0;
 	req->syncing = false;
+	switch (req->type) {
+	case VIRTIO_BLK_T_IN:
+		req->charge = req->price = p->in_bytes;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		req->charge = req->price = p->out_bytes;
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		req->refusal = take_ranges(req, p);
+		req->charge = ZERO_CHARGE;
+		if (req->refusal == VIRTIO_BLK_S_OK)
+			req->price = zeros_of(req);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		req->refusal = take_ranges(req, p);
+		break;
+	default:
+		break;
+	}
+	return req;
+}
+
+static void start(struct blk_request *req, const struct blk_chain *p)
+{
+	struct virtio_blk *blk = req->blk;
+
 	blk->in_flight++;
 	blk->under_way += req->charge;
 	switch (req->type) {
@@ -385,7 +415,7 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 		break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		start_ranges(req, p);
+		start_ranges(req);
 		break;
 	default:
 		blk->stats.refused++;
@@ -406,11 +436,11 @@ static void come_again(struct virtio_blk *blk, uint64_t at_ns)
 }
 
 /* Pays for a request, or says no and comes again when it can be paid. */
-static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
+static bool admit(struct virtio_blk *blk, const struct blk_request *req)
 {
-	uint64_t now, wait_ns, bytes = bytes_of(p);
+	uint64_t now, wait_ns;
 
-	if (blk->under_way > 0 && blk->under_way + charge_of(p) > UNDER_WAY_BYTES) {
+	if (blk->under_way > 0 && blk->under_way + req->charge > UNDER_WAY_BYTES) {
 		blk->held = true;
 		return false;
 	}
@@ -418,7 +448,7 @@ static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
 		return true;
 	now = now_ns();
 	wait_ns = token_bucket_wait_ns(&blk->ops_limit, 1, now);
-	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, bytes, now));
+	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, req->price, now));
 	if (wait_ns) {
 		blk->stats.throttled++;
 		blk->throttled = true;
@@ -426,7 +456,7 @@ static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
 		return false;
 	}
 	token_bucket_spend(&blk->ops_limit, 1);
-	token_bucket_spend(&blk->bytes_limit, bytes);
+	token_bucket_spend(&blk->bytes_limit, req->price);
 	return true;
 }
 
@@ -434,6 +464,7 @@ static void serve(struct virtio_blk *blk, unsigned index)
 {
 	struct virtq *q = &blk->dev.queue[index];
 	struct virtq_chain chain;
+	struct blk_request *req;
 	struct blk_chain p;
 
 	for (unsigned n = 0; virtio_running(&blk->dev) && !blk->throttled && !blk->held; n++) {
@@ -456,14 +487,15 @@ static void serve(struct virtio_blk *blk, unsigned index)
 				     blk->id, rc);
 			break;
 		}
-		if (!admit(blk, &p)) {
+		req = prepare(blk, index, chain.head, &p);
+		if (!admit(blk, req)) {
 			virtq_unpop(q);
 			/* Who got something lets the next begin; who got nothing keeps its place.
 			 */
 			blk->first = index + (n > 0);
 			break;
 		}
-		start(blk, index, chain.head, &p);
+		start(req, &p);
 	}
 }
 

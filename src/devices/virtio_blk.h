@@ -38,7 +38,8 @@ struct virtio_blk_config {
 	struct block_spec file;
 	const char *id;	   /* up to VIRTIO_BLK_ID_BYTES; copied */
 	uint64_t iops;	   /* operations a second; 0: no limit */
-	uint64_t bps;	   /* bytes read and written a second; 0: no limit */
+	uint64_t bps;	   /* bytes read and written a second, also of zeros that have
+			    * to be written; 0: no limit */
 	uint64_t burst_ns; /* the burst is what the rate gives in this time; 0: 100 ms */
 	unsigned queues;   /* 1 to VIRTIO_BLK_MAX_QUEUES */
 };

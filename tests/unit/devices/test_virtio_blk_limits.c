@@ -1,4 +1,5 @@
 /* Limits of operations and bytes, measured against the clock; freeze and reset while one holds. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -141,6 +142,44 @@ static void test_share(void **state)
 	disk_guest_done(&g);
 }
 
+/* Zeros that are written are bytes like others; those that cost nothing are not. */
+static void test_zeroes(void **state)
+{
+	const struct {
+		uint64_t sector;
+		uint32_t sectors, flags;
+	} range[2] = {{0, 128, 1}, {1024, 128, 1}};
+	struct disk_guest g;
+
+	(void)state;
+	disk_guest_init(&g, &(struct virtio_blk_config){.bps = MIB(1)});
+	disk_guest_boot(&g, DISK_FEATURES);
+	for (unsigned written = 0; written < 2; written++) {
+		struct vseg data = {vdriver_bytes(&g.drv, range, sizeof(range)), sizeof(range),
+				    VSEG_OUT};
+		uint64_t begin_ns = now_ns();
+
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(disk_guest_do(&g, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, &data,
+						       NULL),
+					 VIRTIO_BLK_S_OK);
+		/* Four times 128 KiB, less the burst and the last one. */
+		if (written)
+			assert_true(now_ns() - begin_ns > 250000000);
+		assert_int_equal(!virtio_blk_stats(g.blk).throttled, !written);
+		if (written)
+			break;
+		/* From here on the file system can do neither. */
+		block_faults_set(BLOCK_FAULT_RESULT, -EOPNOTSUPP, 0, 2);
+		disk_guest_add(&g, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, &data);
+		virtio_notify(g.dev, 0);
+		for (unsigned i = 0; i < 500 && !vring_used(&g.drv.ring[0], NULL, NULL); i++)
+			block_faults_turn(g.loop, 1000000);
+		block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+	}
+	disk_guest_done(&g);
+}
+
 /* What a limit holds back is served after a freeze, and forgotten by a reset. */
 static void quiet(struct virtio_device *dev UNUSED, void *arg)
 {
@@ -189,6 +228,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rates),
 		cmocka_unit_test(test_share),
+		cmocka_unit_test(test_zeroes),
 		cmocka_unit_test(test_freeze_and_reset),
 	};
 
