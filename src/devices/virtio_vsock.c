@@ -212,7 +212,11 @@ static bool send_one(struct vsock_conn *c, const struct virtq_chain *chain)
 	uint16_t op = vsock_conn_next(c, &h);
 	ssize_t n;
 
-	if (!op && may_read(c) && chain->in_bytes > HEADER_BYTES) {
+	if (!op && may_read(c) && chain->in_bytes == HEADER_BYTES) {
+		/* Something that has no bytes, so that the next buffer's turn comes. */
+		h = vsock_conn_header(c, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		op = h.op;
+	} else if (!op && may_read(c)) {
 		n = vsock_conn_read(c, chain->iov + chain->out, chain->in, HEADER_BYTES,
 				    MIN(chain->in_bytes - HEADER_BYTES, vsock_conn_credit(c)));
 		if (n > 0) {
@@ -627,7 +631,8 @@ static void on_listening(struct loop_op *op, int res)
 	polls_ended(v);
 }
 
-/* All that could be waiting for something; also after a freeze. */
+/* All that waits for something that nobody polls for: a poll could not be had, or a freeze has
+ * ended it. */
 static void go_on(struct virtio_vsock *v)
 {
 	serve_events(v);
@@ -635,15 +640,14 @@ static void go_on(struct virtio_vsock *v)
 	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++) {
 		struct vsock_conn *c = &v->conn[i];
 
-		if (c->state == VSOCK_GREETING) {
+		if (c->state == VSOCK_GREETING && !c->readable.active)
 			greet(c);
-		} else if (c->state == VSOCK_UP) {
+		if (c->state == VSOCK_UP && !c->readable.active)
 			c->may_read = true;
-			flush(c);
+		if (may_read(c))
 			enqueue(c);
-		} else {
+		if (c->len > 0)
 			flush(c);
-		}
 	}
 	serve_tx(v);
 }

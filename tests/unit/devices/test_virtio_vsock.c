@@ -358,6 +358,73 @@ static void a_reader_that_leaves_ends_what_was_left_for_it(void **state)
 	assert_int_equal(virtio_vsock_stats(g->vsock).refused, 0);
 }
 
+static void a_buffer_for_a_header_alone_loses_nothing(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct vsock_packet p = {0};
+
+	vsock_guest_boot(g, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t gpa = vdriver_alloc(&g->drv, VSOCK_ROOM, 8);
+		struct vseg seg = {gpa, i < 2 ? sizeof(p.h) : VSOCK_ROOM, VSEG_IN};
+
+		g->room[vring_add(&g->drv.ring[VSOCK_RX], 1, &seg)] = gpa;
+	}
+	guest_connects(g, 1000);
+	assert_int_equal(write(g->service, "abc", 3), 3);
+	vsock_guest_settle(g);
+	while (p.h.op != VIRTIO_VSOCK_OP_RW)
+		assert_true(vsock_guest_receive(g, &p));
+	assert_int_equal(p.h.len, 3);
+	assert_memory_equal(p.data, "abc", 3);
+	nothing_more(g);
+}
+
+static unsigned reads;
+ssize_t __real_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	reads++;
+	return __real_recvmsg(fd, msg, flags);
+}
+
+/* A turn that has left something is no reason to look at sockets that are polled. */
+static void idle_connections_are_left_alone(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct virtio_vsock_header h = {.src_cid = VIRTIO_VSOCK_GUEST_CID,
+					.dst_cid = VIRTIO_VSOCK_HOST_CID,
+					.src_port = 1000,
+					.dst_port = HOST_PORT,
+					.type = VIRTIO_VSOCK_TYPE_STREAM,
+					.op = VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+					.buf_alloc = 65536};
+	int service[50];
+	struct vseg seg;
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++) {
+		guest_connects(g, 1000 + i);
+		service[i] = g->service;
+		g->service = -1;
+	}
+	nothing_more(g);
+	seg = (struct vseg){vdriver_bytes(&g->drv, &h, sizeof(h)), sizeof(h), VSEG_OUT};
+	reads = 0;
+	for (unsigned i = 0; i < 128; i++)
+		vring_add(&g->drv.ring[VSOCK_TX], 1, &seg);
+	virtio_notify(g->dev, VSOCK_TX);
+	nothing_more(g);
+	assert_in_range(reads, 0, 2);
+	/* They are looked at all the same when there is something. */
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++) {
+		assert_int_equal(write(service[i], "x", 1), 1);
+		assert_int_equal(expect(g, VIRTIO_VSOCK_OP_RW).h.dst_port, 1000 + i);
+	}
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++)
+		close(service[i]);
+}
+
 static void more_than_its_credit_is_a_reset(void **state)
 {
 	struct vsock_guest *g = *state;
@@ -566,6 +633,8 @@ int main(void)
 		TEST(what_was_sent_before_a_close_arrives),
 		TEST(a_reset_without_a_close_drops_what_was_sent),
 		TEST(a_reader_that_leaves_ends_what_was_left_for_it),
+		TEST(a_buffer_for_a_header_alone_loses_nothing),
+		TEST(idle_connections_are_left_alone),
 		TEST(more_than_its_credit_is_a_reset),
 		TEST(answers_a_request_for_credit),
 		TEST(a_nonsensical_packet_ends_its_connection_alone),
