@@ -75,7 +75,7 @@ void virtio_signal(struct virtio_device *dev, struct virtq *q)
 		interrupt(dev, VIRTIO_INTERRUPT_USED);
 }
 
-void virtio_signal_all(struct virtio_device *dev)
+bool virtio_signal_all(struct virtio_device *dev)
 {
 	bool wanted = false;
 
@@ -83,6 +83,7 @@ void virtio_signal_all(struct virtio_device *dev)
 		wanted |= virtq_wants_signal(&dev->queue[i]);
 	if (wanted)
 		interrupt(dev, VIRTIO_INTERRUPT_USED);
+	return wanted;
 }
 
 void virtio_config_changed(struct virtio_device *dev)

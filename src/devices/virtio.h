@@ -89,8 +89,8 @@ void virtio_init(struct virtio_device *dev, const struct virtio_ops *ops,
 void virtio_fault(struct virtio_device *dev, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Interrupt for used buffers of q, if the driver wants one (event index, flags). */
 void virtio_signal(struct virtio_device *dev, struct virtq *q);
-/* The same for all queues: one interrupt at most. */
-void virtio_signal_all(struct virtio_device *dev);
+/* The same for all queues: one interrupt at most; whether there was one. */
+bool virtio_signal_all(struct virtio_device *dev);
 /* Configuration changed: generation and interrupt. */
 void virtio_config_changed(struct virtio_device *dev);
 void virtio_quiesced(struct virtio_device *dev);

@@ -101,8 +101,7 @@ static void end_batch(struct virtio_blk *blk)
 	blk->held = false;
 	blk->batching = false;
 	loop_timer_clear(blk->loop, &blk->batch);
-	blk->stats.interrupts++;
-	virtio_signal_all(&blk->dev);
+	blk->stats.interrupts += virtio_signal_all(&blk->dev);
 }
 
 static void batch_ended(struct loop_timer *t)

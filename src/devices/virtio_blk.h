@@ -54,7 +54,7 @@ struct virtio_blk_stats {
 	uint64_t throttled;   /* times that a limit made a queue wait */
 	uint64_t bounced;     /* transfers through a bounce buffer */
 	uint64_t continued;   /* short transfers that were gone on with */
-	uint64_t interrupts;  /* batches of completions */
+	uint64_t interrupts;  /* raised for batches of completions */
 	uint64_t completions; /* requests given back */
 };
 

@@ -319,6 +319,26 @@ static void test_depth(void **state)
 	assert_in_range(virtio_blk_stats(g->blk).interrupts, 1, 512);
 }
 
+/* What a driver that looks for itself has not asked for is no interrupt. */
+static void test_interrupts(void **state)
+{
+	struct disk_guest *g = *state;
+	struct vseg in = {VDRIVER_HIGH_GPA, 512, VSEG_IN};
+
+	*g->drv.ring[0].used_event = 100;
+	disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, 1, &in);
+	virtio_notify(g->dev, 0);
+	disk_guest_settle(g, 1000);
+	assert_int_equal(virtio_blk_stats(g->blk).completions, 1);
+	assert_int_equal(virtio_blk_stats(g->blk).interrupts, 0);
+	*g->drv.ring[0].used_event = 1;
+	disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, 1, &in);
+	virtio_notify(g->dev, 0);
+	disk_guest_settle(g, 1000);
+	assert_int_equal(virtio_blk_stats(g->blk).completions, 2);
+	assert_int_equal(virtio_blk_stats(g->blk).interrupts, 1);
+}
+
 /* However much is asked for, little is under way at a time; and small requests get their turn. */
 static void test_large(void **state)
 {
@@ -601,6 +621,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_only, set_up_read_only, tear_down),
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_depth, set_up_queues, tear_down),
+		cmocka_unit_test_setup_teardown(test_interrupts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large, set_up_queues, tear_down),
 		cmocka_unit_test_setup_teardown(test_freeze, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
