@@ -113,7 +113,8 @@ static void run(struct virtio_device *dev)
 		return;
 	if (!dev->activated) {
 		dev->activated = true;
-		dev->ops->activate(dev);
+		if (dev->ops->activate)
+			dev->ops->activate(dev);
 	}
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		virtio_notify(dev, i);

@@ -35,13 +35,13 @@ struct virtio_ops {
 	uint64_t features;   /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
 	unsigned queues;     /* default count; a device may set dev->queue_count at init */
 	uint16_t queue_size; /* largest size offered; a power of two */
-	/* Reads of configuration space: offset + len may pass its end (give zeros there). Both
-	 * may be NULL: there is none. */
+	/* Reads of configuration space: offset + len may pass its end (give zeros there). NULL:
+	 * there is none, or nothing in it is written. */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data,
 			     unsigned len);
 	/* DRIVER_OK was set, and nothing holds the device back: features and queues stand. notify
-	 * of every ready queue follows. */
+	 * of every ready queue follows. NULL: nothing is to be done. */
 	void (*activate)(struct virtio_device *dev);
 	/* The driver notified queue q, or may have (q is ready and DRIVER_OK is set): the ring can
 	 * turn out empty. */

@@ -520,16 +520,6 @@ static void config_read(struct virtio_device *dev, uint64_t offset, void *data, 
 		       MIN(len, sizeof(blk->config) - offset));
 }
 
-static void config_write(struct virtio_device *dev UNUSED, uint64_t offset UNUSED,
-			 const void *data UNUSED, unsigned len UNUSED)
-{
-	/* Only the cache mode could be written, and CONFIG_WCE isn't offered. */
-}
-
-static void activate(struct virtio_device *dev UNUSED)
-{
-}
-
 static void notify(struct virtio_device *dev, unsigned q)
 {
 	serve(from_device(dev), q);
@@ -587,8 +577,7 @@ static const struct virtio_ops blk_ops = {
 	.queues = 1,
 	.queue_size = QUEUE_SIZE,
 	.config_read = config_read,
-	.config_write = config_write,
-	.activate = activate,
+	/* Only the cache mode could be written, and CONFIG_WCE is not offered. */
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,

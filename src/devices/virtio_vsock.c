@@ -117,6 +117,7 @@ static void owe(struct vsock_conn *c, unsigned what)
 /* Its polls end in a later turn; until then nobody else gets its place. */
 static void end(struct vsock_conn *c)
 {
+	c->owed = 0;
 	dequeue(c);
 	free(c->buf);
 	c->buf = NULL;
