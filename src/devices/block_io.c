@@ -10,9 +10,10 @@
 
 #include "base/util.h"
 
-/* read(2): the kernel moves no more at a time. A multiple of any block. */
-#define TRANSFER_MAX 0x7fff0000u
-#define RETRY_NS     1000000u
+/* Bytes of one step: what the page cache has is copied on our thread, while all else waits. A
+ * multiple of any block. */
+#define STEP_BYTES 1048576u
+#define RETRY_NS   1000000u
 /* Ten seconds of "not now" are an error. */
 #define TRIES_MAX 10000
 #define ALIGNMENT 65536u
@@ -134,6 +135,25 @@ static void retry(struct loop_timer *t)
 
 /* ---- the kernel's operations -------------------------------------------------------------- */
 
+/* Makes the iovec end where the step does, until restore. */
+static void cut(struct block_io_op *op)
+{
+	uint64_t bytes = 0;
+
+	op->used = 0;
+	while (bytes < op->step)
+		bytes += op->iov[op->used++].iov_len;
+	op->cut = bytes - op->step;
+	op->iov[op->used - 1].iov_len -= op->cut;
+}
+
+static void restore(struct block_io_op *op)
+{
+	if (op->cut > 0)
+		op->iov[op->used - 1].iov_len += op->cut;
+	op->cut = 0;
+}
+
 static int submit_transfer(struct block_io_op *op)
 {
 	struct loop *loop = op->io->loop;
@@ -141,45 +161,56 @@ static int submit_transfer(struct block_io_op *op)
 	bool write = op->kind == BLOCK_IO_WRITE;
 	void *buf = op->iov->iov_base;
 
-	op->step = (uint32_t)MIN(op->left, TRANSFER_MAX);
+	op->step = (uint32_t)MIN(op->left, STEP_BYTES);
 	if (op->bounced) {
 		op->step = MIN(op->step, BLOCK_IO_BOUNCE_BYTES);
 		buf = op->bounce;
 		if (write)
 			copy(op, buf, op->step, true);
-	} else if (op->segments > 1) {
-		return write ? loop_writev(loop, &op->op, fd, op->iov, op->segments, op->offset)
-			     : loop_readv(loop, &op->op, fd, op->iov, op->segments, op->offset);
+	} else if (op->segments > 1 && op->iov->iov_len < op->step) {
+		cut(op);
+		return write ? loop_writev(loop, &op->op, fd, op->iov, op->used, op->offset)
+			     : loop_readv(loop, &op->op, fd, op->iov, op->used, op->offset);
 	}
 	return write ? loop_write(loop, &op->op, fd, buf, op->step, op->offset)
 		     : loop_read(loop, &op->op, fd, buf, op->step, op->offset);
 }
 
-/* Blocks may go where they may; else they stay, and hold zeros; else zeros are written. */
+static enum block_io_zeroing zeroing(const struct block_io *io, bool may_unmap)
+{
+	if (may_unmap && !io->no_punch)
+		return BLOCK_IO_PUNCH;
+	return io->no_zero_range ? BLOCK_IO_ZERO_WRITE : BLOCK_IO_ZERO_RANGE;
+}
+
+bool block_io_writes_zeros(const struct block_io *io, bool may_unmap)
+{
+	return zeroing(io, may_unmap) == BLOCK_IO_ZERO_WRITE;
+}
+
 static int submit_zero(struct block_io_op *op)
 {
 	const struct block_io *io = op->io;
-	int fd = io->fd;
+	int mode = FALLOC_FL_KEEP_SIZE;
 
-	op->stepwise = false;
-	if (op->may_unmap && !io->no_punch)
-		return loop_fallocate(io->loop, &op->op, fd,
-				      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, op->offset,
-				      op->left);
-	if (!io->no_zero_range)
-		return loop_fallocate(io->loop, &op->op, fd,
-				      FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, op->offset,
-				      op->left);
-	op->stepwise = true;
-	op->step = (uint32_t)MIN(op->left, sizeof(zeros));
-	return loop_write(io->loop, &op->op, fd, zeros, op->step, op->offset);
+	op->zeroing = zeroing(io, op->may_unmap);
+	if (op->zeroing == BLOCK_IO_ZERO_WRITE) {
+		op->step = (uint32_t)MIN(op->left, sizeof(zeros));
+		return loop_write(io->loop, &op->op, io->fd, zeros, op->step, op->offset);
+	}
+	mode |= op->zeroing == BLOCK_IO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+	return loop_fallocate(io->loop, &op->op, io->fd, mode, op->offset, op->left);
 }
 
 static void submit(struct block_io_op *op)
 {
-	const struct block_io *io = op->io;
+	struct block_io *io = op->io;
 	int r;
 
+	if (io->stopping && io->stopping(io)) {
+		complete(op, -ECANCELED);
+		return;
+	}
 	if (op->bounced && !op->bounce && !take_bounce(op)) {
 		wait_in_line(op);
 		return;
@@ -201,6 +232,8 @@ static void submit(struct block_io_op *op)
 		r = submit_zero(op);
 		break;
 	}
+	if (r < 0)
+		restore(op);
 	if (r == -ENOMEM)
 		wait_in_line(op);
 	else if (r < 0)
@@ -238,12 +271,13 @@ static void zeroed(struct block_io_op *op, int res)
 {
 	struct block_io *io = op->io;
 
-	if (op->stepwise) {
+	if (op->zeroing == BLOCK_IO_ZERO_WRITE) {
 		moved(op, (uint32_t)res);
 	} else if (!is_unsupported(res)) {
 		complete(op, res);
 	} else {
-		if (op->may_unmap && !io->no_punch)
+		/* Others may have found out more meanwhile. */
+		if (op->zeroing == BLOCK_IO_PUNCH)
 			io->no_punch = true;
 		else
 			io->no_zero_range = true;
@@ -255,11 +289,12 @@ static void on_done(struct loop_op *loop_op, int res)
 {
 	struct block_io_op *op = container_of(loop_op, struct block_io_op, op);
 
+	restore(op);
 	if (res == -EINTR || (res == -EAGAIN && op->tries++ < TRIES_MAX)) {
 		wait_in_line(op);
 		return;
 	}
-	if (op->kind == BLOCK_IO_ZERO && (res >= 0 || !op->stepwise))
+	if (op->kind == BLOCK_IO_ZERO && (res >= 0 || op->zeroing != BLOCK_IO_ZERO_WRITE))
 		zeroed(op, res);
 	else if (op->kind == BLOCK_IO_DISCARD && is_unsupported(res))
 		complete(op, 0);
@@ -299,10 +334,11 @@ static void begin(struct block_io *io, struct block_io_op *op, enum block_io_kin
 	op->io = io;
 	op->kind = kind;
 	op->op.done = on_done;
-	op->bounced = op->stepwise = false;
+	op->bounced = false;
 	op->tries = 0;
 	op->iov = NULL;
-	op->segments = 0;
+	op->segments = op->used = 0;
+	op->cut = 0;
 	op->offset = op->left = 0;
 	io->active++;
 }

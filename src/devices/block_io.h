@@ -1,6 +1,6 @@
-/* Operations on the file under a disk, whole: short transfers go on, what direct I/O can't take
- * from the guest's buffers goes through one of ours, what the file system lacks is done another
- * way. Control thread.
+/* Operations on the file under a disk, whole: long ones go in steps, short transfers go on, what
+ * direct I/O can't take from the guest's buffers goes through one of ours, what the file system
+ * lacks is done another way. Control thread.
  *
  *   block_io_read … ── loop_readv ── done(res) ──┬─ all there ── op->done(op, 0)
  *                        ^                       ├─ short: the rest
@@ -27,6 +27,10 @@ enum block_io_kind {
 	BLOCK_IO_ZERO,
 };
 
+/* How zeroes are made: blocks go where they may; else they stay, and hold zeros; else zeros are
+ * written. */
+enum block_io_zeroing { BLOCK_IO_PUNCH, BLOCK_IO_ZERO_RANGE, BLOCK_IO_ZERO_WRITE };
+
 /* Embedded in what it works for, which lives until done(). Zeroed but for done before its first
  * use; done() may start the next on it. */
 struct block_io_op {
@@ -39,11 +43,13 @@ struct block_io_op {
 	enum block_io_kind kind;
 	bool may_unmap; /* zeroes: the range may be left without blocks */
 	bool bounced;	/* goes through a bounce buffer */
-	bool stepwise;	/* zeroes: by writing them */
+	enum block_io_zeroing zeroing;
 	uint16_t tries; /* ended by EAGAIN */
 	uint32_t step;	/* bytes asked of the kernel now */
 	struct iovec *iov;
 	unsigned segments;
+	unsigned used;	       /* of those, asked of the kernel now */
+	size_t cut;	       /* bytes that the last of them is shorter meanwhile */
 	uint64_t offset, left; /* what is not done yet */
 	uint8_t *bounce;       /* held while in use */
 	TAILQ_ENTRY(block_io_op) link;
@@ -58,6 +64,8 @@ struct block_io {
 	bool opened;
 	uint8_t *bounce[BLOCK_IO_BOUNCES]; /* idle ones */
 	unsigned bounces_idle, bounces_made;
+	/* Asked before each step: true ends the operation with -ECANCELED. NULL: never. */
+	bool (*stopping)(struct block_io *io);
 	struct block_io_list waiting;
 	struct loop_timer retry;	    /* armed while somebody waits */
 	bool no_zero_range, no_punch;	    /* the file system said so */
@@ -70,9 +78,9 @@ void block_io_init(struct block_io *io, struct loop *loop, const struct block_fi
 /* Nothing is active. Accepts a zeroed one. */
 void block_io_done(struct block_io *io);
 
-/* All: done() runs once, and inside the call only where the host has no memory left or the loop is
- * being freed. Offsets and lengths are multiples of file->block_bytes and lie within file->bytes;
- * iov[0 .. n), n not 0, is used up while the operation goes on. */
+/* All: done() runs once, and inside the call only where the host has no memory left, the loop is
+ * being freed, or io->stopping says so. Offsets and lengths are multiples of file->block_bytes and
+ * lie within file->bytes; iov[0 .. n), n not 0, is used up while the operation goes on. */
 void block_io_read(struct block_io *io, struct block_io_op *op, struct iovec *iov, unsigned n,
 		   uint64_t offset);
 void block_io_write(struct block_io *io, struct block_io_op *op, struct iovec *iov, unsigned n,
@@ -84,5 +92,7 @@ void block_io_discard(struct block_io *io, struct block_io_op *op, uint64_t offs
 /* The range reads as zeros afterwards. */
 void block_io_zero(struct block_io *io, struct block_io_op *op, uint64_t offset, uint64_t len,
 		   bool may_unmap);
+/* Whether that is known to write them. */
+bool block_io_writes_zeros(const struct block_io *io, bool may_unmap);
 
 #endif

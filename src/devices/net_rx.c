@@ -29,8 +29,9 @@ static void append(struct net_rx *rx, const struct virtq_chain *c)
 	rx->bytes += c->in_bytes;
 }
 
-/* Pops chains until the longest frame fits, or what can be held is. 0, or what virtq_pop says. */
-static int fill(struct net_rx *rx, struct virtq *q)
+/* Pops chains until the longest frame fits, or no more can be held, which *ret_full says. 0, or
+ * what virtq_pop says. */
+static int fill(struct net_rx *rx, struct virtq *q, bool *ret_full)
 {
 	unsigned most = rx->mergeable ? NET_RX_CHAINS : 1;
 	struct virtq_chain c;
@@ -38,8 +39,13 @@ static int fill(struct net_rx *rx, struct virtq *q)
 	while (rx->chains < most && rx->bytes < NET_FRAME_MAX) {
 		int rc = virtq_pop(q, &c);
 
-		if (rc <= 0)
+		if (rc < 0)
 			return rc;
+		if (rc == 0) {
+			/* None will come before one goes back. */
+			*ret_full = q->in_flight == q->size || rx->segments == NET_RX_SEGMENTS;
+			return 0;
+		}
 		/* 5.1.6.3.1: room for a header at least, in each. */
 		if (c.in_bytes < NET_HEADER_BYTES) {
 			virtq_unpop(q);
@@ -47,10 +53,12 @@ static int fill(struct net_rx *rx, struct virtq *q)
 		}
 		if (rx->segments + c.in > NET_RX_SEGMENTS) {
 			virtq_unpop(q);
-			break;
+			*ret_full = true;
+			return 0;
 		}
 		append(rx, &c);
 	}
+	*ret_full = rx->chains == most;
 	return 0;
 }
 
@@ -82,17 +90,12 @@ static void give(struct net_rx *rx, struct virtq *q, size_t n)
 	memmove(rx->iov, rx->iov + segments, rx->segments * sizeof(rx->iov[0]));
 }
 
-/* What waits goes to the driver, if there is room. */
-static enum net_rx_result give_staged(struct net_rx *rx, struct virtq *q)
+/* What waits goes to the driver, if there is room. full: there will never be more of it. */
+static enum net_rx_result give_staged(struct net_rx *rx, struct virtq *q, bool full)
 {
-	bool all = rx->mergeable ? rx->chains == NET_RX_CHAINS || rx->segments == NET_RX_SEGMENTS ||
-					   q->in_flight == q->size
-				 : rx->chains > 0;
-
-	if (rx->bytes < rx->staged_bytes && !all)
+	if (rx->bytes < rx->staged_bytes && !full)
 		return NET_RX_STARVED;
 	if (rx->bytes < rx->staged_bytes) {
-		/* There will never be more. */
 		rx->dropped++;
 	} else {
 		net_iov_write(rx->iov, rx->segments, 0, rx->staged, rx->staged_bytes);
@@ -105,18 +108,18 @@ static enum net_rx_result give_staged(struct net_rx *rx, struct virtq *q)
 enum net_rx_result net_rx_next(struct net_rx *rx, struct virtq *q, struct net_port *port)
 {
 	struct iovec staged = {rx->staged, NET_FRAME_MAX};
-	bool direct;
+	bool direct, full;
 	uint8_t more;
 	ssize_t n;
 	int rc;
 
 	if (!q->ready)
 		return NET_RX_STARVED;
-	rc = fill(rx, q);
+	rc = fill(rx, q, &full);
 	if (rc < 0)
 		return NET_RX_FAULT;
 	if (rx->staged_bytes > 0)
-		return give_staged(rx, q);
+		return give_staged(rx, q, full);
 	if (rx->chains == 0)
 		return NET_RX_STARVED;
 
@@ -138,7 +141,7 @@ enum net_rx_result net_rx_next(struct net_rx *rx, struct virtq *q, struct net_po
 	}
 	if (!direct) {
 		rx->staged_bytes = (size_t)n;
-		return give_staged(rx, q);
+		return give_staged(rx, q, full);
 	}
 	give(rx, q, (size_t)n);
 	return NET_RX_FRAME;

@@ -75,7 +75,7 @@ void virtio_signal(struct virtio_device *dev, struct virtq *q)
 		interrupt(dev, VIRTIO_INTERRUPT_USED);
 }
 
-void virtio_signal_all(struct virtio_device *dev)
+bool virtio_signal_all(struct virtio_device *dev)
 {
 	bool wanted = false;
 
@@ -83,6 +83,7 @@ void virtio_signal_all(struct virtio_device *dev)
 		wanted |= virtq_wants_signal(&dev->queue[i]);
 	if (wanted)
 		interrupt(dev, VIRTIO_INTERRUPT_USED);
+	return wanted;
 }
 
 void virtio_config_changed(struct virtio_device *dev)
@@ -112,7 +113,8 @@ static void run(struct virtio_device *dev)
 		return;
 	if (!dev->activated) {
 		dev->activated = true;
-		dev->ops->activate(dev);
+		if (dev->ops->activate)
+			dev->ops->activate(dev);
 	}
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		virtio_notify(dev, i);
@@ -189,6 +191,11 @@ void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device
 	dev->on_quiesced = done;
 	dev->on_quiesced_arg = arg;
 	start_quiesce(dev);
+}
+
+void virtio_give_up(struct virtio_device *dev)
+{
+	dev->ending = true;
 }
 
 void virtio_resume(struct virtio_device *dev)

@@ -35,18 +35,19 @@ struct virtio_ops {
 	uint64_t features;   /* offered, besides VERSION_1, INDIRECT_DESC and EVENT_IDX */
 	unsigned queues;     /* default count; a device may set dev->queue_count at init */
 	uint16_t queue_size; /* largest size offered; a power of two */
-	/* Reads of configuration space: offset + len may pass its end (give zeros there). Both
-	 * may be NULL: there is none. */
+	/* Reads of configuration space: offset + len may pass its end (give zeros there). NULL:
+	 * there is none, or nothing in it is written. */
 	void (*config_read)(struct virtio_device *dev, uint64_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_device *dev, uint64_t offset, const void *data,
 			     unsigned len);
 	/* DRIVER_OK was set, and nothing holds the device back: features and queues stand. notify
-	 * of every ready queue follows. */
+	 * of every ready queue follows. NULL: nothing is to be done. */
 	void (*activate)(struct virtio_device *dev);
 	/* The driver notified queue q, or may have (q is ready and DRIVER_OK is set): the ring can
 	 * turn out empty. */
 	void (*notify)(struct virtio_device *dev, unsigned q);
-	/* Stops using guest memory: cancels or finishes operations in flight, then calls
+	/* Stops using guest memory: cancels or finishes operations in flight (see
+	 * virtio_unanswered; that may change meanwhile), then calls
 	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown, and comes in
 	 * any state, also before activate; never twice at a time. */
 	void (*quiesce)(struct virtio_device *dev);
@@ -71,6 +72,7 @@ struct virtio_device {
 	bool resetting; /* a reset waits for quiesce */
 	bool quiescing; /* ops->quiesce was called, virtio_quiesced was not */
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
+	bool ending;	/* virtio_give_up came */
 	bool resuming;	/* virtio_resume came before the device was quiet */
 	bool activated; /* ops->activate was called since the last reset */
 	bool restored;	/* … and not resumed since */
@@ -87,8 +89,8 @@ void virtio_init(struct virtio_device *dev, const struct virtio_ops *ops,
 void virtio_fault(struct virtio_device *dev, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Interrupt for used buffers of q, if the driver wants one (event index, flags). */
 void virtio_signal(struct virtio_device *dev, struct virtq *q);
-/* The same for all queues: one interrupt at most. */
-void virtio_signal_all(struct virtio_device *dev);
+/* The same for all queues: one interrupt at most; whether there was one. */
+bool virtio_signal_all(struct virtio_device *dev);
 /* Configuration changed: generation and interrupt. */
 void virtio_config_changed(struct virtio_device *dev);
 void virtio_quiesced(struct virtio_device *dev);
@@ -96,6 +98,9 @@ void virtio_quiesced(struct virtio_device *dev);
  * on until virtio_resume. One at a time. */
 void virtio_quiesce(struct virtio_device *dev, void (*done)(struct virtio_device *, void *),
 		    void *arg);
+/* The machine ends: what is in flight need not be finished, only over. Before or after
+ * virtio_quiesce. */
+void virtio_give_up(struct virtio_device *dev);
 /* After a freeze: notifies every ready queue, so that the device picks up what it left. Where it is
  * not quiet yet, that comes when it is, and done() of virtio_quiesce comes no more. */
 void virtio_resume(struct virtio_device *dev);
@@ -122,6 +127,12 @@ uint32_t virtio_interrupt_read(struct virtio_device *dev);
 void virtio_interrupt_ack(struct virtio_device *dev, uint32_t bits);
 /* Takes the features over, for the queues as well; false: they can't be had. */
 bool virtio_accept_features(struct virtio_device *dev, uint64_t wanted);
+
+/* Nobody will look at what becomes of the requests in flight. */
+static inline bool virtio_unanswered(const struct virtio_device *dev)
+{
+	return dev->resetting || dev->ending;
+}
 
 static inline bool virtio_running(const struct virtio_device *dev)
 {

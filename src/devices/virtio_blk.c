@@ -20,10 +20,20 @@
 /* One turn of the loop takes no more from one queue, however fast the driver is. */
 #define TURN_CHAINS QUEUE_SIZE
 
+/* Of all requests under way, but for one that is larger by itself: what the page cache has is
+ * copied in one turn of the loop, and a freeze waits for it. */
+#define UNDER_WAY_BYTES (32u << 20)
+
 #define RANGES_MAX	  32
-#define RANGE_SECTORS_MAX (1u << 22) /* of one range of discard or write zeroes: 2 GiB */
+#define RANGE_SECTORS_MAX (1u << 22) /* of one range of discard: 2 GiB */
 #define BURST_NS	  100000000u
 #define MAX_RATE	  (1ull << 61)
+
+/* Zeros may have to be written, and a freeze waits for them: of one request there are 64 MiB, and
+ * as many requests are under way as charges fit into UNDER_WAY_BYTES. */
+#define ZERO_RANGES_MAX	 4
+#define ZERO_SECTORS_MAX (1u << 15)
+#define ZERO_CHARGE	 (8u << 20)
 
 /* What a request that doesn't fit into FEW_SEGMENTS needs; touched only by those. */
 union blk_vector {
@@ -38,9 +48,12 @@ struct blk_request {
 	uint32_t type;
 	uint32_t written; /* bytes of data that go into the guest */
 	uint64_t bytes;
+	uint64_t charge; /* of what may be under way */
+	uint64_t price;	 /* bytes, for the limit of bytes a second */
 	uint16_t queue, head;
 	uint16_t range_at, ranges;
-	bool syncing; /* a write without write cache: its flush is under way */
+	uint8_t refusal; /* ranges: the status if it is not to be done */
+	bool syncing;	 /* a write without write cache: its flush is under way */
 	struct iovec few[FEW_SEGMENTS];
 };
 
@@ -59,14 +72,17 @@ struct virtio_blk {
 	struct blk_queue queue[VIRTIO_BLK_MAX_QUEUES];
 	char id[VIRTIO_BLK_ID_BYTES];
 	unsigned in_flight;
+	uint64_t under_way;	 /* the charges of those in flight */
+	bool full;		 /* what is in the rings waits for one of them to end */
 	bool given_up;		 /* virtio_blk_free came while operations were in flight */
 	struct loop_timer batch; /* the end of a turn in which requests were given back */
 	bool batching;
 
 	struct token_bucket ops_limit, bytes_limit;
 	struct loop_timer again; /* goes on with what was left in the rings */
-	struct virtio_poll poll; /* held: throttled, until again */
-	unsigned first;		 /* the queue that again begins with */
+	bool throttled;		 /* … until again */
+	struct virtio_poll poll;
+	unsigned first; /* the queue that again begins with */
 	struct virtio_blk_stats stats;
 };
 
@@ -75,15 +91,27 @@ static struct virtio_blk *from_device(struct virtio_device *dev)
 	return container_of(dev, struct virtio_blk, dev);
 }
 
+/* Chains stay in the rings while either is so. */
+static void set_held(struct virtio_blk *blk, bool throttled, bool full)
+{
+	blk->throttled = throttled;
+	blk->full = full;
+	blk->poll.held = throttled || full;
+}
+
 /* ---- giving back -------------------------------------------------------------------------- */
+
+static void come_again(struct virtio_blk *blk, uint64_t at_ns);
 
 /* One update of each used ring and one interrupt for all that came back in this turn. */
 static void end_batch(struct virtio_blk *blk)
 {
+	if (blk->full)
+		come_again(blk, 0);
+	set_held(blk, blk->throttled, false);
 	blk->batching = false;
 	loop_timer_clear(blk->loop, &blk->batch);
-	blk->stats.interrupts++;
-	virtio_signal_all(&blk->dev);
+	blk->stats.interrupts += virtio_signal_all(&blk->dev);
 }
 
 static void batch_ended(struct loop_timer *t)
@@ -110,6 +138,7 @@ static void finish(struct blk_request *req, uint8_t status)
 {
 	struct virtio_blk *blk = req->blk;
 
+	blk->under_way -= req->charge;
 	/* What follows data that may not be there is not counted as written. */
 	if (!blk->given_up) {
 		*req->status = status;
@@ -177,12 +206,21 @@ static bool must_sync(const struct virtio_blk *blk, const struct blk_request *re
 	       (req->type == VIRTIO_BLK_T_OUT || req->type == VIRTIO_BLK_T_WRITE_ZEROES);
 }
 
+static bool is_stopping(struct block_io *io)
+{
+	const struct virtio_blk *blk = container_of(io, struct virtio_blk, io);
+
+	return blk->given_up || virtio_unanswered(&blk->dev);
+}
+
 static void on_done(struct block_io_op *op, int res)
 {
 	struct blk_request *req = container_of(op, struct blk_request, op);
 	struct virtio_blk *blk = req->blk;
 
-	if (res < 0) {
+	if (res == -ECANCELED && is_stopping(&blk->io)) {
+		finish(req, VIRTIO_BLK_S_IOERR);
+	} else if (res < 0) {
 		blk->stats.errors++;
 		log_guest(&blk->dev.fault_log, "disk %.*s: %s failed: %s", VIRTIO_BLK_ID_BYTES,
 			  blk->id,
@@ -192,7 +230,9 @@ static void on_done(struct block_io_op *op, int res)
 							    : "a discard or write of zeroes",
 			  res == -ENODATA ? "the file ends before" : strerror(-res));
 		finish(req, VIRTIO_BLK_S_IOERR);
-	} else if (req->range_at < req->ranges) {
+	} else if (req->range_at < req->ranges &&
+		   !(req->type == VIRTIO_BLK_T_DISCARD && blk->dev.quiescing)) {
+		/* Discards are hints: a freeze doesn't wait for all of them. */
 		next_range(req);
 	} else if (must_sync(blk, req)) {
 		req->syncing = true;
@@ -245,48 +285,66 @@ static void start_transfer(struct blk_request *req, const struct blk_chain *p)
 static uint8_t check_ranges(const struct blk_request *req)
 {
 	const struct virtio_blk *blk = req->blk;
-	uint32_t known = req->type == VIRTIO_BLK_T_WRITE_ZEROES ? BLK_RANGE_F_UNMAP : 0;
+	bool zeroes = req->type == VIRTIO_BLK_T_WRITE_ZEROES;
+	uint32_t known = zeroes ? BLK_RANGE_F_UNMAP : 0;
+	uint32_t most = zeroes ? ZERO_SECTORS_MAX : RANGE_SECTORS_MAX;
 
 	for (unsigned i = 0; i < req->ranges; i++) {
 		const struct blk_range *r = &vector_of(req)->range[i];
 
 		if (r->flags & ~known)
 			return VIRTIO_BLK_S_UNSUPP;
-		if (!r->sectors || r->sectors > RANGE_SECTORS_MAX ||
+		if (!r->sectors || r->sectors > most ||
 		    !in_disk(blk, r->sector, (uint64_t)r->sectors * BLOCK_SECTOR))
 			return VIRTIO_BLK_S_IOERR;
 	}
 	return VIRTIO_BLK_S_OK;
 }
 
-static void start_ranges(struct blk_request *req, const struct blk_chain *p)
+/* Copies the ranges and checks them. The copy is what counts from here on. */
+static uint8_t take_ranges(struct blk_request *req, const struct blk_chain *p)
 {
-	struct virtio_blk *blk = req->blk;
 	uint8_t *to = (uint8_t *)vector_of(req)->range;
-	uint8_t status = VIRTIO_BLK_S_OK;
+	unsigned most = req->type == VIRTIO_BLK_T_DISCARD ? RANGES_MAX : ZERO_RANGES_MAX;
 
-	if (blk->file.read_only)
-		status = VIRTIO_BLK_S_UNSUPP;
-	else if (!p->out_bytes || p->out_bytes % sizeof(struct blk_range) ||
-		 p->out_bytes > RANGES_MAX * sizeof(struct blk_range))
-		status = VIRTIO_BLK_S_IOERR;
-	for (unsigned i = 0; status == VIRTIO_BLK_S_OK && i < p->outs; i++) {
+	if (req->blk->file.read_only)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (!p->out_bytes || p->out_bytes % sizeof(struct blk_range) ||
+	    p->out_bytes > most * sizeof(struct blk_range))
+		return VIRTIO_BLK_S_IOERR;
+	for (unsigned i = 0; i < p->outs; i++) {
 		memcpy(to, p->out[i].iov_base, p->out[i].iov_len);
 		to += p->out[i].iov_len;
 	}
-	/* The copy is what gets checked, as in blk_chain_parse. */
+	/* As in blk_chain_parse. */
 	__asm__ volatile("" ::: "memory");
-	if (status == VIRTIO_BLK_S_OK) {
-		req->ranges = (uint16_t)(p->out_bytes / sizeof(struct blk_range));
-		status = check_ranges(req);
+	req->ranges = (uint16_t)(p->out_bytes / sizeof(struct blk_range));
+	return check_ranges(req);
+}
+
+/* Bytes of zeros that will have to be written. */
+static uint64_t zeros_of(const struct blk_request *req)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < req->ranges; i++) {
+		const struct blk_range *r = &vector_of(req)->range[i];
+
+		if (block_io_writes_zeros(&req->blk->io, r->flags & BLK_RANGE_F_UNMAP))
+			bytes += (uint64_t)r->sectors * BLOCK_SECTOR;
 	}
-	if (status != VIRTIO_BLK_S_OK) {
-		req->ranges = 0;
-		blk->stats.refused++;
-		finish(req, status);
+	return bytes;
+}
+
+static void start_ranges(struct blk_request *req)
+{
+	if (req->refusal == VIRTIO_BLK_S_OK) {
+		next_range(req);
 		return;
 	}
-	next_range(req);
+	req->ranges = 0;
+	req->blk->stats.refused++;
+	finish(req, req->refusal);
 }
 
 static void give_id(struct blk_request *req, const struct blk_chain *p)
@@ -308,7 +366,9 @@ static void give_id(struct blk_request *req, const struct blk_chain *p)
 	finish(req, VIRTIO_BLK_S_OK);
 }
 
-static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struct blk_chain *p)
+/* Makes a request of a chain, which may yet go back to the ring. */
+static struct blk_request *prepare(struct virtio_blk *blk, unsigned q, uint16_t head,
+				   const struct blk_chain *p)
 {
 	struct blk_request *req = &blk->queue[q].request[head];
 
@@ -318,12 +378,39 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 	req->type = p->header.type;
 	/* Bounded by the longest chain, 4 GiB with the header. */
 	req->written = req->type == VIRTIO_BLK_T_IN ? (uint32_t)p->in_bytes : 0;
-	req->bytes = 0;
+	req->bytes = req->charge = req->price = 0;
 	req->queue = (uint16_t)q;
 	req->head = head;
 	req->range_at = req->ranges = 0;
 	req->syncing = false;
+	switch (req->type) {
+	case VIRTIO_BLK_T_IN:
+		req->charge = req->price = p->in_bytes;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		req->charge = req->price = p->out_bytes;
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		req->refusal = take_ranges(req, p);
+		req->charge = ZERO_CHARGE;
+		if (req->refusal == VIRTIO_BLK_S_OK)
+			req->price = zeros_of(req);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		req->refusal = take_ranges(req, p);
+		break;
+	default:
+		break;
+	}
+	return req;
+}
+
+static void start(struct blk_request *req, const struct blk_chain *p)
+{
+	struct virtio_blk *blk = req->blk;
+
 	blk->in_flight++;
+	blk->under_way += req->charge;
 	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
@@ -337,7 +424,7 @@ static void start(struct virtio_blk *blk, unsigned q, uint16_t head, const struc
 		break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		start_ranges(req, p);
+		start_ranges(req);
 		break;
 	default:
 		blk->stats.refused++;
@@ -352,32 +439,33 @@ static void come_again(struct virtio_blk *blk, uint64_t at_ns)
 {
 	/* Without memory for a timer, the driver's next notification has to do. */
 	if (loop_timer_set(blk->loop, &blk->again, at_ns) < 0) {
-		blk->poll.held = false;
+		set_held(blk, false, blk->full);
 		log_warn("disk %.*s: no memory for a timer", VIRTIO_BLK_ID_BYTES, blk->id);
 	}
 }
 
 /* Pays for a request, or says no and comes again when it can be paid. */
-static bool admit(struct virtio_blk *blk, const struct blk_chain *p)
+static bool admit(struct virtio_blk *blk, const struct blk_request *req)
 {
-	uint64_t now, wait_ns, bytes;
+	uint64_t now, wait_ns;
 
+	if (blk->under_way > 0 && blk->under_way + req->charge > UNDER_WAY_BYTES) {
+		set_held(blk, blk->throttled, true);
+		return false;
+	}
 	if (!blk->ops_limit.rate && !blk->bytes_limit.rate)
 		return true;
-	bytes = p->header.type == VIRTIO_BLK_T_IN    ? p->in_bytes
-		: p->header.type == VIRTIO_BLK_T_OUT ? p->out_bytes
-						     : 0;
 	now = now_ns();
 	wait_ns = token_bucket_wait_ns(&blk->ops_limit, 1, now);
-	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, bytes, now));
+	wait_ns = MAX(wait_ns, token_bucket_wait_ns(&blk->bytes_limit, req->price, now));
 	if (wait_ns) {
 		blk->stats.throttled++;
-		blk->poll.held = true;
+		set_held(blk, true, blk->full);
 		come_again(blk, now + MIN(wait_ns, (uint64_t)INT64_MAX));
 		return false;
 	}
 	token_bucket_spend(&blk->ops_limit, 1);
-	token_bucket_spend(&blk->bytes_limit, bytes);
+	token_bucket_spend(&blk->bytes_limit, req->price);
 	return true;
 }
 
@@ -385,6 +473,7 @@ static void serve(struct virtio_blk *blk, unsigned index)
 {
 	struct virtq *q = &blk->dev.queue[index];
 	struct virtq_chain chain;
+	struct blk_request *req;
 	struct blk_chain p;
 
 	virtio_poll_begin(&blk->poll, index);
@@ -408,12 +497,15 @@ static void serve(struct virtio_blk *blk, unsigned index)
 				     blk->id, rc);
 			break;
 		}
-		if (!admit(blk, &p)) {
+		req = prepare(blk, index, chain.head, &p);
+		if (!admit(blk, req)) {
 			virtq_unpop(q);
-			blk->first = index;
+			/* Who got something lets the next begin; who got nothing keeps its place.
+			 */
+			blk->first = index + (n > 0);
 			break;
 		}
-		start(blk, index, chain.head, &p);
+		start(req, &p);
 	}
 }
 
@@ -422,7 +514,7 @@ static void serve_again(struct loop_timer *t)
 	struct virtio_blk *blk = container_of(t, struct virtio_blk, again);
 	unsigned first = blk->first;
 
-	blk->poll.held = false;
+	set_held(blk, false, blk->full);
 	for (unsigned i = 0; i < blk->dev.queue_count; i++)
 		virtio_notify(&blk->dev, (first + i) % blk->dev.queue_count);
 }
@@ -439,28 +531,19 @@ static void config_read(struct virtio_device *dev, uint64_t offset, void *data, 
 		       MIN(len, sizeof(blk->config) - offset));
 }
 
-static void config_write(struct virtio_device *dev UNUSED, uint64_t offset UNUSED,
-			 const void *data UNUSED, unsigned len UNUSED)
-{
-	/* Only the cache mode could be written, and CONFIG_WCE isn't offered. */
-}
-
-static void activate(struct virtio_device *dev UNUSED)
-{
-}
-
 static void notify(struct virtio_device *dev, unsigned q)
 {
 	serve(from_device(dev), q);
 }
 
-/* What is in flight ends by itself, soon or when the disk lets it; nothing new begins meanwhile. */
+/* What is in flight ends by itself, soon or when the disk lets it; nothing new begins meanwhile.
+ * Soon: it is bounded for a freeze, and where nobody is answered, it ends with its step. */
 static void quiesce(struct virtio_device *dev)
 {
 	struct virtio_blk *blk = from_device(dev);
 
 	loop_timer_clear(blk->loop, &blk->again);
-	blk->poll.held = false;
+	set_held(blk, false, false);
 	virtio_poll_stop(&blk->poll);
 	if (blk->in_flight > 0)
 		return;
@@ -506,8 +589,7 @@ static const struct virtio_ops blk_ops = {
 	.queues = 1,
 	.queue_size = QUEUE_SIZE,
 	.config_read = config_read,
-	.config_write = config_write,
-	.activate = activate,
+	/* Only the cache mode could be written, and CONFIG_WCE is not offered. */
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,
@@ -529,8 +611,10 @@ static struct blk_config describe(const struct block_file *f, unsigned queues)
 
 	if (f->read_only)
 		return c;
-	c.max_discard_sectors = c.max_write_zeroes_sectors = RANGE_SECTORS_MAX;
-	c.max_discard_seg = c.max_write_zeroes_seg = RANGES_MAX;
+	c.max_discard_sectors = RANGE_SECTORS_MAX;
+	c.max_discard_seg = RANGES_MAX;
+	c.max_write_zeroes_sectors = ZERO_SECTORS_MAX;
+	c.max_write_zeroes_seg = ZERO_RANGES_MAX;
 	c.discard_sector_alignment = f->physical_bytes / BLOCK_SECTOR;
 	c.write_zeroes_may_unmap = 1;
 	return c;
@@ -572,6 +656,7 @@ static int set_up(struct virtio_blk *blk, struct loop *loop, const struct guest_
 	blk->batch.fire = batch_ended;
 	blk->again.fire = serve_again;
 	block_io_init(&blk->io, loop, &blk->file);
+	blk->io.stopping = is_stopping;
 	memcpy(blk->id, config->id, strnlen(config->id, sizeof(blk->id)));
 	token_bucket_init(&blk->ops_limit, MIN(config->iops, MAX_RATE),
 			  burst_of(config->iops, config->burst_ns), now);

@@ -38,7 +38,8 @@ struct virtio_blk_config {
 	struct block_spec file;
 	const char *id;	   /* up to VIRTIO_BLK_ID_BYTES; copied */
 	uint64_t iops;	   /* operations a second; 0: no limit */
-	uint64_t bps;	   /* bytes read and written a second; 0: no limit */
+	uint64_t bps;	   /* bytes read and written a second, also of zeros that have
+			    * to be written; 0: no limit */
 	uint64_t burst_ns; /* the burst is what the rate gives in this time; 0: 100 ms */
 	unsigned queues;   /* 1 to VIRTIO_BLK_MAX_QUEUES */
 };
@@ -53,7 +54,7 @@ struct virtio_blk_stats {
 	uint64_t throttled;   /* times that a limit made a queue wait */
 	uint64_t bounced;     /* transfers through a bounce buffer */
 	uint64_t continued;   /* short transfers that were gone on with */
-	uint64_t interrupts;  /* batches of completions */
+	uint64_t interrupts;  /* raised for batches of completions */
 	uint64_t completions; /* requests given back */
 };
 

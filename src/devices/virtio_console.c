@@ -349,12 +349,6 @@ static void config_read(struct virtio_device *dev, uint64_t offset, void *data, 
 		memcpy(data, (const uint8_t *)&config + offset, MIN(len, sizeof(config) - offset));
 }
 
-static void config_write(struct virtio_device *dev UNUSED, uint64_t offset UNUSED,
-			 const void *data UNUSED, unsigned len UNUSED)
-{
-	/* emerg_wr is not offered. */
-}
-
 static void activate(struct virtio_device *dev)
 {
 	struct virtio_console *c = from_device(dev);
@@ -452,7 +446,7 @@ static const struct virtio_ops console_ops = {
 	.features = F_SIZE | F_MULTIPORT,
 	.queue_size = 64,
 	.config_read = config_read,
-	.config_write = config_write,
+	/* emerg_wr is not offered: nothing is written. */
 	.activate = activate,
 	.notify = notify,
 	.quiesce = quiesce,

@@ -442,12 +442,6 @@ static void config_read(struct virtio_device *dev, uint64_t offset, void *data, 
 		       MIN(len, sizeof(net->space) - offset));
 }
 
-static void config_write(struct virtio_device *dev UNUSED, uint64_t offset UNUSED,
-			 const void *data UNUSED, unsigned len UNUSED)
-{
-	/* The address is set by a command, since it takes six bytes at once. */
-}
-
 static void activate(struct virtio_device *dev)
 {
 	struct virtio_net *net = from_device(dev);
@@ -550,7 +544,7 @@ static const struct virtio_ops net_ops = {
 	.queues = 3,
 	.queue_size = QUEUE_SIZE,
 	.config_read = config_read,
-	.config_write = config_write,
+	/* The address is set by a command, since it takes six bytes at once. */
 	.activate = activate,
 	.notify = notify,
 	.quiesce = quiesce,

@@ -47,7 +47,8 @@ struct virtio_net_config {
 
 /* Since the device was made; resets don't clear them. */
 struct virtio_net_stats {
-	uint64_t rx_frames, rx_bytes, rx_dropped; /* to the guest; dropped: it gave no room */
+	uint64_t rx_frames, rx_bytes; /* to the guest */
+	uint64_t rx_dropped;	      /* longer than the room that it gave, or no frames */
 	uint64_t tx_frames, tx_bytes;
 	uint64_t tx_refused; /* the host took it not, or it was no frame */
 	uint64_t commands;   /* of the control queue */

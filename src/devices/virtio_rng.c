@@ -101,15 +101,6 @@ static void config_read(struct virtio_device *dev UNUSED, uint64_t offset UNUSED
 	memset(data, 0, len);
 }
 
-static void config_write(struct virtio_device *dev UNUSED, uint64_t offset UNUSED,
-			 const void *data UNUSED, unsigned len UNUSED)
-{
-}
-
-static void activate(struct virtio_device *dev UNUSED)
-{
-}
-
 static void notify(struct virtio_device *dev, unsigned q UNUSED)
 {
 	serve(from_device(dev));
@@ -134,8 +125,6 @@ static const struct virtio_ops rng_ops = {
 	.queues = 1,
 	.queue_size = 64,
 	.config_read = config_read,
-	.config_write = config_write,
-	.activate = activate,
 	.notify = notify,
 	.quiesce = quiesce,
 	.reset = reset,

@@ -71,26 +71,27 @@ static struct vsock_conn *find(struct virtio_vsock *v, uint32_t guest_port, uint
 	return NULL;
 }
 
-/* Takes fd over where there is room. */
-static struct vsock_conn *begin(struct virtio_vsock *v, enum vsock_state state, int fd)
+/* NULL: there is no room. */
+static struct vsock_conn *find_free(struct virtio_vsock *v)
 {
-	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++) {
-		struct vsock_conn *c = &v->conn[i];
-
-		if (c->state != VSOCK_FREE)
-			continue;
-		c->state = state;
-		c->fd = fd;
-		c->guest_port = c->host_port = 0;
-		c->owed = 0;
-		c->peer_alloc = c->peer_forwarded = c->sent = c->forwarded = c->told = 0;
-		c->host_ended = c->host_gone = false;
-		c->guest_shut = 0;
-		c->may_read = false;
-		c->at = c->len = 0;
-		return c;
-	}
+	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++)
+		if (v->conn[i].state == VSOCK_FREE)
+			return &v->conn[i];
 	return NULL;
+}
+
+/* Takes fd over. */
+static void begin(struct vsock_conn *c, enum vsock_state state, int fd)
+{
+	c->state = state;
+	c->fd = fd;
+	c->guest_port = c->host_port = 0;
+	c->owed = 0;
+	c->peer_alloc = c->peer_forwarded = c->sent = c->forwarded = c->told = 0;
+	c->host_ended = c->host_gone = false;
+	c->guest_shut = 0;
+	c->may_read = false;
+	c->at = c->len = 0;
 }
 
 static void enqueue(struct vsock_conn *c)
@@ -116,6 +117,7 @@ static void owe(struct vsock_conn *c, unsigned what)
 /* Its polls end in a later turn; until then nobody else gets its place. */
 static void end(struct vsock_conn *c)
 {
+	c->owed = 0;
 	dequeue(c);
 	free(c->buf);
 	c->buf = NULL;
@@ -148,16 +150,23 @@ static void flush(struct vsock_conn *c)
 	uint32_t before = c->forwarded;
 	int r;
 
-	if (c->state != VSOCK_UP || c->host_gone || c->writable.active)
+	if ((c->state != VSOCK_UP && c->state != VSOCK_DRAINING) || c->host_gone ||
+	    c->writable.active)
 		return;
 	r = vsock_conn_flush(c);
 	c->owner->stats.to_host += c->forwarded - before;
-	if (r == -EAGAIN) {
+	if (r == -EAGAIN)
 		poll_for(c, &c->writable, POLLOUT);
-	} else if (r < 0) {
+	if (c->state == VSOCK_DRAINING) {
+		if (r != -EAGAIN)
+			end(c);
+		return;
+	}
+	if (r < 0 && r != -EAGAIN) {
 		host_lost(c);
 		return;
-	} else if (c->guest_shut & VIRTIO_VSOCK_NO_SEND) {
+	}
+	if (r == 0 && c->guest_shut & VIRTIO_VSOCK_NO_SEND) {
 		(void)shutdown(c->fd, SHUT_WR);
 		/* 5.10.6.5: both ways shut, and all has arrived. */
 		if (c->guest_shut & VIRTIO_VSOCK_NO_RECEIVE || c->host_ended)
@@ -204,7 +213,11 @@ static bool send_one(struct vsock_conn *c, const struct virtq_chain *chain)
 	uint16_t op = vsock_conn_next(c, &h);
 	ssize_t n;
 
-	if (!op && may_read(c) && chain->in_bytes > HEADER_BYTES) {
+	if (!op && may_read(c) && chain->in_bytes == HEADER_BYTES) {
+		/* Something that has no bytes, so that the next buffer's turn comes. */
+		h = vsock_conn_header(c, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		op = h.op;
+	} else if (!op && may_read(c)) {
 		n = vsock_conn_read(c, chain->iov + chain->out, chain->in, HEADER_BYTES,
 				    MIN(chain->in_bytes - HEADER_BYTES, vsock_conn_credit(c)));
 		if (n > 0) {
@@ -311,15 +324,15 @@ static void refuse(struct virtio_vsock *v, const struct virtio_vsock_header *h)
 
 static void on_request(struct virtio_vsock *v, const struct virtio_vsock_header *h)
 {
-	int fd = v->config.connect ? v->config.connect(v->config.arg, h->dst_port) : -ECONNREFUSED;
-	struct vsock_conn *c = fd >= 0 ? begin(v, VSOCK_UP, fd) : NULL;
+	struct vsock_conn *c = v->config.connect ? find_free(v) : NULL;
+	int fd = c ? v->config.connect(v->config.arg, h->dst_port) : -ECONNREFUSED;
 
-	if (!c) {
-		fd_close(&fd);
+	if (fd < 0) {
 		v->stats.refused++;
 		refuse(v, h);
 		return;
 	}
+	begin(c, VSOCK_UP, fd);
 	v->stats.connections++;
 	c->guest_port = h->src_port;
 	c->host_port = h->dst_port;
@@ -377,16 +390,32 @@ static void on_bytes(struct vsock_conn *c, const struct virtio_vsock_header *h,
 		flush(c);
 }
 
+/* After a SHUTDOWN it only means that the guest waits no longer for the host to read: what it has
+ * sent still arrives. Else it drops that. */
+static void on_reset(struct vsock_conn *c)
+{
+	if (c->state == VSOCK_CONNECTING)
+		c->owner->stats.refused++;
+	if (c->state != VSOCK_UP || !(c->guest_shut & VIRTIO_VSOCK_NO_SEND) || c->len == 0 ||
+	    c->host_gone) {
+		end(c);
+		return;
+	}
+	c->state = VSOCK_DRAINING;
+	c->owed = 0;
+	dequeue(c);
+	loop_cancel(c->owner->loop, &c->readable);
+	flush(c);
+}
+
 static void on_packet(struct virtio_vsock *v, const struct virtio_vsock_header *h,
 		      const struct virtq_chain *chain)
 {
 	struct vsock_conn *c = find(v, h->src_port, h->dst_port);
 
 	if (h->op == VIRTIO_VSOCK_OP_RST) {
-		if (c && c->state == VSOCK_CONNECTING)
-			v->stats.refused++;
 		if (c)
-			end(c);
+			on_reset(c);
 		return;
 	}
 	if (h->type != VIRTIO_VSOCK_TYPE_STREAM || h->dst_cid != VIRTIO_VSOCK_HOST_CID ||
@@ -530,7 +559,7 @@ static void accept_all(struct virtio_vsock *v)
 {
 	for (;;) {
 		int fd = accept4(v->config.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		struct vsock_conn *c = fd >= 0 ? begin(v, VSOCK_GREETING, fd) : NULL;
+		struct vsock_conn *c = find_free(v);
 
 		if (fd < 0 && errno == EAGAIN) {
 			listen_on(v);
@@ -540,10 +569,12 @@ static void accept_all(struct virtio_vsock *v)
 			come_again(v, RETRY_NS);
 			return;
 		}
-		if (c)
+		if (c) {
+			begin(c, VSOCK_GREETING, fd);
 			greet(c);
-		else
+		} else {
 			fd_close(&fd);
+		}
 	}
 }
 
@@ -569,7 +600,7 @@ static void on_poll(struct vsock_conn *c, int res, bool readable)
 	} else if (virtio_running(&v->dev) && res != -ECANCELED) {
 		if (c->state == VSOCK_GREETING) {
 			greet(c);
-		} else if (readable) {
+		} else if (readable && c->state != VSOCK_DRAINING) {
 			c->may_read = true;
 			enqueue(c);
 		} else {
@@ -601,7 +632,8 @@ static void on_listening(struct loop_op *op, int res)
 	polls_ended(v);
 }
 
-/* All that could be waiting for something; also after a freeze. */
+/* All that waits for something that nobody polls for: a poll could not be had, or a freeze has
+ * ended it. */
 static void go_on(struct virtio_vsock *v)
 {
 	serve_events(v);
@@ -609,13 +641,14 @@ static void go_on(struct virtio_vsock *v)
 	for (unsigned i = 0; i < VIRTIO_VSOCK_CONNECTIONS; i++) {
 		struct vsock_conn *c = &v->conn[i];
 
-		if (c->state == VSOCK_GREETING) {
+		if (c->state == VSOCK_GREETING && !c->readable.active)
 			greet(c);
-		} else if (c->state == VSOCK_UP) {
+		if (c->state == VSOCK_UP && !c->readable.active)
 			c->may_read = true;
-			flush(c);
+		if (may_read(c))
 			enqueue(c);
-		}
+		if (c->len > 0)
+			flush(c);
 	}
 	serve_tx(v);
 }

@@ -12,7 +12,8 @@ enum vsock_state {
 	VSOCK_GREETING,	  /* a client of the host's has not said yet where to */
 	VSOCK_CONNECTING, /* the guest has not answered yet */
 	VSOCK_UP,
-	VSOCK_DYING, /* over, but for polls that have not ended */
+	VSOCK_DRAINING, /* over for the guest; the host has not read all that it sent */
+	VSOCK_DYING,	/* over, but for polls that have not ended */
 };
 
 /* What the guest is to be told, as bits; sent in this order. */

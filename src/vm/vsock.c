@@ -4,13 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/text.h"
 #include "base/util.h"
-
-/* A listener whose queue is full refuses: nothing here waits. */
-#define CONNECT_LIMIT_NS 1000000u
 
 int vm_vsock_open(struct vm_vsock *s, const char *folder, struct error *err)
 {
@@ -39,13 +35,7 @@ int vm_vsock_connect(void *arg, uint32_t port)
 
 	if (!path)
 		return -ENOMEM;
-	r = qmp_socket_connect(path, CONNECT_LIMIT_NS, &fd, NULL);
-	if (r < 0)
-		return r;
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	return fd;
+	/* A listener whose queue is full refuses: nothing here waits. */
+	r = qmp_socket_connect_now(path, &fd);
+	return r < 0 ? r : fd;
 }

@@ -1,6 +1,7 @@
 /* Binding and connecting by way of /proc/self/fd. */
 #include "vm/qmp/socket.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,13 +45,14 @@ static int address(int dir_fd, const char *name, struct sockaddr_un *ret_address
 	return 0;
 }
 
-static int new_socket(void)
+static int new_socket(int flags)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
 	return fd < 0 ? -errno : fd;
 }
 
+/* A limit of 0 waits for nothing, then or later. */
 static int connect_at(int dir_fd, const char *name, uint64_t limit_ns, int *ret_fd)
 {
 	/* Where many wait for a server to accept, one more waits until here. */
@@ -61,10 +63,10 @@ static int connect_at(int dir_fd, const char *name, uint64_t limit_ns, int *ret_
 
 	if (r < 0)
 		return r;
-	fd = new_socket();
+	fd = new_socket(limit_ns ? 0 : SOCK_NONBLOCK);
 	if (fd < 0)
 		return fd;
-	r = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	r = limit_ns ? setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) : 0;
 	if (r == 0)
 		r = connect(fd, (const struct sockaddr *)&to, sizeof(to));
 	if (r < 0) {
@@ -124,7 +126,7 @@ static int listen_at(struct qmp_socket *s)
 	struct stat st;
 	int r;
 
-	s->fd = new_socket();
+	s->fd = new_socket(0);
 	if (s->fd < 0)
 		return s->fd;
 	r = bind_at(s->fd, s->dir_fd, s->name);
@@ -177,11 +179,24 @@ void qmp_socket_done(struct qmp_socket *s)
 	s->ino = 0;
 }
 
+int qmp_socket_connect_now(const char *path, int *ret_fd)
+{
+	const char *name;
+	int r, dir_fd = open_folder(path, &name);
+
+	if (dir_fd < 0)
+		return dir_fd;
+	r = connect_at(dir_fd, name, 0, ret_fd);
+	close(dir_fd);
+	return r;
+}
+
 int qmp_socket_connect(const char *path, uint64_t limit_ns, int *ret_fd, struct error *err)
 {
 	const char *name;
 	int r, dir_fd = open_folder(path, &name);
 
+	assert(limit_ns > 0);
 	if (dir_fd == -ENOENT)
 		return dir_fd;
 	if (dir_fd < 0)

@@ -21,9 +21,11 @@ int qmp_socket_listen(const char *path, struct qmp_socket *ret_socket,
 		      struct error *err) MUST_CHECK;
 /* Closes and removes it. Accepts one with descriptors of -1. */
 void qmp_socket_done(struct qmp_socket *s);
-/* A connection, blocking. limit_ns: for this, and for each send through it. -ENOENT and
+/* A connection, blocking. limit_ns, not 0: for this, and for each send through it. -ENOENT and
  * -ECONNREFUSED without a message: nobody is there. */
 int qmp_socket_connect(const char *path, uint64_t limit_ns, int *ret_fd,
 		       struct error *err) MUST_CHECK;
+/* A non-blocking one, and nothing is waited for: -EAGAIN where the listener's queue is full. */
+int qmp_socket_connect_now(const char *path, int *ret_fd) MUST_CHECK;
 
 #endif

@@ -16,7 +16,8 @@ static unsigned fakes;
 
 void block_faults_set(enum block_fault kind, int value, unsigned at, unsigned times)
 {
-	block_faults = (struct block_faults){kind, value, at, times, 0, false};
+	block_faults =
+		(struct block_faults){.kind = kind, .value = value, .at = at, .times = times};
 }
 
 int block_faults_turn(struct loop *loop, uint64_t timeout_ns)
@@ -36,6 +37,15 @@ int block_faults_turn(struct loop *loop, uint64_t timeout_ns)
 		served++;
 	}
 	return served;
+}
+
+static void note(const struct iovec *iov, unsigned n)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		bytes += iov[i].iov_len;
+	block_faults.largest = MAX(block_faults.largest, bytes);
 }
 
 /* 1: goes on, with *len cut perhaps; else what the call returns. */
@@ -70,6 +80,7 @@ int __wrap_loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, u
 {
 	int r = strike(op, &len);
 
+	block_faults.largest = MAX(block_faults.largest, len);
 	return r == 1 ? __real_loop_read(loop, op, fd, buf, len, off) : r;
 }
 
@@ -80,6 +91,7 @@ int __wrap_loop_write(struct loop *loop, struct loop_op *op, int fd, const void 
 {
 	int r = strike(op, &len);
 
+	block_faults.largest = MAX(block_faults.largest, len);
 	return r == 1 ? __real_loop_write(loop, op, fd, buf, len, off) : r;
 }
 
@@ -94,6 +106,7 @@ int __wrap_loop_readv(struct loop *loop, struct loop_op *op, int fd, const struc
 	uint32_t len = UINT32_MAX;
 	int r = strike(op, &len);
 
+	note(iov, n);
 	if (r != 1)
 		return r;
 	if (len == UINT32_MAX)
@@ -112,6 +125,7 @@ int __wrap_loop_writev(struct loop *loop, struct loop_op *op, int fd, const stru
 	uint32_t len = UINT32_MAX;
 	int r = strike(op, &len);
 
+	note(iov, n);
 	if (r != 1)
 		return r;
 	if (len == UINT32_MAX)

@@ -17,6 +17,7 @@ struct block_faults {
 	int value;
 	unsigned at, times; /* from the at-th call on (0 is the next), so many of them */
 	unsigned calls;	    /* seen since the last block_faults_set */
+	uint64_t largest;   /* bytes of one transfer since then */
 	bool hold;	    /* results wait for block_faults_turn with hold off */
 };
 extern struct block_faults block_faults;

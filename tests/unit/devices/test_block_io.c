@@ -153,6 +153,48 @@ static void test_short(void **state)
 	free(back);
 }
 
+/* The kernel is asked for a MiB at a time, wherever that ends in the guest's segments. */
+static void test_steps(void **state)
+{
+	struct bench *b = *state;
+	uint8_t *back = malloc(DISK_BYTES);
+
+	disk_image_pattern(b->buf, DISK_BYTES, 8);
+	assert_int_equal(run_transfer(b, true, b->buf, DISK_BYTES, 0), 0);
+	assert_int_equal(block_faults.calls, 2);
+	assert_int_equal(block_faults.largest, MIB(1));
+	disk_image_read(&b->image, 0, back, DISK_BYTES);
+	assert_memory_equal(back, b->buf, DISK_BYTES);
+	memset(b->buf, 0, DISK_BYTES);
+	block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+	assert_int_equal(run_transfer(b, false, b->buf, DISK_BYTES, 0), 0);
+	assert_int_equal(block_faults.calls, 2);
+	assert_int_equal(block_faults.largest, MIB(1));
+	assert_memory_equal(back, b->buf, DISK_BYTES);
+	/* In one segment; and put off and refused in between, which must not lose what was cut. */
+	for (unsigned n = 0; n < 4; n++) {
+		memset(b->buf, 0, DISK_BYTES);
+		block_faults_set(n & 1 ? BLOCK_FAULT_REFUSE : BLOCK_FAULT_RESULT,
+				 n & 1 ? -ENOMEM : -EAGAIN, n / 2, 1);
+		assert_int_equal(run_transfer(b, false, b->buf, DISK_BYTES, 0), 0);
+		assert_memory_equal(back, b->buf, DISK_BYTES);
+	}
+	memset(b->buf, 0, DISK_BYTES);
+	b->op[0].iov[0] = (struct iovec){b->buf, DISK_BYTES};
+	block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+	block_io_read(&b->io, &b->op[0].op, b->op[0].iov, 1, 0);
+	finish(b);
+	assert_int_equal(block_faults.calls, 2);
+	assert_memory_equal(back, b->buf, DISK_BYTES);
+	/* Nothing fell short of what was asked. */
+	assert_int_equal(b->io.continued, 0);
+	/* One MiB is one. */
+	block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+	assert_int_equal(run_transfer(b, false, b->buf, MIB(1), 0), 0);
+	assert_int_equal(block_faults.calls, 1);
+	free(back);
+}
+
 static void test_truncated(void **state)
 {
 	struct bench *b = *state;
@@ -266,6 +308,33 @@ static void test_zero(void **state)
 	assert_int_equal(b->op[0].res, -ENOSPC);
 }
 
+/* Two at a time, of which the first finds out what can't be: the second is not taken for a proof of
+ * more than that. */
+static void test_zeroes_at_once(void **state)
+{
+	struct bench *b = *state;
+
+	for (unsigned may_unmap = 0; may_unmap < 2; may_unmap++) {
+		b->io.no_punch = b->io.no_zero_range = false;
+		disk_image_pattern(b->buf, DISK_BYTES, 5);
+		disk_image_write(&b->image, 0, b->buf, DISK_BYTES);
+		block_faults_set(BLOCK_FAULT_RESULT, -EOPNOTSUPP, 0, 2);
+		for (unsigned i = 0; i < 2; i++) {
+			b->op[i].done = 0;
+			block_io_zero(&b->io, &b->op[i].op, i * 65536, 65536, may_unmap);
+		}
+		finish(b);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(b->op[i].done, 1);
+			assert_int_equal(b->op[i].res, 0);
+		}
+		assert_true(is_zero(b, 0, 131072));
+		assert_false(is_zero(b, 131072, 512));
+		assert_int_equal(b->io.no_punch, may_unmap);
+		assert_int_equal(b->io.no_zero_range, !may_unmap);
+	}
+}
+
 static void test_discard(void **state)
 {
 	struct bench *b = *state;
@@ -367,10 +436,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_transfer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_short, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_steps, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_truncated, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_now, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_zero, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_zeroes_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_discard, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_bounce, set_up_direct, tear_down),
 		cmocka_unit_test_setup_teardown(test_every_call, set_up, tear_down),

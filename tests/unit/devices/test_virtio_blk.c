@@ -319,6 +319,54 @@ static void test_depth(void **state)
 	assert_in_range(virtio_blk_stats(g->blk).interrupts, 1, 512);
 }
 
+/* What a driver that looks for itself has not asked for is no interrupt. */
+static void test_interrupts(void **state)
+{
+	struct disk_guest *g = *state;
+	struct vseg in = {VDRIVER_HIGH_GPA, 512, VSEG_IN};
+
+	*g->drv.ring[0].used_event = 100;
+	disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, 1, &in);
+	virtio_notify(g->dev, 0);
+	disk_guest_settle(g, 1000);
+	assert_int_equal(virtio_blk_stats(g->blk).completions, 1);
+	assert_int_equal(virtio_blk_stats(g->blk).interrupts, 0);
+	*g->drv.ring[0].used_event = 1;
+	disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, 1, &in);
+	virtio_notify(g->dev, 0);
+	disk_guest_settle(g, 1000);
+	assert_int_equal(virtio_blk_stats(g->blk).completions, 2);
+	assert_int_equal(virtio_blk_stats(g->blk).interrupts, 1);
+}
+
+/* However much is asked for, little is under way at a time; and small requests get their turn. */
+static void test_large(void **state)
+{
+	struct disk_guest *g = *state;
+	struct vseg data[64], small = {VDRIVER_HIGH_GPA, 512, VSEG_IN};
+	unsigned back = 0, small_back = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(data); i++)
+		data[i] = (struct vseg){VDRIVER_HIGH_GPA, DISK_BYTES / ARRAY_SIZE(data), VSEG_IN};
+	for (unsigned i = 0; i < 40; i++)
+		disk_guest_add(g, 0, VIRTIO_BLK_T_IN, 0, ARRAY_SIZE(data), data);
+	for (unsigned i = 0; i < 40; i++)
+		disk_guest_add(g, 1, VIRTIO_BLK_T_IN, 0, 1, &small);
+	virtio_notify(g->dev, 0);
+	virtio_notify(g->dev, 1);
+	for (unsigned i = 0; i < 4000 && back + small_back < 80; i++) {
+		/* 32 MiB. */
+		assert_in_range(g->dev->queue[0].in_flight, 0, MIB(32) / DISK_BYTES);
+		loop_turn(g->loop, 10000000);
+		small_back += drain(g, 1);
+		back += drain(g, 0);
+	}
+	assert_int_equal(back, 40);
+	assert_int_equal(small_back, 40);
+	assert_int_equal(block_faults.calls, 40 * DISK_BYTES / MIB(1) + 40);
+	assert_int_equal(g->dev->faults, 0);
+}
+
 static void quiet(struct virtio_device *dev UNUSED, void *arg)
 {
 	*(bool *)arg = true;
@@ -377,6 +425,133 @@ static void test_reset(void **state)
 		read_write(g);
 	}
 	assert_int_equal(g->dev->faults, 0);
+}
+
+/* A request of many steps, begun. */
+static struct disk_request begin_long(struct disk_guest *g, uint32_t type)
+{
+	struct disk_range ranges[4] = {{0, 2048, 0},
+				       {2048, 2048, 0},
+				       {4096, 2048, 0},
+				       {6144, 2048, 0}};
+	struct vseg range = {vdriver_bytes(&g->drv, ranges, sizeof(ranges)), sizeof(ranges),
+			     VSEG_OUT},
+		    data = {VDRIVER_HIGH_GPA, DISK_BYTES, VSEG_IN};
+	struct disk_request req;
+
+	if (type == VIRTIO_BLK_T_IN)
+		block_faults_set(BLOCK_FAULT_SHORT, 512, 0, UINT32_MAX);
+	else if (type == VIRTIO_BLK_T_DISCARD)
+		block_faults_set(BLOCK_FAULT_RESULT, 0, 0, UINT32_MAX);
+	else
+		block_faults_set(BLOCK_FAULT_RESULT, -EOPNOTSUPP, 0, 1);
+	req = disk_guest_add(g, 0, type, 0, 1, type == VIRTIO_BLK_T_IN ? &data : &range);
+	virtio_notify(g->dev, 0);
+	block_faults_turn(g->loop, 1000000);
+	return req;
+}
+
+/* Nobody waits for an answer any more: what is under way ends with its step. */
+static void test_reset_between_steps(void **state)
+{
+	static const uint32_t types[] = {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_DISCARD,
+					 VIRTIO_BLK_T_WRITE_ZEROES};
+	struct disk_guest *g = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		uint64_t errors = virtio_blk_stats(g->blk).errors;
+		unsigned calls;
+
+		begin_long(g, types[i]);
+		calls = block_faults.calls;
+		virtio_set_status(g->dev, 0, 0);
+		for (unsigned n = 0; n < 500 && g->dev->status; n++)
+			block_faults_turn(g->loop, 1000000);
+		assert_int_equal(g->dev->status, 0);
+		assert_in_range(block_faults.calls, calls, calls + 1);
+		assert_int_equal(virtio_blk_stats(g->blk).errors, errors);
+		block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+		disk_guest_boot(g, DISK_FEATURES);
+		read_write(g);
+	}
+}
+
+/* So it is when the machine ends; even where a freeze already waits. */
+static void test_end_between_steps(void **state)
+{
+	struct disk_guest *g = *state;
+	bool done = false;
+	unsigned calls;
+
+	begin_long(g, VIRTIO_BLK_T_IN);
+	virtio_quiesce(g->dev, quiet, &done);
+	block_faults_turn(g->loop, 1000000);
+	block_faults_turn(g->loop, 1000000);
+	assert_false(done);
+	calls = block_faults.calls;
+	virtio_give_up(g->dev);
+	for (unsigned n = 0; n < 500 && !done; n++)
+		block_faults_turn(g->loop, 1000000);
+	assert_true(done);
+	assert_in_range(block_faults.calls, calls, calls + 1);
+}
+
+/* A freeze waits for zeros, of which there is a bounded amount; discards are hints. */
+static void test_freeze_between_steps(void **state)
+{
+	struct disk_guest *g = *state;
+	struct disk_request req = begin_long(g, VIRTIO_BLK_T_DISCARD);
+	uint8_t *image = malloc(DISK_BYTES);
+	uint32_t sectors, ranges;
+	uint8_t config[60];
+	bool done = false;
+
+	virtio_quiesce(g->dev, quiet, &done);
+	for (unsigned n = 0; n < 500 && !done; n++)
+		block_faults_turn(g->loop, 1000000);
+	assert_true(done);
+	assert_in_range(block_faults.calls, 1, 2);
+	assert_int_equal(disk_guest_status(g, &req), VIRTIO_BLK_S_OK);
+	virtio_resume(g->dev);
+
+	memset(image, 0xaa, DISK_BYTES);
+	disk_image_write(&g->image, 0, image, DISK_BYTES);
+	req = begin_long(g, VIRTIO_BLK_T_WRITE_ZEROES);
+	done = false;
+	virtio_quiesce(g->dev, quiet, &done);
+	for (unsigned n = 0; n < 500 && !done; n++)
+		block_faults_turn(g->loop, 1000000);
+	assert_true(done);
+	assert_int_equal(disk_guest_status(g, &req), VIRTIO_BLK_S_OK);
+	disk_image_read(&g->image, 0, image, DISK_BYTES);
+	for (size_t i = 0; i < DISK_BYTES; i++)
+		assert_int_equal(image[i], 0);
+	free(image);
+
+	g->dev->ops->config_read(g->dev, 0, config, sizeof(config));
+	memcpy(&sectors, config + 48, 4);
+	memcpy(&ranges, config + 52, 4);
+	assert_in_range((uint64_t)sectors * ranges * 512, MIB(1), MIB(64));
+}
+
+/* No more than four requests of zeroes are taken at a time. */
+static void test_zeroes_are_few(void **state)
+{
+	struct disk_guest *g = *state;
+	struct disk_range range = {0, 8, 0};
+	unsigned back = 0;
+
+	for (unsigned i = 0; i < 40; i++)
+		disk_guest_add(g, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1,
+			       &(struct vseg){vdriver_bytes(&g->drv, &range, 16), 16, VSEG_OUT});
+	virtio_notify(g->dev, 0);
+	for (unsigned i = 0; i < 1000 && back < 40; i++) {
+		assert_in_range(g->dev->queue[0].in_flight, 0, 4);
+		loop_turn(g->loop, 10000000);
+		back += drain(g, 0);
+	}
+	assert_int_equal(back, 40);
+	assert_int_equal(virtio_blk_stats(g->blk).zeroes, 40);
 }
 
 /* The device goes while the kernel has its operations: given up, and then freed by the last. */
@@ -446,8 +621,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_only, set_up_read_only, tear_down),
 		cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_depth, set_up_queues, tear_down),
+		cmocka_unit_test_setup_teardown(test_interrupts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_large, set_up_queues, tear_down),
 		cmocka_unit_test_setup_teardown(test_freeze, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reset_between_steps, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_end_between_steps, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_freeze_between_steps, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_zeroes_are_few, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_every_call, set_up, tear_down),
 	};

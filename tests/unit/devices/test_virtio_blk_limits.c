@@ -1,4 +1,5 @@
 /* Limits of operations and bytes, measured against the clock; freeze and reset while one holds. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -108,6 +109,77 @@ static void test_rates(void **state)
 	munmap(m, sizeof(*m) * ARRAY_SIZE(cases));
 }
 
+/* A limit is shared: who keeps one queue full leaves the other its turns. */
+static void test_share(void **state)
+{
+	struct vseg data = {VDRIVER_HIGH_GPA, 512, VSEG_IN};
+	uint64_t back[2] = {0}, end_ns;
+	struct disk_guest g;
+
+	(void)state;
+	disk_guest_init(&g, &(struct virtio_blk_config){.iops = 500, .queues = 2});
+	disk_guest_boot(&g, DISK_FEATURES);
+	for (unsigned i = 0; i < 17; i++)
+		disk_guest_add(&g, i == 16, VIRTIO_BLK_T_IN, i, 1, &data);
+	end_ns = now_ns() + 2000000000;
+	do {
+		for (unsigned q = 0; q < 2; q++)
+			virtio_notify(g.dev, q);
+		loop_turn(g.loop, 10000000);
+		for (unsigned q = 0; q < 2; q++) {
+			uint32_t head;
+
+			while (vring_used(&g.drv.ring[q], &head, NULL)) {
+				g.drv.ring[q].taken[head] = true;
+				vring_offer(&g.drv.ring[q], (uint16_t)head);
+				back[q]++;
+			}
+		}
+	} while (now_ns() < end_ns);
+	print_message("%llu and %llu\n", (unsigned long long)back[0], (unsigned long long)back[1]);
+	/* Half of it where the host wakes in time; late, the full queue gets more at a turn. */
+	assert_true(back[1] * 10 >= back[0]);
+	disk_guest_done(&g);
+}
+
+/* Zeros that are written are bytes like others; those that cost nothing are not. */
+static void test_zeroes(void **state)
+{
+	const struct {
+		uint64_t sector;
+		uint32_t sectors, flags;
+	} range[2] = {{0, 128, 1}, {1024, 128, 1}};
+	struct disk_guest g;
+
+	(void)state;
+	disk_guest_init(&g, &(struct virtio_blk_config){.bps = MIB(1)});
+	disk_guest_boot(&g, DISK_FEATURES);
+	for (unsigned written = 0; written < 2; written++) {
+		struct vseg data = {vdriver_bytes(&g.drv, range, sizeof(range)), sizeof(range),
+				    VSEG_OUT};
+		uint64_t begin_ns = now_ns();
+
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(disk_guest_do(&g, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, &data,
+						       NULL),
+					 VIRTIO_BLK_S_OK);
+		/* Four times 128 KiB, less the burst and the last one. */
+		if (written)
+			assert_true(now_ns() - begin_ns > 250000000);
+		assert_int_equal(!virtio_blk_stats(g.blk).throttled, !written);
+		if (written)
+			break;
+		/* From here on the file system can do neither. */
+		block_faults_set(BLOCK_FAULT_RESULT, -EOPNOTSUPP, 0, 2);
+		disk_guest_add(&g, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, &data);
+		virtio_notify(g.dev, 0);
+		for (unsigned i = 0; i < 500 && !vring_used(&g.drv.ring[0], NULL, NULL); i++)
+			block_faults_turn(g.loop, 1000000);
+		block_faults_set(BLOCK_FAULT_NONE, 0, 0, 0);
+	}
+	disk_guest_done(&g);
+}
+
 /* What a limit holds back is served after a freeze, and forgotten by a reset. */
 static void quiet(struct virtio_device *dev UNUSED, void *arg)
 {
@@ -155,6 +227,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rates),
+		cmocka_unit_test(test_share),
+		cmocka_unit_test(test_zeroes),
 		cmocka_unit_test(test_freeze_and_reset),
 	};
 

@@ -133,6 +133,30 @@ static void drops_what_one_buffer_does_not_hold(void **state)
 	assert_int_equal(virtio_net_stats(g->net).rx_dropped, 1);
 }
 
+/* Chains of so many segments that few of them can be held at a time, and those are short. */
+static void goes_on_where_no_more_chains_can_be_held(void **state)
+{
+	struct net_guest *g = *state;
+	uint64_t gpa = vdriver_alloc(&g->drv, 2000, 16);
+	struct vseg segs[100];
+	uint8_t frame[9000] = {1};
+	uint32_t written;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(segs); i++)
+		segs[i] = (struct vseg){gpa + i * 20, 20, VSEG_IN};
+	for (unsigned i = 0; i < 4; i++)
+		vring_add_indirect(&g->drv.ring[0], ARRAY_SIZE(segs), segs);
+	virtio_notify(g->dev, 0);
+	/* More than two of them hold. */
+	net_peer_send(g, 0, frame, sizeof(frame));
+	net_peer_send(g, 0, frame, FRAME);
+	net_guest_settle(g);
+	assert_true(vring_used(&g->drv.ring[0], NULL, &written));
+	assert_int_equal(written, NET_HEADER_BYTES + FRAME);
+	assert_int_equal(virtio_net_stats(g->net).rx_dropped, 1);
+	assert_int_equal(g->dev->faults, 0);
+}
+
 static void waits_for_a_slow_peer_and_loses_nothing(void **state)
 {
 	struct net_guest *g = *state;
@@ -370,6 +394,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(keeps_a_frame_until_there_is_room, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(drops_what_one_buffer_does_not_hold, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(goes_on_where_no_more_chains_can_be_held, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(waits_for_a_slow_peer_and_loses_nothing, set_up,
 						tear_down),

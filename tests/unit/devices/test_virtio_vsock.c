@@ -270,6 +270,161 @@ static void holds_a_bounded_amount_for_the_host(void **state)
 	assert_int_equal(virtio_vsock_stats(g->vsock).to_host, MIB(2));
 }
 
+/* Sends as much as the device holds while the host doesn't read. */
+static uint64_t send_until_full(struct vsock_guest *g, uint32_t guest_port)
+{
+	static const uint8_t data[32768];
+	uint64_t sent = 0, credit = VIRTIO_VSOCK_BUFFER;
+	struct vsock_packet p;
+
+	for (unsigned i = 0; i < 20; i++) {
+		for (; credit - sent >= sizeof(data); sent += sizeof(data))
+			vsock_guest_send(g, VIRTIO_VSOCK_OP_RW, guest_port, HOST_PORT, 0, data,
+					 sizeof(data));
+		vsock_guest_settle(g);
+		while (vsock_guest_receive(g, &p))
+			credit = p.h.fwd_cnt + (uint64_t)p.h.buf_alloc;
+	}
+	return sent;
+}
+
+/* Until the end of the stream. */
+static uint64_t read_all(struct vsock_guest *g, int fd)
+{
+	static uint8_t back[65536];
+	uint64_t got = 0;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		ssize_t n = read(fd, back, sizeof(back));
+
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			return got;
+		got += n > 0 ? (uint64_t)n : 0;
+		loop_turn(g->loop, 100000);
+	}
+	fail_msg("no end of the stream");
+	return 0;
+}
+
+/* Linux tires of waiting for a slow reader after eight seconds, and resets what it has closed. */
+static void what_was_sent_before_a_close_arrives(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint64_t sent;
+	int slow;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	nothing_more(g);
+	/* Its name is free. */
+	slow = dup(g->service);
+	guest_connects(g, 1000);
+	assert_int_equal(read_all(g, slow), sent);
+	assert_int_equal(write(g->service, "x", 1), 1);
+	expect(g, VIRTIO_VSOCK_OP_RW);
+	close(slow);
+}
+
+static void a_reset_without_a_close_drops_what_was_sent(void **state)
+{
+	struct vsock_guest *g = *state;
+	uint64_t sent;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	assert_true(read_all(g, g->service) < sent);
+	nothing_more(g);
+}
+
+static void a_reader_that_leaves_ends_what_was_left_for_it(void **state)
+{
+	struct vsock_guest *g = *state;
+
+	for (uint32_t i = 0; i < VIRTIO_VSOCK_CONNECTIONS + 2; i++) {
+		guest_connects(g, 1000);
+		if (i < 2)
+			send_until_full(g, 1000);
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+		vsock_guest_settle(g);
+		if (i >= 2)
+			expect(g, VIRTIO_VSOCK_OP_RST);
+		vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+		fd_close(&g->service);
+		nothing_more(g);
+	}
+	assert_int_equal(virtio_vsock_stats(g->vsock).refused, 0);
+}
+
+static void a_buffer_for_a_header_alone_loses_nothing(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct vsock_packet p = {0};
+
+	vsock_guest_boot(g, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t gpa = vdriver_alloc(&g->drv, VSOCK_ROOM, 8);
+		struct vseg seg = {gpa, i < 2 ? sizeof(p.h) : VSOCK_ROOM, VSEG_IN};
+
+		g->room[vring_add(&g->drv.ring[VSOCK_RX], 1, &seg)] = gpa;
+	}
+	guest_connects(g, 1000);
+	assert_int_equal(write(g->service, "abc", 3), 3);
+	vsock_guest_settle(g);
+	while (p.h.op != VIRTIO_VSOCK_OP_RW)
+		assert_true(vsock_guest_receive(g, &p));
+	assert_int_equal(p.h.len, 3);
+	assert_memory_equal(p.data, "abc", 3);
+	nothing_more(g);
+}
+
+static unsigned reads;
+ssize_t __real_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	reads++;
+	return __real_recvmsg(fd, msg, flags);
+}
+
+/* A turn that has left something is no reason to look at sockets that are polled. */
+static void idle_connections_are_left_alone(void **state)
+{
+	struct vsock_guest *g = *state;
+	struct virtio_vsock_header h = {.src_cid = VIRTIO_VSOCK_GUEST_CID,
+					.dst_cid = VIRTIO_VSOCK_HOST_CID,
+					.src_port = 1000,
+					.dst_port = HOST_PORT,
+					.type = VIRTIO_VSOCK_TYPE_STREAM,
+					.op = VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+					.buf_alloc = 65536};
+	int service[50];
+	struct vseg seg;
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++) {
+		guest_connects(g, 1000 + i);
+		service[i] = g->service;
+		g->service = -1;
+	}
+	nothing_more(g);
+	seg = (struct vseg){vdriver_bytes(&g->drv, &h, sizeof(h)), sizeof(h), VSEG_OUT};
+	reads = 0;
+	for (unsigned i = 0; i < 128; i++)
+		vring_add(&g->drv.ring[VSOCK_TX], 1, &seg);
+	virtio_notify(g->dev, VSOCK_TX);
+	nothing_more(g);
+	assert_in_range(reads, 0, 2);
+	/* They are looked at all the same when there is something. */
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++) {
+		assert_int_equal(write(service[i], "x", 1), 1);
+		assert_int_equal(expect(g, VIRTIO_VSOCK_OP_RW).h.dst_port, 1000 + i);
+	}
+	for (uint32_t i = 0; i < ARRAY_SIZE(service); i++)
+		close(service[i]);
+}
+
 static void more_than_its_credit_is_a_reset(void **state)
 {
 	struct vsock_guest *g = *state;
@@ -334,6 +489,8 @@ static void serves_many_and_no_more_than_it_can(void **state)
 	}
 	assert_true(refused >= 10);
 	assert_int_equal(up + refused, VIRTIO_VSOCK_CONNECTIONS + 10);
+	/* No service is bothered with what there is no room for. */
+	assert_int_equal(g->asked, up);
 }
 
 static void answers_are_bounded_while_the_guest_gives_no_room(void **state)
@@ -377,6 +534,31 @@ static void a_freeze_keeps_connections(void **state)
 	expect(g, VIRTIO_VSOCK_OP_REQUEST);
 	close(fd);
 	close(other);
+}
+
+static void a_freeze_keeps_what_is_left_for_the_host(void **state)
+{
+	struct vsock_guest *g = *state;
+	bool done = false;
+	uint64_t sent;
+
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	virtio_quiesce(g->dev, quiet, &done);
+	for (unsigned i = 0; i < 1000 && !done; i++)
+		loop_turn(g->loop, 1000000);
+	assert_true(done);
+	virtio_resume(g->dev);
+	assert_int_equal(read_all(g, g->service), sent);
+	/* A reset of the device doesn't. */
+	guest_connects(g, 1000);
+	sent = send_until_full(g, 1000);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_SHUTDOWN, 1000, HOST_PORT, 3, NULL, 0);
+	vsock_guest_send(g, VIRTIO_VSOCK_OP_RST, 1000, HOST_PORT, 0, NULL, 0);
+	vsock_guest_boot(g, 32);
+	assert_true(read_all(g, g->service) < sent);
 }
 
 static void a_reset_ends_connections(void **state)
@@ -448,12 +630,18 @@ int main(void)
 		TEST(each_way_ends_by_itself),
 		TEST(keeps_to_the_guests_credit),
 		TEST(holds_a_bounded_amount_for_the_host),
+		TEST(what_was_sent_before_a_close_arrives),
+		TEST(a_reset_without_a_close_drops_what_was_sent),
+		TEST(a_reader_that_leaves_ends_what_was_left_for_it),
+		TEST(a_buffer_for_a_header_alone_loses_nothing),
+		TEST(idle_connections_are_left_alone),
 		TEST(more_than_its_credit_is_a_reset),
 		TEST(answers_a_request_for_credit),
 		TEST(a_nonsensical_packet_ends_its_connection_alone),
 		TEST(serves_many_and_no_more_than_it_can),
 		TEST(answers_are_bounded_while_the_guest_gives_no_room),
 		TEST(a_freeze_keeps_connections),
+		TEST(a_freeze_keeps_what_is_left_for_the_host),
 		TEST(a_reset_ends_connections),
 		TEST(survives_bad_chains),
 	};

@@ -24,6 +24,7 @@ static int on_connect(void *arg, uint32_t port UNUSED)
 	struct vsock_guest *g = arg;
 	int pair[2];
 
+	g->asked++;
 	if (g->refuse)
 		return -ECONNREFUSED;
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);

@@ -19,6 +19,7 @@ struct vsock_guest {
 	int listen_fd;
 	int service; /* our end of the guest's last connection; -1: refuse them */
 	bool refuse;
+	unsigned asked;		       /* times that a service was connected to */
 	uint64_t room[VIRTQ_MAX_SIZE]; /* buffer of each receive head */
 	uint32_t alloc, forwarded;     /* what our packets say */
 };
