@@ -73,24 +73,26 @@ static int give(int fd, uint64_t bytes)
 	return OK;
 }
 
-/* says: what is found, a line. */
+/* says: what is found, a line. All is taken even so: who leaves bytes unread resets the connection,
+ * and its answer with it. */
 static int take(int fd, uint64_t bytes, char says[64])
 {
-	uint64_t block[WORDS];
+	uint64_t block[WORDS], wrong = UINT64_MAX;
 
 	for (uint64_t n = 0; n < bytes / 8; n += WORDS) {
 		size_t have = read_whole(fd, block, sizeof(block));
 
-		for (size_t i = 0; i < have / 8; i++)
-			if (block[i] != word(n + i)) {
-				snprintf(says, 64, "wrong at byte %llu\n",
-					 (unsigned long long)(n + i) * 8);
-				return WRONG;
-			}
+		for (size_t i = 0; i < have / 8 && wrong == UINT64_MAX; i++)
+			if (block[i] != word(n + i))
+				wrong = (n + i) * 8;
 		if (have < sizeof(block)) {
 			snprintf(says, 64, "only %llu bytes\n", (unsigned long long)(n * 8 + have));
 			return SHORT;
 		}
+	}
+	if (wrong != UINT64_MAX) {
+		snprintf(says, 64, "wrong at byte %llu\n", (unsigned long long)wrong);
+		return WRONG;
 	}
 	snprintf(says, 64, "%llu bytes\n", (unsigned long long)bytes);
 	return OK;
@@ -113,12 +115,15 @@ static _Noreturn void serve_one(int fd, int port, uint64_t bytes)
 {
 	char says[64];
 
-	if (port == ECHO_PORT)
+	if (port == ECHO_PORT) {
 		echo(fd);
-	else if (port == SOURCE_PORT)
+	} else if (port == SOURCE_PORT) {
 		(void)give(fd, bytes);
-	else
-		(void)(take(fd, bytes, says), write_whole(fd, says, strlen(says)));
+	} else {
+		if (take(fd, bytes, says) != OK)
+			fprintf(stderr, "stream: %s", says);
+		(void)write_whole(fd, says, strlen(says));
+	}
 	exit(0);
 }
 
@@ -179,6 +184,8 @@ static int transfer(struct sockaddr_in *to, int port, uint64_t bytes)
 
 		/* Cut short is who got no answer, too. */
 		result = give(fd, bytes);
+		if (result != OK)
+			perror("stream: send");
 		says[read_whole(fd, says, sizeof(says) - 1)] = '\0';
 		snprintf(want, sizeof(want), "%llu bytes\n", (unsigned long long)bytes);
 		if (result == OK && strcmp(says, want) != 0)
