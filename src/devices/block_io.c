@@ -21,6 +21,7 @@
 static uint8_t zeros[BLOCK_IO_BOUNCE_BYTES] __attribute__((aligned(ALIGNMENT)));
 
 static void submit(struct block_io_op *op);
+static void go_on(struct block_io_op *op);
 
 /* ---- bounce buffers ---------------------------------------------------------------------- */
 
@@ -101,7 +102,7 @@ static void complete(struct block_io_op *op, int res)
 	/* One buffer came free, one who waits goes on; others' turn comes with the timer. */
 	if (next && freed) {
 		TAILQ_REMOVE(&io->waiting, next, link);
-		submit(next);
+		go_on(next);
 	}
 	op->done(op, res);
 }
@@ -129,7 +130,7 @@ static void retry(struct loop_timer *t)
 	TAILQ_CONCAT(&ready, &io->waiting, link);
 	while ((op = TAILQ_FIRST(&ready))) {
 		TAILQ_REMOVE(&ready, op, link);
-		submit(op);
+		go_on(op);
 	}
 }
 
@@ -204,13 +205,9 @@ static int submit_zero(struct block_io_op *op)
 
 static void submit(struct block_io_op *op)
 {
-	struct block_io *io = op->io;
+	const struct block_io *io = op->io;
 	int r;
 
-	if (io->stopping && io->stopping(io)) {
-		complete(op, -ECANCELED);
-		return;
-	}
 	if (op->bounced && !op->bounce && !take_bounce(op)) {
 		wait_in_line(op);
 		return;
@@ -240,6 +237,17 @@ static void submit(struct block_io_op *op)
 		complete(op, r);
 }
 
+/* The next step. */
+static void go_on(struct block_io_op *op)
+{
+	struct block_io *io = op->io;
+
+	if (io->stopping && io->stopping(io))
+		complete(op, -ECANCELED);
+	else
+		submit(op);
+}
+
 /* ---- what became of them ------------------------------------------------------------------ */
 
 static bool is_unsupported(int res)
@@ -262,7 +270,7 @@ static void moved(struct block_io_op *op, uint32_t n)
 		io->continued++;
 	advance(op, n);
 	if (op->left > 0)
-		submit(op);
+		go_on(op);
 	else
 		complete(op, 0);
 }
@@ -281,7 +289,7 @@ static void zeroed(struct block_io_op *op, int res)
 			io->no_punch = true;
 		else
 			io->no_zero_range = true;
-		submit(op);
+		go_on(op);
 	}
 }
 

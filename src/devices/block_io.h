@@ -64,7 +64,8 @@ struct block_io {
 	bool opened;
 	uint8_t *bounce[BLOCK_IO_BOUNCES]; /* idle ones */
 	unsigned bounces_idle, bounces_made;
-	/* Asked before each step: true ends the operation with -ECANCELED. NULL: never. */
+	/* Asked before each step but an operation's first: true ends the operation with -ECANCELED.
+	 * NULL: never. */
 	bool (*stopping)(struct block_io *io);
 	struct block_io_list waiting;
 	struct loop_timer retry;	    /* armed while somebody waits */
@@ -78,8 +79,8 @@ void block_io_init(struct block_io *io, struct loop *loop, const struct block_fi
 /* Nothing is active. Accepts a zeroed one. */
 void block_io_done(struct block_io *io);
 
-/* All: done() runs once, and inside the call only where the host has no memory left, the loop is
- * being freed, or io->stopping says so. Offsets and lengths are multiples of file->block_bytes and
+/* All: done() runs once, and inside the call only where the host has no memory left or the loop is
+ * being freed. Offsets and lengths are multiples of file->block_bytes and
  * lie within file->bytes; iov[0 .. n), n not 0, is used up while the operation goes on. */
 void block_io_read(struct block_io *io, struct block_io_op *op, struct iovec *iov, unsigned n,
 		   uint64_t offset);

@@ -233,7 +233,10 @@ static void on_done(struct block_io_op *op, int res)
 	} else if (req->range_at < req->ranges &&
 		   !(req->type == VIRTIO_BLK_T_DISCARD && blk->dev.quiescing)) {
 		/* Discards are hints: a freeze doesn't wait for all of them. */
-		next_range(req);
+		if (is_stopping(&blk->io))
+			finish(req, VIRTIO_BLK_S_IOERR);
+		else
+			next_range(req);
 	} else if (must_sync(blk, req)) {
 		req->syncing = true;
 		block_io_flush(&blk->io, &req->op);

@@ -136,7 +136,7 @@ ok "... and restored (saw $status)" is $status 124
 records() { # records IMAGE LINES
 	python3 -c '
 import struct, sys
-said = [int(line) for line in open(sys.argv[2]) if line.strip().isdigit()]
+said = [int(line) for line in open(sys.argv[2]) if line.strip().isdigit() and line.endswith("\n")]
 want, n = [], 1
 while len(want) < len(said):
     n += 1 + n % 8
