@@ -186,7 +186,7 @@ static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		    struct virtio_blk **ret_blk, struct error *err)
 {
 	const struct virtio_blk_config blk = {
-		.file = {disk->path, disk->read_only, disk->direct},
+		.file = {disk->copy ?: disk->path, disk->read_only, disk->direct},
 		.id = disk->id,
 		.iops = disk->iops,
 		.bps = disk->bps,
