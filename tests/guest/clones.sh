@@ -2,6 +2,7 @@
 # Clones of one snapshot, of small guests on the host's own KVM.
 # usage: clones.sh STASIS PAYLOAD-DIR; TAP on standard output.
 . "$(dirname "$0")/lib.sh"
+here=$(realpath "$(dirname "$0")")
 cd "$work" || exit 1
 
 # ---- what they say, and how they end ---------------------------------------------------------------
@@ -80,6 +81,16 @@ ok "... each of which has read the file" is "$(grep 'read word' out | sort | tr 
 ok "... and -q leaves the sum, where they failed" grep -q '3 ended with 7 (w-0, w-1, w-2)' err
 "$STASIS" restore session --count 2 -q --timeout 60s <words 2>err | head -n 1 >out
 ok "a reader that goes away leaves nobody behind" is "${PIPESTATUS[0]} $("$STASIS" list | grep -c '^vm-')" "7 0"
+
+# ---- memory ------------------------------------------------------------------------------------------
+
+"$payloads/chain-make" pages "$payloads/payload-pages.bin" 1 8000000 256
+"$payloads/chain-host" 1 8000000 >expected
+python3 "$here/clones_memory.py" "$STASIS" pages 100 1024 "$(cat expected)" >out 2>err
+status=$?
+sed 's/^/# /' out
+ok "100 clones of 256 MiB run at once, in the memory of the pages that they change" is $status 0
+rm -r pages
 
 # ---- disks ---------------------------------------------------------------------------------------------
 
