@@ -82,6 +82,12 @@ static int set_count(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_prefault(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->config.prefault = true;
+	return 0;
+}
+
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->config.verbosity++;
@@ -110,6 +116,7 @@ static const struct cli_option options[] = {
 	{"count", 0, "N", set_count,
 	 "N clones, NAME-0 and on; each line that they write has its name"},
 	{"disk", 0, "ID=PATH", set_disk, "this file has what that disk had; may be repeated"},
+	{"prefault", 0, NULL, set_prefault, "copy all of the memory before it goes on"},
 	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
 	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},

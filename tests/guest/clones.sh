@@ -84,13 +84,36 @@ ok "a reader that goes away leaves nobody behind" is "${PIPESTATUS[0]} $("$STASI
 
 # ---- memory ------------------------------------------------------------------------------------------
 
-"$payloads/chain-make" pages "$payloads/payload-pages.bin" 1 8000000 256
-"$payloads/chain-host" 1 8000000 >expected
-python3 "$here/clones_memory.py" "$STASIS" pages 100 1024 "$(cat expected)" >out 2>err
-status=$?
-sed 's/^/# /' out
-ok "100 clones of 256 MiB run at once, in the memory of the pages that they change" is $status 0
-rm -r pages
+if grep -q '__[at]san_init' "$STASIS"; then
+	skip "100 clones of 256 MiB run at once" "a sanitizer has memory of its own in each"
+elif ! command -v python3 >/dev/null; then
+	skip "100 clones of 256 MiB run at once" "no python3"
+else
+	"$payloads/chain-make" pages "$payloads/payload-pages.bin" 1 8000000 256
+	"$payloads/chain-host" 1 8000000 >expected
+	python3 "$here/clones_memory.py" "$STASIS" pages 100 1024 "$(cat expected)" >out 2>err
+	status=$?
+	sed 's/^/# /' out
+	ok "100 clones of 256 MiB run at once, in the memory of the pages that they change" is $status 0
+	rm -r pages
+fi
+
+private() { # of a VM: KiB
+	awk '/^Private_Dirty/ { print $2 }' "/proc/$("$STASIS" list | awk -v name="$1" '$1 == name { print $2 }')/smaps_rollup"
+}
+"$STASIS" restore long --name lazy </dev/null >out 2>err &
+lazy=$!
+"$STASIS" restore long --name eager --prefault </dev/null >out 2>err &
+eager=$!
+for name in lazy eager; do
+	until "$STASIS" status $name 2>/dev/null | grep -q running; do sleep 0.05; done
+done
+ok "--prefault copies all 64 MiB, which else are shared ($(private lazy), $(private eager) KiB)" \
+	[ "$(private lazy)" -lt 65536 -a "$(private eager)" -ge 65536 ]
+kill $lazy $eager
+wait $lazy $eager
+"$STASIS" restore chain --prefault </dev/null >out 2>err
+ok "... and the guest comes to its end" is "$? $(wc -l <out)" "0 2"
 
 # ---- disks ---------------------------------------------------------------------------------------------
 
