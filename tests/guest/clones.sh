@@ -67,6 +67,7 @@ wait $pid
 
 mkfifo nothing
 exec 3<>nothing
+: >counts
 "$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-session.elf" --name session -- true <&3 >counts 2>err &
 pid=$!
 until [ "$(wc -l <counts)" -ge 3 ]; do sleep 0.02; done
