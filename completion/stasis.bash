@@ -60,7 +60,7 @@ _stasis() {
 		case $prev in
 		restore) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
 		--report | --qmp) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-		*) mapfile -t COMPREPLY < <(compgen -W "--disk --name --qmp --report --timeout --verbose --quiet --help" -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "--count --disk --name --prefault --qmp --report --timeout --verbose --quiet --help" -- "$cur") ;;
 		esac
 		;;
 	bench)

@@ -49,7 +49,8 @@ enum arch_device {
 	ARCH_I8042,
 	ARCH_PVPANIC,
 	ARCH_POWER,
-	ARCH_IOAPIC, /* one in user space; present only where KVM's own can't reach every CPU */
+	ARCH_VMGENID, /* no registers: base and size are of guest memory; not on a bus */
+	ARCH_IOAPIC,  /* one in user space; present only where KVM's own can't reach every CPU */
 };
 struct arch_slot {
 	enum arch_device kind;

@@ -7,17 +7,20 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/util.h"
+#include "cli/clones.h"
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/lab_snapshot.h"
 #include "cli/options.h"
 #include "cli/run_here.h"
+#include "vm/clone.h"
 #include "vm/snapshot.h"
 
 struct request {
 	struct vm_config config;
 	const char *disk[VM_MAX_DISKS]; /* --disk's values */
 	size_t disk_count;
+	unsigned count; /* of clones; 0: the one machine */
 	bool help, in_lab;
 };
 
@@ -68,6 +71,23 @@ static int set_disk(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_count(void *target, const char *value, struct error *err)
+{
+	uint64_t count;
+
+	if (parse_uint(value, 1, VM_CLONES_MAX, &count) < 0)
+		return error_usage(err, "%s: a number from 1 to %d is accepted", value,
+				   VM_CLONES_MAX);
+	((struct request *)target)->count = (unsigned)count;
+	return 0;
+}
+
+static int set_prefault(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->config.prefault = true;
+	return 0;
+}
+
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->config.verbosity++;
@@ -93,7 +113,10 @@ static int set_help(void *target, const char *value UNUSED, struct error *err UN
 }
 
 static const struct cli_option options[] = {
+	{"count", 0, "N", set_count,
+	 "N clones, NAME-0 and on; each line that they write has its name"},
 	{"disk", 0, "ID=PATH", set_disk, "this file has what that disk had; may be repeated"},
+	{"prefault", 0, NULL, set_prefault, "copy all of the memory before it goes on"},
 	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
 	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
@@ -128,6 +151,10 @@ static int restore(struct request *q, const char *path)
 		error_usage(&err, "--disk: VMs in the lab that stays have none");
 		return command_failed(&err);
 	}
+	if (q->config.lab_snapshot && q->count) {
+		error_usage(&err, "--count: a snapshot in the lab that stays has no clones");
+		return command_failed(&err);
+	}
 	if (q->config.lab_snapshot)
 		return lab_run_config(&q->config);
 	if (q->in_lab && access(path, F_OK) < 0) {
@@ -137,7 +164,7 @@ static int restore(struct request *q, const char *path)
 	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
 	    check_disks(q, &err) < 0)
 		return command_failed(&err);
-	return run_here(&q->config, q->in_lab);
+	return q->count ? clones_run(&q->config, q->count) : run_here(&q->config, q->in_lab);
 }
 
 int command_restore(int argc, char **argv)

@@ -55,6 +55,7 @@ struct virtio_net {
 	struct virtio_ops ops; /* the features differ */
 	struct loop *loop;
 	const char *name;
+	bool mac_own;
 	struct loop_timer again; /* goes on with what a turn has left */
 	uint32_t again_rx, again_tx;
 	struct virtio_net_stats stats;
@@ -529,6 +530,8 @@ static void net_state(struct virtio_device *dev, struct state_io *io)
 	}
 	net->offloads = offloads;
 	net->pairs = pairs;
+	if (net->mac_own)
+		memcpy(space.mac, net->space.mac, sizeof(space.mac));
 	net->space = space;
 	for (unsigned i = 0; i < net->max_pairs; i++)
 		net->pair[i].rx.mergeable = dev->activated && has(net, VIRTIO_NET_F_MRG_RXBUF);
@@ -593,6 +596,7 @@ int virtio_net_new(struct loop *loop, const struct guest_memory *mem, int irq_fd
 	net->dev.queue_count = 2 * config->pairs + 1;
 	net->loop = loop;
 	net->name = config->name;
+	net->mac_own = config->mac_own;
 	net->again.fire = serve_again;
 	net->max_pairs = config->pairs;
 	net->space = (struct net_space){.status = VIRTIO_NET_S_LINK_UP,

@@ -39,6 +39,7 @@ struct virtio_net;
 struct virtio_net_config {
 	const char *name; /* what messages call it; outlives the device */
 	uint8_t mac[NET_MAC_BYTES];
+	bool mac_own;	/* it stays over a restore, whatever the saved one had */
 	uint16_t mtu;	/* what the driver is told of; 0: nothing */
 	bool offloads;	/* the ports take frames with checksums left out, and long segments */
 	unsigned pairs; /* 1 to VIRTIO_NET_MAX_PAIRS */

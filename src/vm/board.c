@@ -103,6 +103,18 @@ static int add_legacy(struct board *b, enum arch_device kind, struct legacy *dev
 	return r < 0 ? r : attach(b, &slot, &dev->bus, err);
 }
 
+/* Not on the bus: it has memory and an interrupt. */
+static int add_vmgenid(struct board *b, const struct guest_memory *mem, struct error *err)
+{
+	struct arch_slot slot;
+	int r = take_slot(b, ARCH_VMGENID, 0, &slot, err);
+
+	if (r < 0 || !slot.present)
+		return r;
+	r = make_irq(&b->vmgenid_irq_fd, err);
+	return r < 0 ? r : vmgenid_init(&b->vmgenid, mem, slot.base, b->vmgenid_irq_fd, err);
+}
+
 /* Gives a virtio device its window, its interrupt and its doorbells. The interrupt comes first,
  * because the device is made with it. */
 static int add_virtio(struct board *b, struct kvm *kvm, unsigned index, struct error *err)
@@ -186,7 +198,7 @@ static int add_disk(struct board *b, struct kvm *kvm, struct guest_memory *mem,
 		    struct virtio_blk **ret_blk, struct error *err)
 {
 	const struct virtio_blk_config blk = {
-		.file = {disk->path, disk->read_only, disk->direct},
+		.file = {disk->copy ?: disk->path, disk->read_only, disk->direct},
 		.id = disk->id,
 		.iops = disk->iops,
 		.bps = disk->bps,
@@ -263,6 +275,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 	bus_init(&b->bus);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		b->uart_irq_fd[i] = -1;
+	b->vmgenid_irq_fd = -1;
 	b->virtio = calloc(BOARD_MAX_VIRTIO, sizeof(*b->virtio));
 	if (!b->virtio)
 		return error_set(err, -ENOMEM, "making the devices");
@@ -281,6 +294,8 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 		r = add_legacy(b, ARCH_POWER, &b->power, err);
 	if (r == 0)
 		r = add_legacy(b, ARCH_PVPANIC, &b->pvpanic, err);
+	if (r == 0)
+		r = add_vmgenid(b, mem, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(virtio_devices); i++)
 		r = virtio_devices[i](b, kvm, mem, config, err);
 	return r;
@@ -293,6 +308,8 @@ int board_wire(struct board *b, struct kvm *kvm, struct error *err)
 	for (unsigned i = 0; r == 0 && i < BOARD_UARTS; i++)
 		if (b->uart_irq_fd[i] >= 0)
 			r = kvm_irqfd(kvm, b->uart_irq_fd[i], slot_of(b, ARCH_UART, i)->gsi, err);
+	if (r == 0 && b->vmgenid_irq_fd >= 0)
+		r = kvm_irqfd(kvm, b->vmgenid_irq_fd, slot_of(b, ARCH_VMGENID, 0)->gsi, err);
 	for (unsigned i = 0; r == 0 && i < b->virtio_count; i++)
 		r = kvm_irqfd(kvm, b->virtio[i].irq_fd, slot_of(b, ARCH_VIRTIO_MMIO, i)->gsi, err);
 	return r;
@@ -377,6 +394,8 @@ void board_done(struct board *b)
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);
+	if (b->loop)
+		fd_close(&b->vmgenid_irq_fd);
 	irqchip_done(&b->irqchip);
 	bus_done(&b->bus);
 	*b = (struct board){0};

@@ -13,6 +13,7 @@
 #include "devices/virtio_net.h"
 #include "devices/virtio_rng.h"
 #include "devices/virtio_vsock.h"
+#include "devices/vmgenid.h"
 #include "vm/disk.h"
 #include "vm/irqchip.h"
 #include "vm/net.h"
@@ -36,6 +37,8 @@ struct board {
 	struct serial uart[BOARD_UARTS];
 	int uart_irq_fd[BOARD_UARTS];
 	struct legacy i8042, power, pvpanic;
+	struct vmgenid vmgenid;
+	int vmgenid_irq_fd; /* -1: this machine has none */
 	struct virtio_console *console;
 	struct virtio_rng *rng;
 	struct virtio_vsock *vsock;

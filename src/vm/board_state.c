@@ -58,6 +58,11 @@ static void ioapic(void *dev, struct state_io *io)
 	ioapic_state(dev, io);
 }
 
+static void vmgenid(void *dev, struct state_io *io)
+{
+	vmgenid_state(dev, io);
+}
+
 static void virtio(void *dev, struct state_io *io)
 {
 	virtio_mmio_state(dev, io);
@@ -84,6 +89,9 @@ static void move_all(struct board *b, struct transfer *t)
 		move(t, "power", 0, legacy, &b->power);
 	if (has(b, ARCH_PVPANIC))
 		move(t, "pvpanic", 0, legacy, &b->pvpanic);
+	/* A guest that was saved before there was one knows of none. */
+	if (b->vmgenid_irq_fd >= 0 && (t->to || snapshot_has(t->from, "device.vmgenid0")))
+		move(t, "vmgenid", 0, vmgenid, &b->vmgenid);
 	for (unsigned i = 0; i < b->virtio_count; i++)
 		move(t, "virtio", i, virtio, &b->virtio[i].mmio);
 }
@@ -115,4 +123,5 @@ void board_state_resume(struct board *b)
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		if (b->uart_irq_fd[i] >= 0)
 			serial_resume(&b->uart[i]);
+	vmgenid_resume(&b->vmgenid);
 }

@@ -69,6 +69,7 @@ struct vm_config {
 	char *dump, *vmcore;	 /* paths, or NULL: what a hit or freeze_at leaves behind */
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
+	bool prefault;		 /* with restore: copy all memory before the guest goes on */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
 	char *lab_snapshot;	 /* in the lab: begin from its folder in there; NULL: boot */
 	int verbosity;		 /* -1 quiet, 0, 1, 2 */

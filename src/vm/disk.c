@@ -100,6 +100,9 @@ int vm_disk_parse(const char *value, size_t index, struct vm_disk *ret_disk, str
 void vm_disk_done(struct vm_disk *disk)
 {
 	free(disk->path);
+	if (disk->copy)
+		fd_close(&disk->copy_fd);
+	free(disk->copy);
 	*disk = (struct vm_disk){0};
 }
 

@@ -18,7 +18,9 @@ struct vm_disk {
 	/* Of a snapshot: which file it was, and when it was last written; 0: nobody can tell. */
 	uint64_t inode;
 	int64_t modified_ns;
-	bool told; /* the person says that it has what it had */
+	bool told;   /* the person says that it has what it had */
+	char *copy;  /* a clone's: what is opened instead; else NULL */
+	int copy_fd; /* … and keeps it: it has no name. Only with copy */
 };
 
 /* Reads the option's value and looks at the file: a usage error begins with the value. index: how

@@ -166,7 +166,7 @@ int vm_net_open(const struct vm_net *net, const char *what, unsigned pairs, stru
 		struct vm_net_host *ret_host, struct virtio_net_config *ret_config,
 		struct error *err)
 {
-	struct virtio_net_config config = {.name = what};
+	struct virtio_net_config config = {.name = what, .mac_own = net->mac_own};
 	int r;
 
 	*ret_host = (struct vm_net_host){.passt = {.pid_fd = -1, .words_fd = -1}};

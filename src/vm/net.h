@@ -18,6 +18,7 @@ struct vm_net {
 	char tap[IFNAMSIZ];
 	uint8_t mac[NET_MAC_BYTES];
 	bool mac_given;
+	bool mac_own;		     /* a clone's: not the one that the snapshot has */
 	bool offloads;		     /* tap only */
 	struct in_addr address;	     /* the guest's; 0: none */
 	unsigned prefix;	     /* bits of its network */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +113,21 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
 					    err);
 	}
 	return code;
+}
+
+int restore_prefault(struct restore *r, const struct guest_memory *mem, struct error *err)
+{
+	for (unsigned i = 0; i < mem->count; i++) {
+		const struct guest_region *region = &mem->region[i];
+
+		/* A kernel before 5.14 has none: it is as without. */
+		if (madvise(region->host, (size_t)region->range.size, MADV_POPULATE_WRITE) == 0 ||
+		    errno == EINVAL)
+			continue;
+		return error_set_shortage(err, -errno, "%s/" SNAPSHOT_MEMORY ": copying all of it",
+					  r->path);
+	}
+	return 0;
 }
 
 /* ---- the machine ------------------------------------------------------------------------------

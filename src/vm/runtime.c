@@ -121,6 +121,16 @@ static bool name_is_good(const char *name)
 		       len;
 }
 
+int runtime_check_name(const char *name, struct error *err)
+{
+	if (name_is_good(name))
+		return 0;
+	return error_usage(err,
+			   "--name %s: letters, digits, '.', '_' and '-' are accepted, at "
+			   "most 64, not starting with '.' or '-'",
+			   name);
+}
+
 /* Opens the directory and locks it: a folder and its lock file are made, looked at and removed as
  * one step, so that nobody sweeps a folder whose lock is about to be taken. */
 static int open_locked(const char *dir)
@@ -172,11 +182,10 @@ int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm, 
 
 	if (r < 0)
 		return r;
-	if (name && !name_is_good(name))
-		return error_usage(err,
-				   "--name %s: letters, digits, '.', '_' and '-' are accepted, at "
-				   "most 64, not starting with '.' or '-'",
-				   name);
+	if (name)
+		r = runtime_check_name(name, err);
+	if (r < 0)
+		return r;
 	dir_fd = open_locked(dir);
 	if (dir_fd < 0)
 		return error_set_shortage(err, dir_fd, "locking %s", dir);

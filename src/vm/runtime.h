@@ -24,6 +24,8 @@ struct runtime_vm {
 
 /* The directory itself, made where it lacks; malloc'ed. Refuses one that another user owns. */
 int runtime_dir(char **ret_path, struct error *err) MUST_CHECK;
+/* Usage error: no name of a VM. */
+int runtime_check_name(const char *name, struct error *err) MUST_CHECK;
 /* Claims NAME (NULL: makes one up and gives it in *ret_name, malloc'ed) after removing what
  * crashes left over. A name in use is a usage error. */
 int runtime_claim(const char *name, char **ret_name, struct runtime_vm *ret_vm,

@@ -224,9 +224,9 @@ int shape_tables(const struct topology *t, const char *path, struct error *err)
 	static const struct {
 		enum arch_device kind;
 		unsigned index;
-	} usual[] = {{ARCH_UART, 0},	    {ARCH_UART, 1},	  {ARCH_I8042, 0},
-		     {ARCH_POWER, 0},	    {ARCH_PVPANIC, 0},	  {ARCH_IOAPIC, 0},
-		     {ARCH_VIRTIO_MMIO, 0}, {ARCH_VIRTIO_MMIO, 1}};
+	} usual[] = {{ARCH_UART, 0},   {ARCH_UART, 1},	      {ARCH_I8042, 0},
+		     {ARCH_POWER, 0},  {ARCH_PVPANIC, 0},     {ARCH_VMGENID, 0},
+		     {ARCH_IOAPIC, 0}, {ARCH_VIRTIO_MMIO, 0}, {ARCH_VIRTIO_MMIO, 1}};
 	struct arch_slot slot[ARRAY_SIZE(usual)];
 	size_t n = 0;
 

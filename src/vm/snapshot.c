@@ -28,6 +28,13 @@ static int check(const struct machine *m, const char *path, struct error *err)
 	if (m->result->lab && strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/")))
 		return error_usage(err, "a machine in the lab is saved by stasis snapshot alone, "
 					"into a folder that stays in there");
+	for (size_t i = 0; i < m->config->disk_count; i++)
+		if (m->config->disk[i].copy)
+			return error_usage(
+				err,
+				"disk %s is a clone's own copy, which ends with it: such "
+				"a machine can't be saved",
+				m->config->disk[i].id);
 	return arch_snapshot_check(m->arch, err);
 }
 

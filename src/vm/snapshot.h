@@ -63,6 +63,10 @@ int restore_open(const char *path, struct vm_config *c, struct restore **ret_res
 void restore_free(struct restore *r); /* accepts NULL */
 /* Lays the memory under the machine's, copy-on-write, before KVM gets it. */
 int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err) MUST_CHECK;
+/* After restore_memory: all of it is copied and mapped, so that the guest waits for no page;
+ * nothing is shared then. Contention where the host lacks the memory. */
+int restore_prefault(struct restore *r, const struct guest_memory *mem,
+		     struct error *err) MUST_CHECK;
 /* All but the vCPUs; takes every section. Devices wired, no vCPU set up. */
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */

@@ -125,6 +125,8 @@ static int load_memory(struct machine *m, struct error *err)
 {
 	int r = restore_memory(m->config->restore, &m->mem, err);
 
+	if (r == 0 && m->config->prefault)
+		r = restore_prefault(m->config->restore, &m->mem, err);
 	return r < 0 ? r : kvm_set_memory(&m->kvm, &m->mem, err);
 }
 

@@ -1,6 +1,8 @@
 /* Makes the first snapshot of the guest of hash chains: CPUs that are about to begin at CPL 3,
  * which every KVM runs at native speed, with FPU and vector registers; one that emulates CPL 0 has
- * no way there. usage: chain-make DIR PAYLOAD CPUS ROUNDS; 77 without KVM. */
+ * no way there. usage: chain-make DIR PAYLOAD CPUS ROUNDS [MIB]; 77 without KVM. With
+ * MIB, it has so much memory, and all of it from 16 MiB on has content: each page begins with its
+ * number. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include "vm/snapshot_names.h"
 
 #define MEMORY	    MIB(64)
+#define CONTENT	    MIB(16)
 #define PML4_GPA    0x1000
 #define PDPT_GPA    0x2000
 #define DIRS_GPA    0x4000 /* four: the first 4 GiB one to one */
@@ -59,6 +62,15 @@ static void fill(struct guest_memory *mem, const char *payload)
 	must(file_read(payload, MIB(1), &code, &len), payload);
 	memcpy(ram + CODE_GPA, code, len);
 	free(code);
+}
+
+static void fill_rest(struct guest_memory *mem, uint64_t size)
+{
+	uint8_t *ram = mem->region[0].host;
+
+	memset(ram + CONTENT, 0x5a, size - CONTENT);
+	for (uint64_t at = CONTENT; at < size; at += 4096)
+		*(uint64_t *)(void *)(ram + at) = at >> 12;
 }
 
 static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code)
@@ -134,12 +146,13 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 	free(state);
 }
 
-static void write_memory(struct snapshot_folder *folder, const struct guest_memory *mem)
+static void write_memory(struct snapshot_folder *folder, const struct guest_memory *mem,
+			 uint64_t size, uint64_t content)
 {
 	int fd = openat(folder->fd, SNAPSHOT_MEMORY, O_WRONLY | O_CREAT | O_EXCL, 0600);
 
-	must(fd < 0 || ftruncate(fd, (off_t)MEMORY) < 0 ? -errno : 0, SNAPSHOT_MEMORY);
-	must(fd_write_all(fd, mem->region[0].host, MIB(3)), SNAPSHOT_MEMORY);
+	must(fd < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0, SNAPSHOT_MEMORY);
+	must(fd_write_all(fd, mem->region[0].host, content), SNAPSHOT_MEMORY);
 	close(fd);
 }
 
@@ -175,16 +188,21 @@ int main(int argc, char **argv)
 	struct arch_vm *vm = NULL;
 	struct error err = {0};
 	uint8_t *state = NULL;
+	uint64_t memory = MEMORY;
 	unsigned bits;
 	size_t len = 0;
 	char *text;
 
-	if (argc != 5)
+	if (argc != 5 && argc != 6)
+		return 2;
+	if (argc == 6)
+		memory = MIB(strtoull(argv[5], NULL, 10));
+	if (memory < MEMORY || memory > GIB(1))
 		return 2;
 	if (access("/dev/kvm", R_OK | W_OK) < 0)
 		return 77;
 	if (topology_from_cpus((unsigned)atoi(argv[3]), &config.topology, &err) < 0 ||
-	    topology_set_memory(&config.topology, MEMORY, &err) < 0 ||
+	    topology_set_memory(&config.topology, memory, &err) < 0 ||
 	    kvm_open(&kvm, "/dev/kvm", &err) < 0 || arch_host_check(&kvm, &bits, &err) < 0 ||
 	    arch_memory_layout(&config.topology, bits, &layout, &err) < 0 ||
 	    guest_memory_init(&mem, &layout, &err) < 0 || kvm_create_vm(&kvm, 0, &err) < 0 ||
@@ -192,6 +210,8 @@ int main(int argc, char **argv)
 	    kvm_set_memory(&kvm, &mem, &err) < 0)
 		die("a machine", &err);
 	fill(&mem, argv[2]);
+	if (argc == 6)
+		fill_rest(&mem, memory);
 	for (unsigned i = 0; i < PORT_COUNT; i++)
 		port[i] = (struct virtio_console_port){.in_fd = -1, .out_fd = -1};
 	if (loop_new(&loop, &err) < 0 ||
@@ -215,7 +235,7 @@ int main(int argc, char **argv)
 	    snapshot_folder_write(&folder, SNAPSHOT_STATE, state, len, &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
 		die("writing", &err);
-	write_memory(&folder, &mem);
+	write_memory(&folder, &mem, memory, argc == 6 ? memory : MIB(3));
 	if (snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);

@@ -1,5 +1,7 @@
 /* The guest of hash chains, which begins at CPL 3 by a snapshot that chain_make.c made: CPU 0 says
- * the end of each CPU's on COM1, in the order of CPUs, and powers off. */
+ * the end of each CPU's on COM1, in the order of CPUs, and powers off. With PAYLOAD_PAGES, it reads
+ * from all over its 256 MiB first, changes some pages, and says the sum of what was there and the
+ * VM generation id. */
 #include "chain.h"
 
 #define COM1	 0x3f8
@@ -22,8 +24,34 @@ static void put_line(unsigned long long n)
 	out8(COM1, '\n');
 }
 
+#ifdef PAYLOAD_PAGES
+#define PAGES_FROM   4096  /* a page: 16 MiB */
+#define PAGES_TO     65536 /* 256 MiB */
+#define PAGES_STEP   16
+#define PAGES_CHANGE 1024
+#define GENERATION   ((volatile unsigned long long *)0xff000)
+
+static void pages(void)
+{
+	unsigned long long sum = 0;
+
+	for (unsigned long page = PAGES_FROM; page < PAGES_TO; page += PAGES_STEP)
+		sum += *(volatile unsigned long long *)(page << 12);
+	for (unsigned long page = PAGES_FROM; page < PAGES_FROM + PAGES_CHANGE; page++)
+		*(volatile unsigned long long *)(page << 12) = ~page;
+	put_line(sum);
+	put_line(*GENERATION);
+}
+#else
+static void pages(void)
+{
+}
+#endif
+
 void chain_main(unsigned long cpu, unsigned long rounds, unsigned long cpus)
 {
+	if (cpu == 0)
+		pages();
 	ends[cpu] = chain(cpu, rounds);
 	over[cpu] = 1;
 	for (unsigned long i = 0; cpu == 0 && i < cpus; i++) {

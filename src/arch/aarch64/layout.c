@@ -123,6 +123,7 @@ int arch_slot(const struct topology *t UNUSED, enum arch_device kind, unsigned i
 		break;
 	case ARCH_I8042: /* PSCI ends machines, and the GIC is KVM's */
 	case ARCH_POWER:
+	case ARCH_VMGENID: /* not yet */
 	case ARCH_IOAPIC:
 		slot.present = false;
 		break;

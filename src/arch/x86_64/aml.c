@@ -17,8 +17,10 @@ enum {
 	AML_SCOPE = 0x10,
 	AML_BUFFER = 0x11,
 	AML_PACKAGE = 0x12,
+	AML_METHOD = 0x14,
 	AML_EXT = 0x5B,
 	AML_DEVICE = 0x82,
+	AML_NOTIFY = 0x86,
 };
 
 void aml_bytes(struct aml *a, const void *data, size_t len)
@@ -177,6 +179,34 @@ void aml_s5(struct aml *a, uint8_t sleep_type)
 	integer(a, sleep_type);
 	integer(a, 0);
 	integer(a, 0);
+	aml_end(a, mark);
+}
+
+void aml_name_address(struct aml *a, const char *text, uint64_t gpa)
+{
+	size_t mark;
+
+	byte(a, AML_NAME);
+	name(a, text);
+	byte(a, AML_PACKAGE);
+	mark = a->len;
+	byte(a, 2);
+	integer(a, (uint32_t)gpa);
+	integer(a, (uint32_t)(gpa >> 32));
+	aml_end(a, mark);
+}
+
+void aml_method_notify(struct aml *a, const char *text, const char *device, uint8_t value)
+{
+	size_t mark;
+
+	byte(a, AML_METHOD);
+	mark = a->len;
+	name(a, text);
+	byte(a, 1 | 1 << 3); /* 20.2.5.2: arguments, serialized */
+	byte(a, AML_NOTIFY);
+	name(a, device);
+	integer(a, value);
 	aml_end(a, mark);
 }
 

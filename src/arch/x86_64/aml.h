@@ -26,6 +26,11 @@ void aml_name_eisaid(struct aml *a, const char *name, const char *id);
 /* Name(_S5_, Package(){type, type, 0, 0}) */
 void aml_s5(struct aml *a, uint8_t sleep_type);
 
+/* Name(name, Package(){gpa's low half, its high half}) */
+void aml_name_address(struct aml *a, const char *name, uint64_t gpa);
+/* Method(name, 1, Serialized){Notify(device, value)} */
+void aml_method_notify(struct aml *a, const char *name, const char *device, uint8_t value);
+
 /* Name(name, ResourceTemplate(){…}) around resource descriptors (ACPI 6.5, 6.4). */
 size_t aml_buffer_begin(struct aml *a, const char *name);
 void aml_io(struct aml *a, uint16_t port, uint8_t len);

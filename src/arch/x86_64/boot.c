@@ -114,7 +114,7 @@ static int write_common(struct arch_vm *vm, const struct arch_boot *boot, uint64
 	r = acpi_build(vm->topology, &layout, boot->slots, boot->slot_count, ACPI_GPA, &acpi, err);
 	if (r < 0)
 		return r;
-	if (acpi.len > HIGH_GPA - ACPI_GPA)
+	if (acpi.len > VMGENID_GPA - ACPI_GPA)
 		r = -ENOSPC;
 	if (r == 0)
 		r = guest_write(vm->mem, ACPI_GPA, acpi.data, acpi.len);

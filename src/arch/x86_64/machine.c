@@ -164,8 +164,8 @@ int arch_slot(const struct topology *t, enum arch_device kind, unsigned index,
 {
 	struct arch_slot slot = {.kind = kind, .present = true};
 	/* GSIs of the windows: 5 and up, but for 8 and 13, which Linux reserves on a PC. */
-	static const uint8_t virtio_gsi[] = {5,	 6,  7,	 9,  10, 11, 12, 14, 15,
-					     16, 17, 18, 19, 20, 21, 22, 23};
+	static const uint8_t virtio_gsi[] = {5,	 6,  7,	 9,  10, 11, 12, 14,
+					     15, 16, 17, 18, 19, 20, 21, 22};
 
 	switch (kind) {
 	case ARCH_UART:
@@ -198,6 +198,11 @@ int arch_slot(const struct topology *t, enum arch_device kind, unsigned index,
 		slot.space = BUS_PIO;
 		slot.base = POWER_PORT;
 		slot.size = 3;
+		break;
+	case ARCH_VMGENID:
+		slot.base = VMGENID_GPA;
+		slot.size = VMGENID_SIZE;
+		slot.gsi = EVENTS_GSI;
 		break;
 	case ARCH_IOAPIC:
 		slot.space = BUS_MMIO;

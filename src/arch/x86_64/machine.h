@@ -15,7 +15,8 @@
  *   0x0000_9000  page tables of the 64-bit entry: the first GiB, one to one
  *   0x0002_0000  command line, 4 KiB
  *   0x0009_FC00  end of low RAM (where an EBDA would begin)
- *   0x000E_0000  ACPI tables, to 1 MiB; reserved in the map that the kernel is told
+ *   0x000E_0000  ACPI tables; reserved in the map that the kernel is told
+ *   0x000F_F000  VM generation id; likewise
  *   0x0010_0000  kernel; the initrd ends the RAM that the kernel can load it from
  *   0xC000_0000  hole: virtio-mmio windows, IOAPIC, LAPIC, KVM's identity map and TSS
  *   0x1_0000_0000  RAM
@@ -29,6 +30,8 @@
 #define CMDLINE_MAX	 4096 /* bytes, with the NUL */
 #define EBDA_GPA	 0x9FC00
 #define ACPI_GPA	 0xE0000
+#define VMGENID_GPA	 0xFF000
+#define VMGENID_SIZE	 16
 #define HIGH_GPA	 0x100000
 #define HOLE_GPA	 0xC0000000
 #define HIGH_RAM_GPA	 0x100000000
@@ -45,7 +48,8 @@
 /* What the device there takes; a test holds them to its own. */
 #define ACPI_SLP_TYP_S5	 5
 #define ACPI_RESET_VALUE 1
-#define VIRTIO_GSI	 5 /* of the first window */
+#define VIRTIO_GSI	 5  /* of the first window */
+#define EVENTS_GSI	 23 /* of the generic event device (ACPI 6.5, 5.6.9) */
 
 enum cpu_vendor { CPU_VENDOR_INTEL, CPU_VENDOR_AMD };
 

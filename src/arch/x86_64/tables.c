@@ -122,6 +122,27 @@ static void write_crs(struct aml *t, const struct arch_slot *slot)
 	aml_buffer_end(t, crs);
 }
 
+/* Where the id is, and a generic event device (5.6.9) that says that it has changed. Drivers know
+ * the first by its _CID; QEMU's _HID is none that ACPI allows (6.1.5). */
+static void write_vmgenid(struct aml *t, const struct arch_slot *slot)
+{
+	size_t at = aml_device_begin(t, "VGEN"), crs;
+
+	aml_name_string(t, "_HID", "STSS0001");
+	aml_name_string(t, "_CID", "VM_Gen_Counter");
+	aml_name_string(t, "_DDN", "VM_Gen_Counter");
+	aml_name_address(t, "ADDR", slot->base);
+	aml_end(t, at);
+	at = aml_device_begin(t, "GED_");
+	aml_name_string(t, "_HID", "ACPI0013");
+	aml_name_integer(t, "_UID", 0);
+	crs = aml_buffer_begin(t, "_CRS");
+	aml_interrupt(t, slot->gsi);
+	aml_buffer_end(t, crs);
+	aml_method_notify(t, "_EVT", "VGEN", 0x80);
+	aml_end(t, at);
+}
+
 static void write_device(struct aml *t, const struct arch_slot *slot, unsigned number)
 {
 	char name[5];
@@ -143,6 +164,9 @@ static void write_device(struct aml *t, const struct arch_slot *slot, unsigned n
 		at = aml_device_begin(t, "PEVT");
 		aml_name_string(t, "_HID", "QEMU0001");
 		break;
+	case ARCH_VMGENID:
+		write_vmgenid(t, slot);
+		return;
 	default: /* no ACPI device: the FADT, or nothing, describes it */
 		return;
 	}

@@ -34,6 +34,7 @@ void machine_fake_init(struct machine_fake *m, const char *spec, uint64_t bytes)
 	add_slot(m, ARCH_I8042, 0);
 	add_slot(m, ARCH_POWER, 0);
 	add_slot(m, ARCH_PVPANIC, 0);
+	add_slot(m, ARCH_VMGENID, 0);
 	add_slot(m, ARCH_VIRTIO_MMIO, 0);
 	add_slot(m, ARCH_VIRTIO_MMIO, 1);
 }

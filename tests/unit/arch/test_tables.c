@@ -465,13 +465,19 @@ static void judge(const char *spec, bool figures)
 	if (status != 0)
 		fail_msg("iasl complains about the tables of %s (kept in %s): status %#x", spec,
 			 dir, status);
-	/* machine_fake's devices: two UARTs, pvpanic, two virtio windows. */
-	assert_int_equal(listed(dir, "Device ("), 5);
-	assert_int_equal(listed(dir, "ResourceTemplate ()"), 5);
+	/* machine_fake's devices: two UARTs, pvpanic, two virtio windows; the generation
+	 * id and the event device that tells of it. */
+	assert_int_equal(listed(dir, "Device ("), 7);
+	assert_int_equal(listed(dir, "ResourceTemplate ()"), 6);
 	assert_int_equal(listed(dir, "IO (Decode16"), 3);
 	assert_int_equal(listed(dir, "Memory32Fixed (ReadWrite"), 2);
 	assert_int_equal(listed(dir, "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive"),
-			 4);
+			 5);
+	assert_int_equal(listed(dir, "\"VM_Gen_Counter\""), 2);
+	assert_int_equal(listed(dir, "\"ACPI0013\""), 1);
+	assert_int_equal(listed(dir, "0x000FF000, "), 1);
+	assert_int_equal(listed(dir, "Method (_EVT, 1, Serialized)"), 1);
+	assert_int_equal(listed(dir, "Notify (VGEN, 0x80)"), 1);
 	assert_int_equal(listed(dir, "EisaId (\"PNP0501\")"), 2);
 	assert_int_equal(listed(dir, "\"LNRO0005\""), 2);
 	assert_int_equal(listed(dir, "\"QEMU0001\""), 1);

@@ -316,11 +316,13 @@ static void another_disk_is_refused(void **state)
 /* ---- network ------------------------------------------------------------------------------ */
 
 static struct net_guest net;
+static bool net_is_clone;
 
 static void remake_net(void)
 {
 	struct virtio_net_config config = {.name = "test",
 					   .mac = {2, 9, 9, 9, 9, 9},
+					   .mac_own = net_is_clone,
 					   .mtu = 9000,
 					   .pairs = NET_PAIRS};
 	struct error err = {0};
@@ -384,6 +386,35 @@ static void net_goes_on(void **state)
 	net_guest_settle(&net);
 	assert_memory_equal(vdriver_ptr(&net.drv, room + NET_HEADER_BYTES, 300), frame, 300);
 	mangle(bytes, len);
+	net_guest_done(&net);
+}
+
+static void a_clone_has_its_own_address(void **state)
+{
+	const uint8_t made[6] = {2, 9, 9, 9, 9, 9}, mac[6] = {2, 7, 7, 7, 7, 7};
+	struct state_io io, from;
+	uint8_t got[12];
+
+	(void)state;
+	net_guest_init(&net);
+	net_guest_boot(&net, NET_FEATURES);
+	begin(net.loop, &net.drv, net.dev, remake_net);
+	assert_int_equal(net_guest_command(&net, 1, 1, mac, sizeof(mac)), VIRTIO_NET_OK);
+	quiesce();
+	state_save(&io);
+	state_of(NULL, &io);
+	assert_int_equal(state_result(&io, NULL), 0);
+	net_is_clone = true;
+	renew(NULL);
+	net_is_clone = false;
+	state_restore(&from, io.bytes, io.len);
+	state_of(NULL, &from);
+	assert_int_equal(state_result(&from, NULL), 0);
+	b.dev->ops->config_read(b.dev, 0, got, sizeof(got));
+	assert_memory_equal(got, made, sizeof(made));
+	state_free(&io);
+	virtio_mmio_done(&b.mmio);
+	virtio_resume(b.dev);
 	net_guest_done(&net);
 }
 
@@ -573,6 +604,7 @@ int main(void)
 		cmocka_unit_test(disk_goes_on),
 		cmocka_unit_test(another_disk_is_refused),
 		cmocka_unit_test(net_goes_on),
+		cmocka_unit_test(a_clone_has_its_own_address),
 		cmocka_unit_test(console_goes_on),
 		cmocka_unit_test(vsock_goes_on),
 		cmocka_unit_test(vsock_tells_as_soon_as_there_is_room),

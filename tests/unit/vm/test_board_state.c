@@ -163,8 +163,17 @@ static uint64_t raised(int fd)
 	return read(fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
 }
 
+static void generation(const struct machine_parts *m, uint8_t id[VMGENID_BYTES])
+{
+	struct arch_slot slot;
+
+	assert_int_equal(arch_slot(&m->topology, ARCH_VMGENID, 0, &slot), 0);
+	assert_int_equal(guest_read(&m->mem, slot.base, id, VMGENID_BYTES), 0);
+}
+
 static void everything_arrives(void **state UNUSED)
 {
+	uint8_t booted[VMGENID_BYTES], made[VMGENID_BYTES], restored[VMGENID_BYTES];
 	struct machine_parts a, b;
 	uint8_t *first, *second;
 	struct error err = {0};
@@ -176,10 +185,12 @@ static void everything_arrives(void **state UNUSED)
 	bring_up(&a, VSOCK_WITH_DISK);
 	store(&a, ARCH_UART, 0, 1, 0x02, 1); /* IER: told when the transmitter is empty */
 	virtio_config_changed(a.board.virtio[CONSOLE].dev);
+	generation(&a, booted);
 	first = save(&a, &len);
 	finish(&a);
 
 	make(&b, 2, MIB(4));
+	generation(&b, made);
 	if (restore(&b, first, len, &err) < 0)
 		fail_msg("%s", err.what);
 	second = save(&b, &again);
@@ -189,7 +200,14 @@ static void everything_arrives(void **state UNUSED)
 	assert_int_equal(b.board.virtio[DISK].dev->queue[0].desc_gpa, RINGS_GPA);
 	assert_int_equal(b.board.virtio[RNG].dev->status, 0);
 
+	/* Another number than any before. */
+	generation(&b, restored);
+	assert_memory_not_equal(booted, made, VMGENID_BYTES);
+	assert_memory_not_equal(booted, restored, VMGENID_BYTES);
+	assert_memory_not_equal(made, restored, VMGENID_BYTES);
+
 	/* Nothing is raised before it goes on; then what had not been seen. */
+	assert_int_equal(raised(b.board.vmgenid_irq_fd), 0);
 	for (unsigned i = 0; i < b.board.virtio_count; i++)
 		assert_int_equal(raised(b.board.virtio[i].irq_fd), 0);
 	board_state_resume(&b.board);
@@ -198,6 +216,10 @@ static void everything_arrives(void **state UNUSED)
 	assert_true(raised(b.board.uart_irq_fd[0]) > 0);
 	assert_int_equal(raised(b.board.uart_irq_fd[1]), 0);
 	assert_false(b.board.virtio[DISK].dev->stopped);
+	assert_int_equal(raised(b.board.vmgenid_irq_fd), 1);
+	/* A thaw or a save of it is not another life. */
+	board_state_resume(&b.board);
+	assert_int_equal(raised(b.board.vmgenid_irq_fd), 0);
 	free(first);
 	free(second);
 	finish(&b);
@@ -221,6 +243,49 @@ static void expect_refused(uint64_t made_with, uint64_t restored_with, const cha
 		fail_msg("%s: no %s", err.what, word);
 	free(data);
 	finish(&b);
+}
+
+/* Of a version that had no generation id: its guest is told of nothing. */
+static void an_older_one_has_no_generation(void **state UNUSED)
+{
+	struct snapshot_writer w = {0}, older = {0};
+	struct machine_parts a;
+	struct error err = {0};
+	struct snapshot_state s;
+	uint8_t *data = NULL, made[VMGENID_BYTES], restored[VMGENID_BYTES];
+	size_t len;
+
+	make(&a, 1, 0);
+	generation(&a, made);
+	assert_true(board_quiesce(&a.board, 1000000000));
+	board_state_save(&a.board, &w);
+	assert_int_equal(snapshot_encode(&w, TEXT, strlen(TEXT), &data, &len, &err), 0);
+	assert_int_equal(snapshot_decode(data, len, TEXT, strlen(TEXT), &s, &err), 0);
+	for (unsigned i = 0; i < s.count; i++) {
+		struct state_io io;
+
+		if (!strcmp(s.section[i].name, "device.vmgenid0"))
+			continue;
+		state_save(&io);
+		io.bytes = malloc(s.section[i].len);
+		assert_non_null(io.bytes);
+		memcpy(io.bytes, s.section[i].data, s.section[i].len);
+		io.len = io.cap = s.section[i].len;
+		snapshot_add(&older, s.section[i].name, s.section[i].version, &io);
+	}
+	snapshot_state_done(&s);
+	free(data);
+	assert_int_equal(snapshot_encode(&older, TEXT, strlen(TEXT), &data, &len, &err), 0);
+	if (restore(&a, data, len, &err) < 0)
+		fail_msg("%s", err.what);
+	generation(&a, restored);
+	assert_memory_equal(made, restored, VMGENID_BYTES);
+	board_state_resume(&a.board);
+	assert_int_equal(raised(a.board.vmgenid_irq_fd), 0);
+	snapshot_writer_done(&w);
+	snapshot_writer_done(&older);
+	free(data);
+	finish(&a);
 }
 
 static void another_machine_is_refused(void **state UNUSED)
@@ -290,6 +355,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_arrives),
+		cmocka_unit_test(an_older_one_has_no_generation),
 		cmocka_unit_test(another_machine_is_refused),
 		cmocka_unit_test(devices_have_to_be_there),
 		cmocka_unit_test(routes_are_installed_again),
