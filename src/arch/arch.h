@@ -28,11 +28,15 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 
 /* KVM's vcpu_id of vCPU index (x86: the APIC id; sparse). Pure. */
 uint32_t arch_vcpu_id(const struct topology *t, unsigned index);
+/* The number by which the guest's own tables call it: x2APIC id (MADT), MPIDR's affinity
+ * (the device tree's reg). Ascends with index. Pure. */
+uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index);
 /* The caches that the guest is told of, innermost first. */
+enum arch_cache_scope { CACHE_OF_THREAD, CACHE_OF_CORE, CACHE_OF_LLC };
 struct arch_cache {
 	uint8_t level;
-	char type;   /* 'd' data, 'i' instructions, 'u' both */
-	bool shared; /* by all cores of a last-level cache; else a core's own */
+	char type;  /* 'd' data, 'i' instructions, 'u' both */
+	uint8_t of; /* enum arch_cache_scope: whose threads share one */
 	uint32_t bytes, ways, line_bytes;
 };
 extern const struct arch_cache arch_caches[];

@@ -240,7 +240,7 @@ static const struct arch_cache *cache_of(unsigned level, char type)
 static void write_cpu(struct writer *w, unsigned index)
 {
 	const struct topology *t = w->q->topology;
-	uint32_t reg = (uint32_t)mpidr_affinity(t, index);
+	uint32_t reg = arch_vcpu_hardware_id(t, index);
 
 	begin(w, "cpu@%x", reg);
 	prop_text(w, "device_type", "cpu");

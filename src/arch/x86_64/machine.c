@@ -103,6 +103,11 @@ uint32_t arch_vcpu_id(const struct topology *t, unsigned index)
 	return (place.llc << fields.core_bits | place.core) << fields.thread_bits | place.thread;
 }
 
+uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index)
+{
+	return arch_vcpu_id(t, index);
+}
+
 /* Appends [*gpa, *gpa + bytes) for a node, split around the hole, and moves *gpa on. */
 static int add_ranges(struct guest_layout *layout, uint64_t *gpa, uint64_t bytes, unsigned node)
 {
