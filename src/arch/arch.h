@@ -300,9 +300,9 @@ struct arch_store {
 	/* The second of a pair with a load before it, which any exception takes apart: stepped, it
 	 * would fail for ever. The rest is of such a store only. */
 	bool exclusive;
-	uint32_t bytes; /* 1, 2, 4 or 8 */
+	uint32_t bytes; /* 1, 2, 4, 8 or 16 */
 	uint64_t gva;	/* aligned to bytes */
-	uint64_t value;
+	unsigned __int128 value;
 	uint64_t status; /* the architecture's */
 };
 /* vCPU thread, at ARCH_DEBUG_STORING; mem has the guest's code. Negative errno: not to be had. */

@@ -19,6 +19,8 @@ void vcpu_stores_end(struct vcpu_stores *stores)
 	atomic_fetch_sub(&stores->under_way, 1);
 }
 
+typedef unsigned __int128 wide_t;
+
 #define EXCHANGE(type, host, from, to)                                                             \
 	({                                                                                         \
 		type was = (type)(from);                                                           \
@@ -26,7 +28,7 @@ void vcpu_stores_end(struct vcpu_stores *stores)
 					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                   \
 	})
 
-static bool exchange(uint8_t *host, unsigned bytes, uint64_t from, uint64_t to)
+static bool exchange(uint8_t *host, unsigned bytes, wide_t from, wide_t to)
 {
 	switch (bytes) {
 	case 1:
@@ -35,9 +37,21 @@ static bool exchange(uint8_t *host, unsigned bytes, uint64_t from, uint64_t to)
 		return EXCHANGE(uint16_t, host, from, to);
 	case 4:
 		return EXCHANGE(uint32_t, host, from, to);
-	default:
+	case 8:
 		return EXCHANGE(uint64_t, host, from, to);
+	default:
+		/* The older name: the compiler's own instruction, where __atomic means a library's
+		 * lock. */
+		return __sync_bool_compare_and_swap((wide_t *)(void *)host, from, to);
 	}
+}
+
+/* One of 16 bytes may be torn: the exchange will not find it then. */
+static wide_t load(const uint8_t *host, unsigned bytes)
+{
+	if (bytes < 16)
+		return watch_load(host, bytes);
+	return watch_load(host, 8) | (wide_t)watch_load(host + 8, 8) << 64;
 }
 
 static bool is_noted(const struct vcpu_pair *pair, const struct arch_store *store)
@@ -66,6 +80,6 @@ bool vcpu_exclusive(struct vcpu_stores *stores, struct vcpu_pair *pair,
 	/* In this order: a store that is counted by now is in the value. */
 	pair->done = atomic_load(&stores->done);
 	atomic_thread_fence(memory_order_seq_cst);
-	pair->value = watch_load(host, store->bytes);
+	pair->value = load(host, store->bytes);
 	return false;
 }

@@ -25,7 +25,8 @@ struct vcpu_stores {
 struct vcpu_pair {
 	bool noted;
 	uint64_t pc, context, gva; /* of the store that failed */
-	uint64_t done, value;	   /* … and the stores by then, and the word after them */
+	uint64_t done;		   /* … and the stores by then … */
+	unsigned __int128 value;   /* … and the word after them */
 };
 
 /* Around each watched store of another kind. */

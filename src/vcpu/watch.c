@@ -240,12 +240,12 @@ static uint32_t all_armed(const struct vcpu_watching *w)
 static uint8_t *bytes_of(struct vcpu *vcpu, uint32_t slots, const struct arch_store *store)
 {
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
-		uint64_t gva = vcpu->watching.armed[n].gva, in = sizeof(uint64_t) - 1;
+		uint64_t gva = vcpu->watching.armed[n].gva, in = MAX(store->bytes, 8u) - 1;
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		const uint8_t *host =
 			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
 
-		/* A word of 8 bytes is in one page, and ours are aligned as the guest's. */
+		/* A word of 8 or 16 bytes is in one page, and ours are aligned as the guest's. */
 		if (slots & 1u << n && host && (gva & ~in) == (store->gva & ~in) &&
 		    store->gva % store->bytes == 0)
 			return (uint8_t *)(uintptr_t)host - (gva & in) + (store->gva & in);

@@ -117,6 +117,7 @@ static int fetch(int fd, const struct guest_memory *mem, uint64_t pc, uint32_t *
 static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
 {
 	struct exclusive_insn e;
+	uint64_t value = 0, second = 0;
 	int r = 0;
 
 	if (!exclusive_decode(insn, &e))
@@ -128,7 +129,13 @@ static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
 	if (e.base != ZR)
 		r = get_register(fd, REG_X(e.base), &store->gva);
 	if (r == 0 && e.value != ZR)
-		r = get_register(fd, REG_X(e.value), &store->value);
+		r = get_register(fd, REG_X(e.value), &value);
+	if (r == 0 && e.second != ZR)
+		r = get_register(fd, REG_X(e.second), &second);
+	if (e.pair && e.bytes == 8)
+		store->value = (uint32_t)value | second << 32;
+	else
+		store->value = value | (unsigned __int128)second << 64;
 	return r;
 }
 

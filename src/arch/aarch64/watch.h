@@ -68,19 +68,26 @@ static inline enum arch_debug watch_debug(uint64_t esr, uint64_t far,
 
 /* STXR, STLXR and their kin of 1 to 4 bytes (ARM ARM, C4.1.94, "Load/store exclusive register"):
  * | 31:30 log2(bytes) | 29:21 001000000 | 20:16 status | 15 release | 14:10 ones | 9:5 base | 4:0
- * value | The pairs' 16 bytes are no watch's. */
+ * value | and of two registers, STXP, STLXP ("Load/store exclusive pair"): | 31 1 | 30 of 8 bytes
+ * each, else of 4 | 29:21 001000001 | … | 14:10 second | … */
 struct exclusive_insn {
 	unsigned bytes, status, base, value; /* numbers of registers; 31: zero, or (base) SP */
+	unsigned second;		     /* the upper half; 31 where there is none */
+	bool pair;
 };
 
 static inline bool exclusive_decode(uint32_t insn, struct exclusive_insn *ret)
 {
-	if ((insn & 0x3fe07c00) != 0x08007c00)
+	bool pair = (insn & 0xbfe00000) == 0x88200000;
+
+	if (!pair && (insn & 0x3fe07c00) != 0x08007c00)
 		return false;
-	*ret = (struct exclusive_insn){.bytes = 1u << (insn >> 30),
+	*ret = (struct exclusive_insn){.bytes = pair ? 8u << (insn >> 30 & 1) : 1u << (insn >> 30),
 				       .status = insn >> 16 & 31,
 				       .base = insn >> 5 & 31,
-				       .value = insn & 31};
+				       .value = insn & 31,
+				       .second = insn >> 10 & 31,
+				       .pair = pair};
 	return true;
 }
 

@@ -37,17 +37,21 @@ static void exclusive_stores(void **state UNUSED)
 		bool is;
 		struct exclusive_insn want;
 	} cases[] = {
-		{0xc8037c40, true, {8, 3, 2, 0}},   /* stxr w3, x0, [x2] */
-		{0xc803fc40, true, {8, 3, 2, 0}},   /* stlxr w3, x0, [x2] */
-		{0x88037fff, true, {4, 3, 31, 31}}, /* stxr w3, wzr, [sp] */
-		{0x481e7c5d, true, {2, 30, 2, 29}}, /* stxrh w30, w29, [x2] */
-		{0x0803fc40, true, {1, 3, 2, 0}},   /* stlxrb w3, w0, [x2] */
-		{0xc85f7c40, false, {0, 0, 0, 0}},  /* ldxr x0, [x2] */
-		{0xc8230440, false, {0, 0, 0, 0}},  /* stxp w3, x0, x1, [x2] */
-		{0xc89ffc40, false, {0, 0, 0, 0}},  /* stlr x0, [x2] */
-		{0xc8a07c41, false, {0, 0, 0, 0}},  /* cas x0, x1, [x2] */
-		{0xf9000040, false, {0, 0, 0, 0}},  /* str x0, [x2] */
-		{0xf8200041, false, {0, 0, 0, 0}},  /* ldadd x0, x1, [x2] */
+		{0xc8037c40, true, {8, 3, 2, 0, 31, false}},   /* stxr w3, x0, [x2] */
+		{0xc803fc40, true, {8, 3, 2, 0, 31, false}},   /* stlxr w3, x0, [x2] */
+		{0x88037fff, true, {4, 3, 31, 31, 31, false}}, /* stxr w3, wzr, [sp] */
+		{0x481e7c5d, true, {2, 30, 2, 29, 31, false}}, /* stxrh w30, w29, [x2] */
+		{0x0803fc40, true, {1, 3, 2, 0, 31, false}},   /* stlxrb w3, w0, [x2] */
+		{0xc85f7c40, false, {0}},		       /* ldxr x0, [x2] */
+		{0xc8230440, true, {16, 3, 2, 0, 1, true}},    /* stxp w3, x0, x1, [x2] */
+		{0xc823fc40, true, {16, 3, 2, 0, 31, true}},   /* stlxp w3, x0, xzr, [x2] */
+		{0x88230440, true, {8, 3, 2, 0, 1, true}},     /* stxp w3, w0, w1, [x2] */
+		{0xc87f0440, false, {0}},		       /* ldxp x0, x1, [x2] */
+		{0x48207c41, false, {0}},		       /* casp x0, x1, x1, x2, [x2] */
+		{0xc89ffc40, false, {0}},		       /* stlr x0, [x2] */
+		{0xc8a07c41, false, {0}},		       /* cas x0, x1, [x2] */
+		{0xf9000040, false, {0}},		       /* str x0, [x2] */
+		{0xf8200041, false, {0}},		       /* ldadd x0, x1, [x2] */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -16,7 +16,8 @@
 #define PC  UINT64_C(0xffff800080020000)
 
 static struct vcpu_stores stores;
-static uint64_t word;
+static _Alignas(16) uint64_t words[2];
+#define word words[0]
 
 static struct arch_store store(uint64_t value)
 {
@@ -39,6 +40,7 @@ static bool try(struct vcpu_pair *pair, const struct arch_store *s)
 static int clear(void **state UNUSED)
 {
 	memset(&stores, 0, sizeof(stores));
+	words[1] = 0;
 	word = 5;
 	return 0;
 }
@@ -110,6 +112,25 @@ static void words_of_every_size(void **state UNUSED)
 	}
 }
 
+static void words_of_two_registers(void **state UNUSED)
+{
+	struct arch_store s = store(6);
+	struct vcpu_pair pair = {0};
+
+	s.bytes = 16;
+	s.value |= (unsigned __int128)8 << 64;
+	words[1] = 7;
+	assert_false(try(&pair, &s));
+	words[1]++; /* a device's */
+	assert_false(try(&pair, &s));
+	assert_int_equal(word, 5);
+	words[1] = 9;
+	assert_false(try(&pair, &s));
+	assert_true(try(&pair, &s));
+	assert_int_equal(word, 6);
+	assert_int_equal(words[1], 8);
+}
+
 /* ---- many ------------------------------------------------------------------------------- */
 
 #define THREADS 4
@@ -177,6 +198,7 @@ int main(void)
 		TEST(another_instruction_thread_or_word_begins_anew),
 		TEST(a_store_in_between_makes_it_fail),
 		TEST(words_of_every_size),
+		TEST(words_of_two_registers),
 		TEST(nothing_is_lost),
 	};
 
