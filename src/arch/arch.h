@@ -162,7 +162,9 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 /* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a
  * walk through it is bounded, and fails where it leads nowhere. */
 struct arch_paging {
-	uint64_t root_gpa;    /* the top table */
+	uint64_t root_gpa; /* the top table, as a CPU is given it */
+	uint64_t
+		symbol_gpa; /* arch_paging_kernel: of swapper_pg_dir, whose end alone may be used */
 	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
 	unsigned levels;
 	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
