@@ -236,21 +236,37 @@ static uint32_t all_armed(const struct vcpu_watching *w)
 	return slots;
 }
 
-/* Our bytes of an exclusive store to one of slots; NULL: none of theirs. */
-static uint8_t *bytes_of(struct vcpu *vcpu, uint32_t slots, const struct arch_store *store)
+/* Our bytes of an exclusive store to a word that has a watch; NULL: it has none. */
+static uint8_t *bytes_of(struct vcpu *vcpu, const struct arch_store *store)
 {
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
-		uint64_t gva = vcpu->watching.armed[n].gva, in = MAX(store->bytes, 8u) - 1;
+		const struct arch_watch *watch = &vcpu->watching.armed[n];
+		uint64_t in = MAX(store->bytes, 8u) - 1;
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		const uint8_t *host =
 			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
 
 		/* A word of 8 or 16 bytes is in one page, and ours are aligned as the guest's. */
-		if (slots & 1u << n && host && (gva & ~in) == (store->gva & ~in) &&
+		if (watch->bytes && host && (watch->gva & ~in) == (store->gva & ~in) &&
 		    store->gva % store->bytes == 0)
-			return (uint8_t *)(uintptr_t)host - (gva & in) + (store->gva & in);
+			return (uint8_t *)(uintptr_t)host - (watch->gva & in) + (store->gva & in);
 	}
 	return NULL;
+}
+
+/* The slots that a store whose bytes are known is to, whatever trapped. */
+static uint32_t overlapped(const struct vcpu_watching *w, const struct arch_store *store)
+{
+	uint32_t slots = 0;
+
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		const struct arch_watch *watch = &w->armed[n];
+
+		slots |= (uint32_t)(watch->gva - store->gva < store->bytes ||
+				    store->gva - watch->gva < watch->bytes)
+			 << n;
+	}
+	return slots & all_armed(w);
 }
 
 /* The instruction at hand is to store to slots. Hits, if it has been done for it. */
@@ -265,12 +281,12 @@ static uint32_t storing(struct vcpu *vcpu, uint32_t slots)
 		slots = all_armed(w);
 	w->store = (struct arch_store){0};
 	if (arch_vcpu_store(vcpu->fd, vcpu->pool->config.mem, &w->store) == 0 && w->store.exclusive)
-		host = bytes_of(vcpu, slots, &w->store);
+		host = bytes_of(vcpu, &w->store);
 	if (host) {
 		bool stored = vcpu_exclusive(&vcpu->pool->stores, &w->pair, &w->store, host);
 
 		if (stored) {
-			hits = look_at_all(vcpu, slots);
+			hits = look_at_all(vcpu, overlapped(w, &w->store));
 			vcpu_stores_end(&vcpu->pool->stores);
 		}
 		note_error(vcpu, arch_vcpu_store_end(vcpu->fd, &w->store, stored));

@@ -1,0 +1,150 @@
+/* What a vCPU thread makes of watchpoints that trap before the store. KVM and the instruction are
+ * the test's; which slots a trap is about, arch/aarch64/watch.h says. No /dev/kvm. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/aarch64/watch.h"
+#include "vcpu/pool.h"
+
+#define GVA   UINT64_C(0xffff800080001000)
+#define PC    UINT64_C(0xffff800080020000)
+#define WATCH 0xd2000022u /* ESR of a watchpoint from a lower level */
+#define STEP  0xca000022u
+
+static struct {
+	uint64_t esr, far;
+	struct arch_store store; /* the instruction at hand */
+	bool done;		 /* … and whether it has been stepped */
+	enum arch_watch_how how;
+	struct arch_watch armed[ARCH_WATCHES];
+	unsigned ends; /* exclusive stores that were done for the guest, or failed */
+	bool stored;
+} kvm_of_ours;
+
+static struct vcpu_pool pool;
+static struct kvm_run run;
+static struct vcpu vcpu;
+static _Alignas(64) uint64_t words[16]; /* at GVA */
+
+int arch_vcpu_watch(int vcpu_fd UNUSED, const struct arch_watch watch[ARCH_WATCHES],
+		    enum arch_watch_how how, const struct kvm_run *page UNUSED)
+{
+	memcpy(kvm_of_ours.armed, watch, sizeof(kvm_of_ours.armed));
+	kvm_of_ours.how = how;
+	return 0;
+}
+
+enum arch_debug arch_exit_debug(const struct kvm_run *page UNUSED,
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+{
+	return watch_debug(kvm_of_ours.esr, kvm_of_ours.far, watch, ret_slots);
+}
+
+int arch_vcpu_store(int vcpu_fd UNUSED, const struct guest_memory *mem UNUSED,
+		    struct arch_store *ret_store)
+{
+	*ret_store = kvm_of_ours.store;
+	return 0;
+}
+
+bool arch_vcpu_store_done(int vcpu_fd UNUSED, const struct arch_store *store UNUSED)
+{
+	return kvm_of_ours.done;
+}
+
+int arch_vcpu_store_end(int vcpu_fd UNUSED, const struct arch_store *store UNUSED, bool stored)
+{
+	kvm_of_ours.ends++;
+	kvm_of_ours.stored = stored;
+	return 0;
+}
+
+static int open_rig(void **state UNUSED)
+{
+	memset(&kvm_of_ours, 0, sizeof(kvm_of_ours));
+	memset(&pool, 0, sizeof(pool));
+	memset(&run, 0, sizeof(run));
+	memset(&vcpu, 0, sizeof(vcpu));
+	memset(words, 0, sizeof(words));
+	kvm_of_ours.done = true;
+	pool.vcpu = &vcpu;
+	pool.count = 1;
+	vcpu.pool = &pool;
+	vcpu.run = &run;
+	return 0;
+}
+
+static void publish(unsigned slot, uint64_t gva, unsigned bytes)
+{
+	const struct vcpu_watch watch = {.gva = gva,
+					 .bytes = bytes,
+					 .host = (const uint8_t *)words + (gva - GVA)};
+
+	vcpu_watch_publish(&pool, slot, &watch);
+	vcpu_watch_arm(&vcpu);
+}
+
+/* Slots that hit. */
+static uint32_t debug_exit(uint32_t esr, uint64_t far)
+{
+	kvm_of_ours.esr = esr;
+	kvm_of_ours.far = far;
+	return vcpu_watch_exit(&vcpu);
+}
+
+/* ---- exclusive stores ------------------------------------------------------------------------
+ */
+
+/* One try of the guest's. */
+static uint32_t exclusive(uint64_t gva, unsigned bytes, unsigned __int128 value, uint64_t far)
+{
+	kvm_of_ours.store = (struct arch_store){.pc = PC,
+						.context = 1,
+						.exclusive = true,
+						.bytes = bytes,
+						.gva = gva,
+						.value = value};
+	return debug_exit(WATCH, far);
+}
+
+/* The address that the trap tells of is one word's. */
+static void a_store_of_two_words_hits_both(void **state UNUSED)
+{
+	const unsigned __int128 two = (unsigned __int128)8 << 64 | 7;
+
+	publish(0, GVA, 8);
+	publish(1, GVA + 8, 8);
+	publish(2, GVA + 16, 8);
+	assert_int_equal(exclusive(GVA, 16, two, GVA), 0);
+	assert_int_equal(exclusive(GVA, 16, two, GVA), 1u << 0 | 1u << 1);
+	assert_true(kvm_of_ours.stored);
+	assert_int_equal(vcpu_watch_hit(&pool, 0)->after, 7);
+	assert_int_equal(vcpu_watch_hit(&pool, 1)->after, 8);
+	assert_int_equal(vcpu_watch_stores(&pool, 2), 0);
+}
+
+/* … or both's, and the store one's. */
+static void a_store_of_one_half_hits_that(void **state UNUSED)
+{
+	publish(0, GVA, 4);
+	publish(1, GVA + 4, 4);
+	assert_int_equal(exclusive(GVA + 4, 4, 7, GVA + 4), 0);
+	assert_int_equal(exclusive(GVA + 4, 4, 7, GVA + 4), 1u << 1);
+	assert_int_equal(words[0] >> 32, 7);
+	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup(f, open_rig)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_store_of_two_words_hits_both),
+		TEST(a_store_of_one_half_hits_that),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
