@@ -289,10 +289,11 @@ enum arch_debug {
 	ARCH_DEBUG_GUEST,   /* the guest debugs itself: arm with ARCH_WATCH_PASS_ON */
 	ARCH_DEBUG_STORED_AND_GUEST, /* both at once, as when it steps over such a store */
 };
-/* vCPU thread, after KVM_RUN. watch: what is armed. *ret_slots: bit n for slot n, several at once
- * for one store. */
+/* vCPU thread, after KVM_RUN. watch: what was armed in it. *ret_slots: bit n for slot n, several at
+ * once for one store; *ret_sure: those of them that it is to, whatever it stores. */
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots);
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure);
 
 /* The instruction that is to do a store, where ARCH_DEBUG_STORING is. */
 struct arch_store {

@@ -146,15 +146,21 @@ static void note_error(struct vcpu *vcpu, int r)
 		log_warn("arming watchpoints on vCPU %u: %s", vcpu->index, strerror(-r));
 }
 
+/* Without those that are stepped over. */
+static void armed_now(const struct vcpu_watching *w, struct arch_watch now[ARCH_WATCHES])
+{
+	memcpy(now, w->armed, sizeof(w->armed));
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (w->pending & 1u << n)
+			now[n].bytes = 0;
+}
+
 /* kvm_ioctl repeats on EINTR. */
 static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)
 {
 	struct arch_watch now[ARCH_WATCHES];
 
-	memcpy(now, vcpu->watching.armed, sizeof(now));
-	for (unsigned n = 0; n < ARCH_WATCHES; n++)
-		if (vcpu->watching.pending & 1u << n)
-			now[n].bytes = 0;
+	armed_now(&vcpu->watching, now);
 	note_error(vcpu, arch_vcpu_watch(vcpu->fd, now, how, vcpu->run));
 }
 
@@ -269,16 +275,36 @@ static uint32_t overlapped(const struct vcpu_watching *w, const struct arch_stor
 	return slots & all_armed(w);
 }
 
+/* The instruction at hand is to be stepped, since it may store to slots, and does to sure. */
+static void step_over(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
+{
+	struct vcpu_watching *w = &vcpu->watching;
+
+	if (!w->pending)
+		w->sure = 0;
+	w->pending |= slots;
+	w->sure |= sure;
+	if (!w->pending)
+		return;
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		const struct vcpu_watch_slot *s = &vcpu->pool->watch[n];
+		/* Acquire: pairs with the release in vcpu_watch_publish. */
+		const uint8_t *host = atomic_load_explicit(&s->host, memory_order_acquire);
+
+		if (slots & 1u << n && host)
+			w->before[n] = watch_load(host, s->bytes);
+	}
+	under_way(vcpu, true);
+	set_registers(vcpu, ARCH_WATCH_STEP);
+}
+
 /* The instruction at hand is to store to slots. Hits, if it has been done for it. */
-static uint32_t storing(struct vcpu *vcpu, uint32_t slots)
+static uint32_t storing(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
 {
 	struct vcpu_watching *w = &vcpu->watching;
 	uint8_t *host = NULL;
 	uint32_t hits = 0;
 
-	/* One that is off already can't have trapped: the address says too little. */
-	if (slots && !(slots & ~w->pending))
-		slots = all_armed(w);
 	w->store = (struct arch_store){0};
 	if (arch_vcpu_store(vcpu->fd, vcpu->pool->config.mem, &w->store) == 0 && w->store.exclusive)
 		host = bytes_of(vcpu, &w->store);
@@ -295,19 +321,30 @@ static uint32_t storing(struct vcpu *vcpu, uint32_t slots)
 		set_registers(vcpu, ARCH_WATCH_RUN);
 		return hits;
 	}
-	w->pending |= slots;
-	if (w->pending) {
-		under_way(vcpu, true);
-		set_registers(vcpu, ARCH_WATCH_STEP);
-	}
+	step_over(vcpu, slots, sure);
 	return 0;
+}
+
+/* Whether the step may have stored to the slot: its value is another one, and nobody has told of
+ * that. */
+static bool has_changed(const struct vcpu_watch_slot *s, uint64_t before)
+{
+	/* Acquire: pairs with the release in vcpu_watch_publish. */
+	const uint8_t *host = atomic_load_explicit(&s->host, memory_order_acquire);
+	uint64_t now = host ? watch_load(host, s->bytes) : before;
+
+	/* Relaxed: as in look_at. */
+	return now != before && now != atomic_load_explicit(&s->last, memory_order_relaxed);
 }
 
 static uint32_t stepped(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
-	uint32_t slots = w->pending, hits = 0;
+	uint32_t slots = w->pending & w->sure, hits = 0;
 
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (w->pending & 1u << n && has_changed(&vcpu->pool->watch[n], w->before[n]))
+			slots |= 1u << n;
 	w->pending = 0;
 	set_registers(vcpu, ARCH_WATCH_RUN);
 	/* Else it is still to come, and traps anew. */
@@ -320,13 +357,15 @@ static uint32_t stepped(struct vcpu *vcpu)
 uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
-	uint32_t slots;
+	struct arch_watch now[ARCH_WATCHES];
+	uint32_t slots, sure;
 
-	switch (arch_exit_debug(vcpu->run, w->armed, &slots)) {
+	armed_now(w, now);
+	switch (arch_exit_debug(vcpu->run, now, &slots, &sure)) {
 	case ARCH_DEBUG_STORED:
 		return look_at_all(vcpu, slots);
 	case ARCH_DEBUG_STORING:
-		return storing(vcpu, slots);
+		return storing(vcpu, slots, sure);
 	case ARCH_DEBUG_STEPPED:
 		return stepped(vcpu);
 	case ARCH_DEBUG_GUEST:

@@ -158,10 +158,10 @@ static int set_up_watch(const struct kvm *vm, int vcpu)
 static bool on_watch_exit(const struct kvm_run *run, void *arg)
 {
 	bool *fires = arg;
-	uint32_t slots = 0;
+	uint32_t slots = 0, sure;
 
 	if (run->exit_reason == KVM_EXIT_DEBUG)
-		*fires = arch_exit_debug(run, probe_watch, &slots) == ARCH_DEBUG_STORING &&
+		*fires = arch_exit_debug(run, probe_watch, &slots, &sure) == ARCH_DEBUG_STORING &&
 			 slots == 1;
 	return false;
 }

@@ -75,9 +75,10 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure)
 {
-	return watch_debug(run->debug.arch.hsr, run->debug.arch.far, watch, ret_slots);
+	return watch_debug(run->debug.arch.hsr, run->debug.arch.far, watch, ret_slots, ret_sure);
 }
 
 /* ---- the store itself -------------------------------------------------------------------------

@@ -35,34 +35,43 @@ static inline uint64_t watch_value(uint64_t gva)
  * DC ZVA, has so many bytes on common processors. */
 #define WATCH_STORE_MAX 64u
 
-static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch, uint64_t margin)
+static inline bool watch_is_at(uint64_t far, const struct arch_watch *watch)
 {
-	uint64_t first = watch_value(watch->gva) - margin;
+	return far - watch->gva < watch->bytes;
+}
 
-	return watch->bytes && far - first < WATCH_BLOCK + 2 * margin;
+static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch)
+{
+	uint64_t first = watch_value(watch->gva) - WATCH_STORE_MAX;
+
+	return watch->bytes && far - first < WATCH_BLOCK + 2 * WATCH_STORE_MAX;
 }
 
 /* arch_exit_debug, by ESR_EL2 and FAR_EL2. Another slot that the same instruction stores to traps
- * in the step. */
+ * in the step. What is sure: slots that FAR lies in, or the one that there is near it; of several
+ * near ones, any may be meant. */
 static inline enum arch_debug watch_debug(uint64_t esr, uint64_t far,
 					  const struct arch_watch watch[ARCH_WATCHES],
-					  uint32_t *ret_slots)
+					  uint32_t *ret_slots, uint32_t *ret_sure)
 {
-	uint32_t exact = 0, near = 0, armed = 0;
+	uint32_t at = 0, near = 0, armed = 0, slots;
 
-	*ret_slots = 0;
+	*ret_slots = *ret_sure = 0;
 	if (ESR_CLASS(esr) == ESR_CLASS_STEP_LOWER)
 		return ARCH_DEBUG_STEPPED;
 	if (ESR_CLASS(esr) == ESR_CLASS_BRK64 || ESR_CLASS(esr) == ESR_CLASS_BKPT32)
 		return ARCH_DEBUG_GUEST;
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		armed |= (uint32_t)(watch[n].bytes != 0) << n;
-		exact |= (uint32_t)watch_is_near(far, &watch[n], 0) << n;
-		near |= (uint32_t)watch_is_near(far, &watch[n], WATCH_STORE_MAX) << n;
+		at |= (uint32_t)watch_is_at(far, &watch[n]) << n;
+		near |= (uint32_t)watch_is_near(far, &watch[n]) << n;
 	}
-	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER)
+	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER) {
 		/* Some slot it was: with none to step over, it would trap for ever. */
-		*ret_slots = exact ? exact : near ? near : armed;
+		slots = at ? at : near ? near : armed;
+		*ret_slots = slots;
+		*ret_sure = at || !(slots & (slots - 1)) ? slots : 0;
+	}
 	return ARCH_DEBUG_STORING;
 }
 

@@ -218,10 +218,11 @@ static bool on_watch_exit(const struct kvm_run *run, void *arg)
 {
 	const struct arch_watch watch[ARCH_WATCHES] = {{.gva = SAVE_GPA, .bytes = 4}};
 	bool *fires = arg;
-	uint32_t slots = 0;
+	uint32_t slots = 0, sure;
 
 	if (run->exit_reason == KVM_EXIT_DEBUG)
-		*fires = arch_exit_debug(run, watch, &slots) == ARCH_DEBUG_STORED && slots == 1;
+		*fires = arch_exit_debug(run, watch, &slots, &sure) == ARCH_DEBUG_STORED &&
+			 slots == 1;
 	return false;
 }
 

@@ -69,21 +69,41 @@ static const struct arch_watch watches[ARCH_WATCHES] = {
 	{0, 0},
 };
 
+static bool is_one(uint32_t slots)
+{
+	return !(slots & (slots - 1));
+}
+
 static uint32_t slots_at(uint64_t far)
 {
-	uint32_t slots = 99;
+	uint32_t slots = 99, sure = 99;
 
-	assert_int_equal(watch_debug(WATCH, far, watches, &slots), ARCH_DEBUG_STORING);
+	assert_int_equal(watch_debug(WATCH, far, watches, &slots, &sure), ARCH_DEBUG_STORING);
+	assert_int_equal(sure, is_one(slots) ? slots : 0);
 	return slots;
 }
 
-/* The registers tell of blocks of 8 bytes. */
 static void the_address_itself_says_which(void **state UNUSED)
 {
-	assert_int_equal(slots_at(GVA), 3);
-	assert_int_equal(slots_at(GVA + 7), 3);
+	assert_int_equal(slots_at(GVA), 1);
+	assert_int_equal(slots_at(GVA + 3), 1);
+	assert_int_equal(slots_at(GVA + 4), 2);
+	assert_int_equal(slots_at(GVA + 7), 2);
 	assert_int_equal(slots_at(GVA + 0x80), 4);
 	assert_int_equal(slots_at(GVA + 0x87), 4);
+}
+
+static void watches_of_one_address_are_all_meant(void **state UNUSED)
+{
+	static const struct arch_watch same[ARCH_WATCHES] = {{GVA, 8},
+							     {GVA + 4, 4},
+							     {GVA + 4, 2},
+							     {GVA, 2}};
+	uint32_t slots, sure;
+
+	watch_debug(WATCH, GVA + 4, same, &slots, &sure);
+	assert_int_equal(slots, 7);
+	assert_int_equal(sure, 7);
 }
 
 /* A wide store, by its first byte or any other. */
@@ -112,15 +132,15 @@ static void a_far_one_is_any_of_them(void **state UNUSED)
 static void the_address_space_has_ends(void **state UNUSED)
 {
 	static const struct arch_watch two[ARCH_WATCHES] = {{UINT64_MAX - 7, 8}, {GVA, 8}};
-	uint32_t slots;
+	uint32_t slots, sure;
 
-	watch_debug(WATCH, UINT64_MAX, two, &slots);
+	watch_debug(WATCH, UINT64_MAX, two, &slots, &sure);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 71, two, &slots);
+	watch_debug(WATCH, UINT64_MAX - 71, two, &slots, &sure);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, 56, two, &slots); /* over its end */
+	watch_debug(WATCH, 56, two, &slots, &sure); /* over its end */
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 72, two, &slots);
+	watch_debug(WATCH, UINT64_MAX - 72, two, &slots, &sure);
 	assert_int_equal(slots, 3);
 }
 
@@ -137,10 +157,12 @@ static void other_exceptions_name_no_slot(void **state UNUSED)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		uint32_t slots = 99;
+		uint32_t slots = 99, sure = 99;
 
-		assert_int_equal(watch_debug(cases[i].esr, GVA, watches, &slots), cases[i].is);
+		assert_int_equal(watch_debug(cases[i].esr, GVA, watches, &slots, &sure),
+				 cases[i].is);
 		assert_int_equal(slots, 0);
+		assert_int_equal(sure, 0);
 	}
 }
 
@@ -176,6 +198,7 @@ int main(void)
 		cmocka_unit_test(watch_words),
 		cmocka_unit_test(exclusive_stores),
 		cmocka_unit_test(the_address_itself_says_which),
+		cmocka_unit_test(watches_of_one_address_are_all_meant),
 		cmocka_unit_test(a_near_one_stands_for_it),
 		cmocka_unit_test(a_far_one_is_any_of_them),
 		cmocka_unit_test(the_address_space_has_ends),

@@ -38,9 +38,10 @@ int arch_vcpu_watch(int vcpu_fd UNUSED, const struct arch_watch watch[ARCH_WATCH
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *page UNUSED,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure)
 {
-	return watch_debug(kvm_of_ours.esr, kvm_of_ours.far, watch, ret_slots);
+	return watch_debug(kvm_of_ours.esr, kvm_of_ours.far, watch, ret_slots, ret_sure);
 }
 
 int arch_vcpu_store(int vcpu_fd UNUSED, const struct guest_memory *mem UNUSED,
@@ -137,6 +138,110 @@ static void a_store_of_one_half_hits_that(void **state UNUSED)
 	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
 }
 
+/* ---- other stores, which are stepped ----------------------------------------------------------
+ */
+
+static void trap(uint64_t far)
+{
+	kvm_of_ours.store = (struct arch_store){.pc = PC};
+	assert_int_equal(debug_exit(WATCH, far), 0);
+	assert_int_equal(kvm_of_ours.how, ARCH_WATCH_STEP);
+}
+
+/* Slots that hit. */
+static uint32_t step(void)
+{
+	uint32_t slots = debug_exit(STEP, 0);
+
+	assert_int_equal(kvm_of_ours.how, ARCH_WATCH_RUN);
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		vcpu_watch_unlatch(&pool, n);
+	return slots;
+}
+
+/* Two in one block of 8 bytes: the address says which, if it is of one's bytes. */
+static void a_neighbours_store_is_no_hit(void **state UNUSED)
+{
+	publish(0, GVA, 4);
+	publish(1, GVA + 4, 4);
+	trap(GVA + 4);
+	assert_int_equal(kvm_of_ours.armed[0].bytes, 4);
+	assert_int_equal(kvm_of_ours.armed[1].bytes, 0);
+	assert_int_equal(step(), 1u << 1);
+	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
+	/* One instruction, both of them. */
+	trap(GVA);
+	trap(GVA);
+	assert_int_equal(step(), 1u << 0 | 1u << 1);
+}
+
+/* … and if it is of none's, either may be meant. */
+static void the_one_that_changes_is_a_hit(void **state UNUSED)
+{
+	publish(0, GVA, 4);
+	publish(1, GVA + 4, 4);
+	publish(2, GVA + 128, 8);
+	trap(GVA - 4);
+	assert_int_equal(kvm_of_ours.armed[0].bytes + kvm_of_ours.armed[1].bytes, 0);
+	assert_int_equal(kvm_of_ours.armed[2].bytes, 8);
+	words[0] = UINT64_C(7) << 32;
+	assert_int_equal(step(), 1u << 1);
+	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
+	/* One instruction, both of them. */
+	trap(GVA - 4);
+	words[0] = 1;
+	assert_int_equal(step(), 1u << 0 | 1u << 1);
+	/* Of which another vCPU has told already. */
+	trap(GVA - 4);
+	words[0] = 2;
+	pool.watch[0].last = 2;
+	assert_int_equal(step(), 0);
+	/* A device's store before it is not this instruction's. */
+	words[0] = 3;
+	trap(GVA - 4);
+	words[0] |= UINT64_C(5) << 32;
+	assert_int_equal(step(), 1u << 1);
+}
+
+/* A wide store's trap may tell of an address that nobody watches. */
+static void a_near_watch_is_no_hit(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	publish(1, GVA + 32, 8);
+	trap(GVA + 16);
+	words[4] = 1;
+	assert_int_equal(step(), 1u << 1);
+	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
+}
+
+static void a_store_of_the_same_value_hits_whom_it_names(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	publish(1, GVA + 8, 8);
+	trap(GVA);
+	assert_int_equal(step(), 1u << 0);
+	/* Two registers: the second trap is in the step. */
+	trap(GVA);
+	trap(GVA + 8);
+	assert_int_equal(step(), 1u << 0 | 1u << 1);
+	/* By the first's address, which is off: it must be the other. */
+	trap(GVA);
+	trap(GVA);
+	assert_int_equal(step(), 1u << 0 | 1u << 1);
+}
+
+static void a_step_that_did_nothing_is_none(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	trap(GVA);
+	kvm_of_ours.done = false; /* an interrupt came */
+	assert_int_equal(step(), 0);
+	trap(GVA);
+	kvm_of_ours.done = true;
+	assert_int_equal(step(), 1u << 0);
+	assert_int_equal(vcpu_watch_stores(&pool, 0), 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, open_rig)
 
 int main(void)
@@ -144,6 +249,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_of_two_words_hits_both),
 		TEST(a_store_of_one_half_hits_that),
+		TEST(a_neighbours_store_is_no_hit),
+		TEST(the_one_that_changes_is_a_hit),
+		TEST(a_near_watch_is_no_hit),
+		TEST(a_store_of_the_same_value_hits_whom_it_names),
+		TEST(a_step_that_did_nothing_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
