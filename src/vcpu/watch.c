@@ -185,9 +185,12 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 		uint64_t gva = atomic_load_explicit(&slots[n].gva, memory_order_acquire);
 		struct arch_watch now = {.gva = gva, .bytes = gva ? slots[n].bytes : 0};
 
-		/* A store that is being stepped is none of another address's. */
-		if (now.gva != w->armed[n].gva || now.bytes != w->armed[n].bytes)
+		/* A store that is being stepped is none of another address's; and nobody has
+		 * counted stores to a word that had no watch. */
+		if (now.gva != w->armed[n].gva || now.bytes != w->armed[n].bytes) {
 			w->pending &= ~(1u << n);
+			w->pair.noted = false;
+		}
 		w->armed[n] = now;
 	}
 	if (!w->pending)

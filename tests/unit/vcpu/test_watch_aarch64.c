@@ -138,6 +138,22 @@ static void a_store_of_one_half_hits_that(void **state UNUSED)
 	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
 }
 
+/* Meanwhile nobody counted. */
+static void a_change_of_watches_begins_anew(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	vcpu_watch_withdraw(&pool, 0);
+	vcpu_watch_arm(&vcpu);
+	publish(0, GVA, 8);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	assert_false(kvm_of_ours.stored);
+	/* Being asked again is no change. */
+	vcpu_watch_arm(&vcpu);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 1u << 0);
+	assert_int_equal(kvm_of_ours.ends, 3);
+}
+
 /* ---- other stores, which are stepped ----------------------------------------------------------
  */
 
@@ -249,6 +265,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_of_two_words_hits_both),
 		TEST(a_store_of_one_half_hits_that),
+		TEST(a_change_of_watches_begins_anew),
 		TEST(a_neighbours_store_is_no_hit),
 		TEST(the_one_that_changes_is_a_hit),
 		TEST(a_near_watch_is_no_hit),
