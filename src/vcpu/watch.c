@@ -89,6 +89,7 @@ void vcpu_watch_publish(struct vcpu_pool *pool, unsigned slot, const struct vcpu
 	atomic_store_explicit(&s->last, watch_load(watch->host, watch->bytes),
 			      memory_order_relaxed);
 	atomic_store_explicit(&s->latched, false, memory_order_relaxed);
+	vcpu_stores_begin_anew(&pool->stores[slot]);
 	/* Release: pair with the acquires in vcpu_watch_arm and look_at. */
 	atomic_store_explicit(&s->host, watch->host, memory_order_release);
 	atomic_store_explicit(&s->gva, watch->gva, memory_order_release);
@@ -164,13 +165,14 @@ static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)
 	note_error(vcpu, arch_vcpu_watch(vcpu->fd, now, how, vcpu->run));
 }
 
-static void under_way(struct vcpu *vcpu, bool is)
+/* To slots, and no others any more. */
+static void under_way(struct vcpu *vcpu, uint32_t slots)
 {
-	if (is && !vcpu->watching.under_way)
-		vcpu_stores_begin(&vcpu->pool->stores);
-	if (!is && vcpu->watching.under_way)
-		vcpu_stores_end(&vcpu->pool->stores);
-	vcpu->watching.under_way = is;
+	uint32_t was = vcpu->watching.under_way;
+
+	vcpu_stores_begin(vcpu->pool->stores, slots & ~was);
+	vcpu_stores_end(vcpu->pool->stores, was & ~slots);
+	vcpu->watching.under_way = slots;
 }
 
 void vcpu_watch_arm(struct vcpu *vcpu)
@@ -193,8 +195,7 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 		}
 		w->armed[n] = now;
 	}
-	if (!w->pending)
-		under_way(vcpu, false);
+	under_way(vcpu, w->pending);
 	set_registers(vcpu, w->pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
 }
 
@@ -297,7 +298,7 @@ static void step_over(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
 		if (slots & 1u << n && host)
 			w->before[n] = watch_load(host, s->bytes);
 	}
-	under_way(vcpu, true);
+	under_way(vcpu, w->pending);
 	set_registers(vcpu, ARCH_WATCH_STEP);
 }
 
@@ -312,15 +313,16 @@ static uint32_t storing(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
 	if (arch_vcpu_store(vcpu->fd, vcpu->pool->config.mem, &w->store) == 0 && w->store.exclusive)
 		host = bytes_of(vcpu, &w->store);
 	if (host) {
-		bool stored = vcpu_exclusive(&vcpu->pool->stores, &w->pair, &w->store, host);
+		uint32_t own = overlapped(w, &w->store);
+		bool stored = vcpu_exclusive(vcpu->pool->stores, own, &w->pair, &w->store, host);
 
 		if (stored) {
-			hits = look_at_all(vcpu, overlapped(w, &w->store));
-			vcpu_stores_end(&vcpu->pool->stores);
+			hits = look_at_all(vcpu, own);
+			vcpu_stores_end(vcpu->pool->stores, own);
 		}
 		note_error(vcpu, arch_vcpu_store_end(vcpu->fd, &w->store, stored));
 		w->pending = 0;
-		under_way(vcpu, false);
+		under_way(vcpu, 0);
 		set_registers(vcpu, ARCH_WATCH_RUN);
 		return hits;
 	}
@@ -353,7 +355,7 @@ static uint32_t stepped(struct vcpu *vcpu)
 	/* Else it is still to come, and traps anew. */
 	if (!w->store.pc || arch_vcpu_store_done(vcpu->fd, &w->store))
 		hits = look_at_all(vcpu, slots);
-	under_way(vcpu, false);
+	under_way(vcpu, 0);
 	return hits;
 }
 

@@ -81,9 +81,9 @@ struct vcpu_watching {
 	uint32_t pending;	       /* slots that the instruction under way may store to */
 	uint32_t sure;		       /* … and those that it does */
 	uint64_t before[ARCH_WATCHES]; /* values of the pending ones before it */
-	/* That instruction, where it is known (pc is not 0), and whether it counts as under way. */
+	/* That instruction, where it is known (pc is not 0), and where it counts as under way. */
 	struct arch_store store;
-	bool under_way;
+	uint32_t under_way;
 	struct vcpu_pair pair;
 };
 

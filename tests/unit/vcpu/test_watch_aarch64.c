@@ -138,6 +138,57 @@ static void a_store_of_one_half_hits_that(void **state UNUSED)
 	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
 }
 
+static struct vcpu other; /* another vCPU, which stores in the common way */
+
+static uint32_t store_of_other(uint64_t gva)
+{
+	const struct arch_store mine = kvm_of_ours.store;
+	uint32_t slots;
+
+	kvm_of_ours.store = (struct arch_store){.pc = PC};
+	vcpu = other;
+	slots = debug_exit(WATCH, gva);
+	slots |= debug_exit(STEP, 0);
+	other = vcpu;
+	kvm_of_ours.store = mine;
+	return slots;
+}
+
+/* Steady stores to one word do not starve pairs of another. */
+static void another_words_stores_are_its_own(void **state UNUSED)
+{
+	struct vcpu me;
+
+	publish(0, GVA, 8);
+	publish(1, GVA + 64, 8);
+	other = vcpu;
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	me = vcpu;
+	assert_int_equal(store_of_other(GVA + 64), 1u << 1);
+	vcpu = me;
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 1u << 0);
+	/* Its own stores do. */
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	me = vcpu;
+	vcpu_watch_unlatch(&pool, 0);
+	assert_int_equal(store_of_other(GVA), 1u << 0);
+	vcpu = me;
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		assert_int_equal(pool.stores[n].under_way, 0);
+}
+
+/* Both changes may come to a vCPU at once, while another one ran between them. */
+static void a_new_watch_is_none_of_the_old_ones(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	vcpu_watch_withdraw(&pool, 0);
+	publish(0, GVA, 8);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 0);
+	assert_int_equal(exclusive(GVA, 8, 7, GVA), 1u << 0);
+}
+
 /* Meanwhile nobody counted. */
 static void a_change_of_watches_begins_anew(void **state UNUSED)
 {
@@ -265,6 +316,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_of_two_words_hits_both),
 		TEST(a_store_of_one_half_hits_that),
+		TEST(another_words_stores_are_its_own),
+		TEST(a_new_watch_is_none_of_the_old_ones),
 		TEST(a_change_of_watches_begins_anew),
 		TEST(a_neighbours_store_is_no_hit),
 		TEST(the_one_that_changes_is_a_hit),
