@@ -98,7 +98,9 @@ fail:
 
 int arch_vm_vcpus_created(struct arch_vm *vm, struct error *err)
 {
-	return gic_create(vm, err);
+	int r = freeze_set_offset(vm, err);
+
+	return r < 0 ? r : gic_create(vm, err);
 }
 
 void arch_vm_free(struct arch_vm *vm)
