@@ -447,8 +447,12 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 	CLEANUP_FREE uint8_t *fdt = NULL;
 	size_t len = 0;
 	FILE *out;
-	int r = arch_memory_layout(t, 64, &layout, err);
+	int r;
 
+	if (topology_vcpus(t) > GIC_MAX_VCPUS)
+		return error_usage(err, "%u vCPUs are more than the %u of KVM on arm64",
+				   topology_vcpus(t), GIC_MAX_VCPUS);
+	r = arch_memory_layout(t, 64, &layout, err);
 	if (r == 0)
 		r = fdt_build(&q, &fdt, &len, err);
 	if (r < 0)
