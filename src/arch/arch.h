@@ -268,6 +268,8 @@ struct arch_watch {
 	uint32_t bytes; /* 1, 2, 4 or 8; 0: no watch */
 };
 
+/* How many of them this host can have armed at once, at most ARCH_WATCHES. */
+unsigned arch_watches(const struct kvm *kvm);
 /* Whether gva lies in the half of addresses that is the kernel's. Pure. */
 bool arch_kernel_address(uint64_t gva);
 

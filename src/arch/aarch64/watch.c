@@ -9,6 +9,12 @@
 #include "arch/aarch64/walk.h"
 #include "base/util.h"
 
+/* ID_AA64DFR0_EL1.WRPs: a CPU has 2 to 16. */
+unsigned arch_watches(const struct kvm *kvm)
+{
+	return MIN((unsigned)kvm_cap(kvm, KVM_CAP_GUEST_DEBUG_HW_WPS), (unsigned)ARCH_WATCHES);
+}
+
 bool arch_kernel_address(uint64_t gva)
 {
 	return gva >> 63;
@@ -55,12 +61,14 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 		    enum arch_watch_how how, const struct kvm_run *run)
 {
 	struct kvm_guest_debug debug = {0};
+	unsigned used = 0;
 
+	/* The first registers, whichever slots: there may be fewer of them. */
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		if (!watch[n].bytes)
 			continue;
-		debug.arch.dbg_wvr[n] = watch_value(watch[n].gva);
-		debug.arch.dbg_wcr[n] = watch_control(watch[n].gva, watch[n].bytes);
+		debug.arch.dbg_wvr[used] = watch_value(watch[n].gva);
+		debug.arch.dbg_wcr[used++] = watch_control(watch[n].gva, watch[n].bytes);
 		debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW;
 	}
 	if (how == ARCH_WATCH_STEP)

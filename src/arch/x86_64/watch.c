@@ -14,6 +14,11 @@
 #define DR6_SLOTS     0xfu
 #define DR6_GUEST     0xe000u /* BD, BS, BT: no watch sets them, and nobody here steps */
 
+unsigned arch_watches(const struct kvm *kvm UNUSED)
+{
+	return ARCH_WATCHES; /* DR0 to DR3 */
+}
+
 bool arch_kernel_address(uint64_t gva)
 {
 	return gva >> 63;
