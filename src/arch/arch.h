@@ -307,7 +307,7 @@ struct arch_store {
 	 * would fail for ever. The rest is of such a store only. */
 	bool exclusive;
 	uint32_t bytes; /* 1, 2, 4, 8 or 16 */
-	uint64_t gva;	/* aligned to bytes */
+	uint64_t gva;	/* aligned to bytes; its top byte may be a tag */
 	unsigned __int128 value;
 	uint64_t status; /* the architecture's */
 };

@@ -246,6 +246,12 @@ static uint32_t all_armed(const struct vcpu_watching *w)
 	return slots;
 }
 
+/* Of two addresses, without what may be a tag. */
+static uint64_t distance(uint64_t from, uint64_t to)
+{
+	return (to - from) & (UINT64_MAX >> 8);
+}
+
 /* Our bytes of an exclusive store to a word that has a watch; NULL: it has none. */
 static uint8_t *bytes_of(struct vcpu *vcpu, const struct arch_store *store)
 {
@@ -257,7 +263,7 @@ static uint8_t *bytes_of(struct vcpu *vcpu, const struct arch_store *store)
 			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
 
 		/* A word of 8 or 16 bytes is in one page, and ours are aligned as the guest's. */
-		if (watch->bytes && host && (watch->gva & ~in) == (store->gva & ~in) &&
+		if (watch->bytes && host && !distance(watch->gva & ~in, store->gva & ~in) &&
 		    store->gva % store->bytes == 0)
 			return (uint8_t *)(uintptr_t)host - (watch->gva & in) + (store->gva & in);
 	}
@@ -272,8 +278,8 @@ static uint32_t overlapped(const struct vcpu_watching *w, const struct arch_stor
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		const struct arch_watch *watch = &w->armed[n];
 
-		slots |= (uint32_t)(watch->gva - store->gva < store->bytes ||
-				    store->gva - watch->gva < watch->bytes)
+		slots |= (uint32_t)(distance(store->gva, watch->gva) < store->bytes ||
+				    distance(watch->gva, store->gva) < watch->bytes)
 			 << n;
 	}
 	return slots & all_armed(w);

@@ -35,16 +35,22 @@ static inline uint64_t watch_value(uint64_t gva)
  * DC ZVA, has so many bytes on common processors. */
 #define WATCH_STORE_MAX 64u
 
+/* From one address to another. The kernel's may have a tag in their top byte (KASAN_SW_TAGS). */
+static inline uint64_t watch_distance(uint64_t from, uint64_t to)
+{
+	return (to - from) & (UINT64_MAX >> 8);
+}
+
 static inline bool watch_is_at(uint64_t far, const struct arch_watch *watch)
 {
-	return far - watch->gva < watch->bytes;
+	return watch_distance(watch->gva, far) < watch->bytes;
 }
 
 static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch)
 {
 	uint64_t first = watch_value(watch->gva) - WATCH_STORE_MAX;
 
-	return watch->bytes && far - first < WATCH_BLOCK + 2 * WATCH_STORE_MAX;
+	return watch->bytes && watch_distance(first, far) < WATCH_BLOCK + 2 * WATCH_STORE_MAX;
 }
 
 /* arch_exit_debug, by ESR_EL2 and FAR_EL2. Another slot that the same instruction stores to traps

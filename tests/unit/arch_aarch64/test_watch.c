@@ -93,6 +93,17 @@ static void the_address_itself_says_which(void **state UNUSED)
 	assert_int_equal(slots_at(GVA + 0x87), 4);
 }
 
+/* Of the address, the top byte may be a tag (ARM ARM D8.8, KASAN_SW_TAGS). */
+static void a_tag_does_not_matter(void **state UNUSED)
+{
+	const uint64_t tag = UINT64_C(0x3a) << 56;
+
+	assert_int_equal(slots_at((GVA + 4) ^ tag), 2);
+	assert_int_equal(slots_at((GVA + 0xc7) ^ tag), 4);
+	assert_int_equal(slots_at((GVA - 1) ^ tag), 3);
+	assert_int_equal(slots_at((GVA + 0xc8) ^ tag), 7);
+}
+
 static void watches_of_one_address_are_all_meant(void **state UNUSED)
 {
 	static const struct arch_watch same[ARCH_WATCHES] = {{GVA, 8},
@@ -198,6 +209,7 @@ int main(void)
 		cmocka_unit_test(watch_words),
 		cmocka_unit_test(exclusive_stores),
 		cmocka_unit_test(the_address_itself_says_which),
+		cmocka_unit_test(a_tag_does_not_matter),
 		cmocka_unit_test(watches_of_one_address_are_all_meant),
 		cmocka_unit_test(a_near_one_stands_for_it),
 		cmocka_unit_test(a_far_one_is_any_of_them),

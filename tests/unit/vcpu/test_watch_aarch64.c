@@ -138,6 +138,19 @@ static void a_store_of_one_half_hits_that(void **state UNUSED)
 	assert_int_equal(vcpu_watch_stores(&pool, 0), 0);
 }
 
+/* KASAN's software tags: what is stored through is not the address that was watched. */
+static void a_tag_is_no_part_of_the_address(void **state UNUSED)
+{
+	const uint64_t tagged = (GVA + 4) ^ UINT64_C(0x3a) << 56;
+
+	publish(0, GVA, 8);
+	publish(1, GVA + 4, 4);
+	assert_int_equal(exclusive(tagged, 4, 7, tagged), 0);
+	assert_int_equal(exclusive(tagged, 4, 7, tagged), 1u << 0 | 1u << 1);
+	assert_int_equal(words[0] >> 32, 7);
+	assert_int_equal(kvm_of_ours.ends, 2);
+}
+
 static struct vcpu other; /* another vCPU, which stores in the common way */
 
 static uint32_t store_of_other(uint64_t gva)
@@ -316,6 +329,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_of_two_words_hits_both),
 		TEST(a_store_of_one_half_hits_that),
+		TEST(a_tag_is_no_part_of_the_address),
 		TEST(another_words_stores_are_its_own),
 		TEST(a_new_watch_is_none_of_the_old_ones),
 		TEST(a_change_of_watches_begins_anew),
