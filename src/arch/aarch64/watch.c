@@ -172,9 +172,12 @@ int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem, struct arch_sto
 
 bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store)
 {
-	uint64_t pc;
+	uint64_t pc, elr, next = store->pc + INSN_BYTES;
 
-	return get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == store->pc + INSN_BYTES;
+	if (get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == next)
+		return true;
+	/* Or an exception was taken right behind it: its handler returns there. */
+	return get_register(vcpu_fd, REG_ELR_EL1, &elr) == 0 && elr == next;
 }
 
 int arch_vcpu_store_end(int vcpu_fd, const struct arch_store *store, bool stored)
