@@ -85,7 +85,7 @@ unsigned long arch_vm_type(const struct kvm *kvm, const struct guest_layout *lay
 /* After kvm_create_vm, before the first vCPU: irqchip, timers, reserved pages. */
 int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
 		struct arch_vm **ret_vm, struct error *err) MUST_CHECK;
-/* After the last vCPU was created, before any runs (aarch64: GIC, PMU; x86: nothing). */
+/* After the last vCPU was created, before any runs (aarch64: counters, GIC; x86: nothing). */
 int arch_vm_vcpus_created(struct arch_vm *vm, struct error *err) MUST_CHECK;
 void arch_vm_free(struct arch_vm *vm); /* accepts NULL */
 

@@ -35,8 +35,6 @@ void vcpu_stores_begin_anew(struct vcpu_stores *stores)
 	atomic_fetch_add(&stores->done, 1);
 }
 
-typedef unsigned __int128 wide_t;
-
 #define EXCHANGE(type, host, from, to)                                                             \
 	({                                                                                         \
 		type was = (type)(from);                                                           \
@@ -44,7 +42,7 @@ typedef unsigned __int128 wide_t;
 					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                   \
 	})
 
-static bool exchange(uint8_t *host, unsigned bytes, wide_t from, wide_t to)
+static bool exchange(uint8_t *host, unsigned bytes, unsigned __int128 from, unsigned __int128 to)
 {
 	switch (bytes) {
 	case 1:
@@ -58,16 +56,16 @@ static bool exchange(uint8_t *host, unsigned bytes, wide_t from, wide_t to)
 	default:
 		/* The older name: the compiler's own instruction, where __atomic means a library's
 		 * lock. */
-		return __sync_bool_compare_and_swap((wide_t *)(void *)host, from, to);
+		return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)host, from, to);
 	}
 }
 
 /* One of 16 bytes may be torn: the exchange will not find it then. */
-static wide_t load(const uint8_t *host, unsigned bytes)
+static unsigned __int128 load(const uint8_t *host, unsigned bytes)
 {
 	if (bytes < 16)
 		return watch_load(host, bytes);
-	return watch_load(host, 8) | (wide_t)watch_load(host + 8, 8) << 64;
+	return watch_load(host, 8) | (unsigned __int128)watch_load(host + 8, 8) << 64;
 }
 
 static bool is_noted(const struct vcpu_pair *pair, uint32_t slots, const struct arch_store *store)

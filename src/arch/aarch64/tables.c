@@ -36,7 +36,7 @@ struct cells {
 struct writer {
 	const struct fdt_request *q;
 	void *fdt;
-	int failed; /* libfdt's first error, negative; calls after it do nothing */
+	int failed; /* libfdt's first error, negative: what is written after it is thrown away */
 	struct cells cells;
 };
 
