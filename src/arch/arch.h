@@ -16,6 +16,9 @@ extern const uint16_t arch_elf_machine; /* e_machine of its core files */
 
 /* ---- the host ---------------------------------------------------------------------------- */
 
+/* How a host comes to have /dev/kvm. */
+extern const char arch_kvm_hint[];
+
 /* What a stock kernel needs of a KVM and a software back end may lack. */
 struct arch_probe {
 	bool runs_stock_kernel;

@@ -7,6 +7,7 @@
 #include "base/util.h"
 
 const char arch_name[] = "aarch64";
+const char arch_kvm_hint[] = "a kernel with CONFIG_KVM has it if it was started at EL2";
 
 static const struct kvm_need needs[] = {
 	{KVM_CAP_IOEVENTFD, "IOEVENTFD"},	{KVM_CAP_IRQFD, "IRQFD"},

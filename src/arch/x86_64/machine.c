@@ -9,6 +9,7 @@
 #include "base/util.h"
 
 const char arch_name[] = "x86_64";
+const char arch_kvm_hint[] = "modprobe kvm_amd or kvm_intel";
 
 static const struct kvm_need needs[] = {
 	{KVM_CAP_IRQCHIP, "IRQCHIP"},

@@ -101,12 +101,23 @@ static void a_guest_that_stops(void **state UNUSED)
 		assert_string_equal(probe_of(has_gic, stops).lacks, "a floating-point register");
 }
 
+static void a_missing_device_has_no_module_to_load(void **state UNUSED)
+{
+	struct kvm kvm;
+	struct error err = {0};
+
+	assert_int_equal(kvm_open(&kvm, "/dev/no-such-kvm", &err), -ENOENT);
+	assert_null(strstr(err.hint, "modprobe"));
+	assert_non_null(strstr(err.hint, "EL2"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_host_that_has_all),
 		cmocka_unit_test(a_host_with_a_gic_of_version_2),
 		cmocka_unit_test(a_guest_that_stops),
+		cmocka_unit_test(a_missing_device_has_no_module_to_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
