@@ -16,6 +16,9 @@ extern const uint16_t arch_elf_machine; /* e_machine of its core files */
 
 /* ---- the host ---------------------------------------------------------------------------- */
 
+/* How a host comes to have /dev/kvm. */
+extern const char arch_kvm_hint[];
+
 /* What a stock kernel needs of a KVM and a software back end may lack. */
 struct arch_probe {
 	bool runs_stock_kernel;
@@ -28,11 +31,15 @@ int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error
 
 /* KVM's vcpu_id of vCPU index (x86: the APIC id; sparse). Pure. */
 uint32_t arch_vcpu_id(const struct topology *t, unsigned index);
+/* The number by which the guest's own tables call it: x2APIC id (MADT), MPIDR's affinity
+ * (the device tree's reg). Ascends with index. Pure. */
+uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index);
 /* The caches that the guest is told of, innermost first. */
+enum arch_cache_scope { CACHE_OF_THREAD, CACHE_OF_CORE, CACHE_OF_LLC };
 struct arch_cache {
 	uint8_t level;
-	char type;   /* 'd' data, 'i' instructions, 'u' both */
-	bool shared; /* by all cores of a last-level cache; else a core's own */
+	char type;  /* 'd' data, 'i' instructions, 'u' both */
+	uint8_t of; /* enum arch_cache_scope: whose threads share one */
 	uint32_t bytes, ways, line_bytes;
 };
 extern const struct arch_cache arch_caches[];
@@ -82,7 +89,7 @@ unsigned long arch_vm_type(const struct kvm *kvm, const struct guest_layout *lay
 /* After kvm_create_vm, before the first vCPU: irqchip, timers, reserved pages. */
 int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
 		struct arch_vm **ret_vm, struct error *err) MUST_CHECK;
-/* After the last vCPU was created, before any runs (aarch64: GIC, PMU; x86: nothing). */
+/* After the last vCPU was created, before any runs (aarch64: counters, GIC; x86: nothing). */
 int arch_vm_vcpus_created(struct arch_vm *vm, struct error *err) MUST_CHECK;
 void arch_vm_free(struct arch_vm *vm); /* accepts NULL */
 
@@ -159,7 +166,9 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 /* How kernel addresses become guest physical ones. Plain data from the guest, so it may lie: a
  * walk through it is bounded, and fails where it leads nowhere. */
 struct arch_paging {
-	uint64_t root_gpa;    /* the top table */
+	uint64_t root_gpa; /* the top table, as a CPU is given it */
+	uint64_t
+		symbol_gpa; /* arch_paging_kernel: of swapper_pg_dir, whose end alone may be used */
 	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
 	unsigned levels;
 	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
@@ -206,11 +215,12 @@ void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {
-	uint64_t guest_ns;  /* the VM's clock at the stop, where the architecture has one */
-	uint64_t host;	    /* the host's counter at the stop */
-	uint64_t host_ns;   /* … and its time (now_ns) */
-	uint64_t frozen_ns; /* how long the last stop was */
-	uint64_t skipped;   /* ticks of the counter that the guest has not seen, in all freezes */
+	uint64_t guest_ns;    /* the VM's clock at the stop, where the architecture has one */
+	uint64_t host;	      /* the host's counter at the stop */
+	uint64_t host_ns;     /* … and its time (now_ns) */
+	uint64_t frozen_ns;   /* how long the last stop was */
+	uint64_t skipped;     /* ticks of the counter that the guest has not seen, in all freezes */
+	uint64_t guest_count; /* aarch64: its counter at the stop, to be set by a vCPU; 0: it is */
 	_Atomic uint32_t
 		lacks; /* bit n: this host can't do arch_clock_lacks[n]; any thread, relaxed */
 	bool stopped;
@@ -262,6 +272,8 @@ struct arch_watch {
 	uint32_t bytes; /* 1, 2, 4 or 8; 0: no watch */
 };
 
+/* How many of them this host can have armed at once, at most ARCH_WATCHES. */
+unsigned arch_watches(const struct kvm *kvm);
 /* Whether gva lies in the half of addresses that is the kernel's. Pure. */
 bool arch_kernel_address(uint64_t gva);
 
@@ -284,10 +296,11 @@ enum arch_debug {
 	ARCH_DEBUG_GUEST,   /* the guest debugs itself: arm with ARCH_WATCH_PASS_ON */
 	ARCH_DEBUG_STORED_AND_GUEST, /* both at once, as when it steps over such a store */
 };
-/* vCPU thread, after KVM_RUN. watch: what is armed. *ret_slots: bit n for slot n, several at once
- * for one store. */
+/* vCPU thread, after KVM_RUN. watch: what was armed in it. *ret_slots: bit n for slot n, several at
+ * once for one store; *ret_sure: those of them that it is to, whatever it stores. */
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots);
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure);
 
 /* The instruction that is to do a store, where ARCH_DEBUG_STORING is. */
 struct arch_store {
@@ -297,9 +310,9 @@ struct arch_store {
 	/* The second of a pair with a load before it, which any exception takes apart: stepped, it
 	 * would fail for ever. The rest is of such a store only. */
 	bool exclusive;
-	uint32_t bytes; /* 1, 2, 4 or 8 */
-	uint64_t gva;	/* aligned to bytes */
-	uint64_t value;
+	uint32_t bytes; /* 1, 2, 4, 8 or 16 */
+	uint64_t gva;	/* aligned to bytes; its top byte may be a tag */
+	unsigned __int128 value;
 	uint64_t status; /* the architecture's */
 };
 /* vCPU thread, at ARCH_DEBUG_STORING; mem has the guest's code. Negative errno: not to be had. */

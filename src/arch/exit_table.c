@@ -60,8 +60,8 @@ enum arch_verdict exit_serve_system_event(const struct exit_context *c)
 		snprintf(c->text, c->len, "the guest said that it crashed");
 		return ARCH_CRASHED;
 	default:
-		/* Not a shutdown: a new kind must not end machines. A suspend is none either: the
-		 * call returns at once, as if the guest had been woken. */
+		/* Not a shutdown: a new kind must not end machines. A suspend doesn't come: KVM
+		 * offers it where KVM_CAP_ARM_SYSTEM_SUSPEND was enabled, which nobody does. */
 		++*c->unknown_events;
 		log_guest(c->event_log, "system event %u means nothing here",
 			  c->run->system_event.type);

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/arch.h"
 #include "base/util.h"
 
 #define API_VERSION    12
@@ -35,9 +36,8 @@ static int open_failed(const char *path, int code, struct error *err)
 {
 	error_set_shortage(err, code, "opening %s", path);
 	if (code == -ENOENT || code == -ENXIO || code == -ENODEV)
-		error_hint(err,
-			   "modprobe kvm_amd or kvm_intel; in a virtual machine, its host has to "
-			   "allow nesting");
+		error_hint(err, "%s; in a virtual machine, its host has to allow nesting",
+			   arch_kvm_hint);
 	else if (code == -EACCES || code == -EPERM)
 		error_hint(err, "be in the group that owns %s", path);
 	return code;

@@ -50,7 +50,7 @@ static int run_vcpu(const struct kvm *vm, const struct probe_guest *guest)
 
 	if (vcpu < 0)
 		return vcpu;
-	r = guest->set_up(vm, vcpu);
+	r = guest->set_up(vm, vcpu, guest->arg);
 	if (r == 0) {
 		run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 		if (run == MAP_FAILED) {

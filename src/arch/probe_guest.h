@@ -11,7 +11,7 @@ struct probe_guest {
 	size_t ram_size; /* bytes */
 	void (*fill)(uint8_t *ram);
 	/* The only vCPU's registers, and what else it needs. Negative errno. */
-	int (*set_up)(const struct kvm *vm, int vcpu);
+	int (*set_up)(const struct kvm *vm, int vcpu, void *arg);
 	/* After each KVM_RUN that returned 0: true to run on. */
 	bool (*step)(const struct kvm_run *run, void *arg);
 	void *arg;

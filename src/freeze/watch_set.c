@@ -331,6 +331,9 @@ int watch_set_init(struct watch_set *set, const struct watch_set_config *config,
 {
 	if (user_count > WATCH_USER_MAX)
 		return error_usage(err, "--watch: %d at most", WATCH_USER_MAX);
+	if (!config->polls && user_count + scx > config->slots)
+		return error_contention(err, "this host's CPUs have %u watchpoints, not %u",
+					config->slots, user_count + scx);
 	*set = (struct watch_set){
 		.config = *config,
 		.wants_scx = scx,

@@ -43,7 +43,8 @@ struct watch_set_config {
 	struct loop *loop;
 	struct vcpu_pool *pool;
 	const struct guest_memory *mem;
-	bool polls; /* hardware never fires: arch_probe_watch */
+	bool polls;	/* hardware never fires: arch_probe_watch */
+	unsigned slots; /* else: how many the host can arm, arch_watches */
 	/* The condition held; vcpu: whose store, -1 where polled. The slot hits no more until
 	 * watch_set_go_on. */
 	void (*hit)(struct watch_set *set, unsigned slot, uint64_t before, uint64_t after,
@@ -61,7 +62,8 @@ struct watch_set {
 	struct loop_timer look;
 };
 
-/* user: user_count expressions, at most WATCH_USER_MAX; they outlive the set. */
+/* user: user_count expressions, at most WATCH_USER_MAX; they outlive the set. Contention: the host
+ * has too few watchpoints for them all. */
 int watch_set_init(struct watch_set *set, const struct watch_set_config *config, bool scx,
 		   const struct watch_expr *user, unsigned user_count,
 		   struct error *err) MUST_CHECK;

@@ -31,7 +31,7 @@ static bool candidate_holds(struct inspect *in, uint64_t root_gpa)
 		if (!vmcoreinfo_number(&in->info, keys[i], &gva) ||
 		    space_translate(&in->space, gva, &gpa))
 			return false;
-		if (i == 0 && gpa != in->space.paging.root_gpa)
+		if (i == 0 && gpa != in->space.paging.symbol_gpa)
 			return false;
 		/* A root for user mode maps little of the kernel: that says nothing. */
 		if (root_gpa && !space_translate(&live, gva, &live_gpa) && live_gpa != gpa)

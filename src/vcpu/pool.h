@@ -27,7 +27,7 @@ struct vcpu_pool {
 	CACHE_ALIGNED _Atomic uint32_t gate;
 
 	struct vcpu_watch_slot watch[ARCH_WATCHES];
-	struct vcpu_stores stores;
+	struct vcpu_stores stores[ARCH_WATCHES];
 	_Atomic int watch_error; /* the first of any vCPU that could not arm; relaxed */
 
 	struct account *accounts; /* count; owned */

@@ -89,6 +89,7 @@ void vcpu_watch_publish(struct vcpu_pool *pool, unsigned slot, const struct vcpu
 	atomic_store_explicit(&s->last, watch_load(watch->host, watch->bytes),
 			      memory_order_relaxed);
 	atomic_store_explicit(&s->latched, false, memory_order_relaxed);
+	vcpu_stores_begin_anew(&pool->stores[slot]);
 	/* Release: pair with the acquires in vcpu_watch_arm and look_at. */
 	atomic_store_explicit(&s->host, watch->host, memory_order_release);
 	atomic_store_explicit(&s->gva, watch->gva, memory_order_release);
@@ -146,25 +147,32 @@ static void note_error(struct vcpu *vcpu, int r)
 		log_warn("arming watchpoints on vCPU %u: %s", vcpu->index, strerror(-r));
 }
 
+/* Without those that are stepped over. */
+static void armed_now(const struct vcpu_watching *w, struct arch_watch now[ARCH_WATCHES])
+{
+	memcpy(now, w->armed, sizeof(w->armed));
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (w->pending & 1u << n)
+			now[n].bytes = 0;
+}
+
 /* kvm_ioctl repeats on EINTR. */
 static void set_registers(struct vcpu *vcpu, enum arch_watch_how how)
 {
 	struct arch_watch now[ARCH_WATCHES];
 
-	memcpy(now, vcpu->watching.armed, sizeof(now));
-	for (unsigned n = 0; n < ARCH_WATCHES; n++)
-		if (vcpu->watching.pending & 1u << n)
-			now[n].bytes = 0;
+	armed_now(&vcpu->watching, now);
 	note_error(vcpu, arch_vcpu_watch(vcpu->fd, now, how, vcpu->run));
 }
 
-static void under_way(struct vcpu *vcpu, bool is)
+/* To slots, and no others any more. */
+static void under_way(struct vcpu *vcpu, uint32_t slots)
 {
-	if (is && !vcpu->watching.under_way)
-		vcpu_stores_begin(&vcpu->pool->stores);
-	if (!is && vcpu->watching.under_way)
-		vcpu_stores_end(&vcpu->pool->stores);
-	vcpu->watching.under_way = is;
+	uint32_t was = vcpu->watching.under_way;
+
+	vcpu_stores_begin(vcpu->pool->stores, slots & ~was);
+	vcpu_stores_end(vcpu->pool->stores, was & ~slots);
+	vcpu->watching.under_way = slots;
 }
 
 void vcpu_watch_arm(struct vcpu *vcpu)
@@ -179,13 +187,15 @@ void vcpu_watch_arm(struct vcpu *vcpu)
 		uint64_t gva = atomic_load_explicit(&slots[n].gva, memory_order_acquire);
 		struct arch_watch now = {.gva = gva, .bytes = gva ? slots[n].bytes : 0};
 
-		/* A store that is being stepped is none of another address's. */
-		if (now.gva != w->armed[n].gva || now.bytes != w->armed[n].bytes)
+		/* A store that is being stepped is none of another address's; and nobody has
+		 * counted stores to a word that had no watch. */
+		if (now.gva != w->armed[n].gva || now.bytes != w->armed[n].bytes) {
 			w->pending &= ~(1u << n);
+			w->pair.noted = false;
+		}
 		w->armed[n] = now;
 	}
-	if (!w->pending)
-		under_way(vcpu, false);
+	under_way(vcpu, w->pending);
 	set_registers(vcpu, w->pending ? ARCH_WATCH_STEP : ARCH_WATCH_RUN);
 }
 
@@ -236,81 +246,137 @@ static uint32_t all_armed(const struct vcpu_watching *w)
 	return slots;
 }
 
-/* Our bytes of an exclusive store to one of slots; NULL: none of theirs. */
-static uint8_t *bytes_of(struct vcpu *vcpu, uint32_t slots, const struct arch_store *store)
+/* Of two addresses, without what may be a tag. */
+static uint64_t distance(uint64_t from, uint64_t to)
+{
+	return (to - from) & (UINT64_MAX >> 8);
+}
+
+/* Our bytes of an exclusive store to a word that has a watch; NULL: it has none. */
+static uint8_t *bytes_of(struct vcpu *vcpu, const struct arch_store *store)
 {
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
-		uint64_t gva = vcpu->watching.armed[n].gva, in = sizeof(uint64_t) - 1;
+		const struct arch_watch *watch = &vcpu->watching.armed[n];
+		uint64_t in = MAX(store->bytes, 8u) - 1;
 		/* Acquire: pairs with the release in vcpu_watch_publish. */
 		const uint8_t *host =
 			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
 
-		/* A word of 8 bytes is in one page, and ours are aligned as the guest's. */
-		if (slots & 1u << n && host && (gva & ~in) == (store->gva & ~in) &&
+		/* A word of 8 or 16 bytes is in one page, and ours are aligned as the guest's. */
+		if (watch->bytes && host && !distance(watch->gva & ~in, store->gva & ~in) &&
 		    store->gva % store->bytes == 0)
-			return (uint8_t *)(uintptr_t)host - (gva & in) + (store->gva & in);
+			return (uint8_t *)(uintptr_t)host - (watch->gva & in) + (store->gva & in);
 	}
 	return NULL;
 }
 
+/* The slots that a store whose bytes are known is to, whatever trapped. */
+static uint32_t overlapped(const struct vcpu_watching *w, const struct arch_store *store)
+{
+	uint32_t slots = 0;
+
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		const struct arch_watch *watch = &w->armed[n];
+
+		slots |= (uint32_t)(distance(store->gva, watch->gva) < store->bytes ||
+				    distance(watch->gva, store->gva) < watch->bytes)
+			 << n;
+	}
+	return slots & all_armed(w);
+}
+
+/* The instruction at hand is to be stepped, since it may store to slots, and does to sure. */
+static void step_over(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
+{
+	struct vcpu_watching *w = &vcpu->watching;
+
+	if (!w->pending)
+		w->sure = 0;
+	w->pending |= slots;
+	w->sure |= sure;
+	if (!w->pending)
+		return;
+	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
+		const struct vcpu_watch_slot *s = &vcpu->pool->watch[n];
+		/* Acquire: pairs with the release in vcpu_watch_publish. */
+		const uint8_t *host = atomic_load_explicit(&s->host, memory_order_acquire);
+
+		if (slots & 1u << n && host)
+			w->before[n] = watch_load(host, s->bytes);
+	}
+	under_way(vcpu, w->pending);
+	set_registers(vcpu, ARCH_WATCH_STEP);
+}
+
 /* The instruction at hand is to store to slots. Hits, if it has been done for it. */
-static uint32_t storing(struct vcpu *vcpu, uint32_t slots)
+static uint32_t storing(struct vcpu *vcpu, uint32_t slots, uint32_t sure)
 {
 	struct vcpu_watching *w = &vcpu->watching;
 	uint8_t *host = NULL;
 	uint32_t hits = 0;
 
-	/* One that is off already can't have trapped: the address says too little. */
-	if (slots && !(slots & ~w->pending))
-		slots = all_armed(w);
 	w->store = (struct arch_store){0};
 	if (arch_vcpu_store(vcpu->fd, vcpu->pool->config.mem, &w->store) == 0 && w->store.exclusive)
-		host = bytes_of(vcpu, slots, &w->store);
+		host = bytes_of(vcpu, &w->store);
 	if (host) {
-		bool stored = vcpu_exclusive(&vcpu->pool->stores, &w->pair, &w->store, host);
+		uint32_t own = overlapped(w, &w->store);
+		bool stored = vcpu_exclusive(vcpu->pool->stores, own, &w->pair, &w->store, host);
 
 		if (stored) {
-			hits = look_at_all(vcpu, slots);
-			vcpu_stores_end(&vcpu->pool->stores);
+			hits = look_at_all(vcpu, own);
+			vcpu_stores_end(vcpu->pool->stores, own);
 		}
 		note_error(vcpu, arch_vcpu_store_end(vcpu->fd, &w->store, stored));
 		w->pending = 0;
-		under_way(vcpu, false);
+		under_way(vcpu, 0);
 		set_registers(vcpu, ARCH_WATCH_RUN);
 		return hits;
 	}
-	w->pending |= slots;
-	if (w->pending) {
-		under_way(vcpu, true);
-		set_registers(vcpu, ARCH_WATCH_STEP);
-	}
+	step_over(vcpu, slots, sure);
 	return 0;
+}
+
+/* Whether the step may have stored to the slot: its value is another one, and nobody has told of
+ * that. */
+static bool has_changed(const struct vcpu_watch_slot *s, uint64_t before)
+{
+	/* Acquire: pairs with the release in vcpu_watch_publish. */
+	const uint8_t *host = atomic_load_explicit(&s->host, memory_order_acquire);
+	uint64_t now = host ? watch_load(host, s->bytes) : before;
+
+	/* Relaxed: as in look_at. */
+	return now != before && now != atomic_load_explicit(&s->last, memory_order_relaxed);
 }
 
 static uint32_t stepped(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
-	uint32_t slots = w->pending, hits = 0;
+	uint32_t slots = w->pending & w->sure, hits = 0;
 
+	for (unsigned n = 0; n < ARCH_WATCHES; n++)
+		if (w->pending & 1u << n && has_changed(&vcpu->pool->watch[n], w->before[n]))
+			slots |= 1u << n;
 	w->pending = 0;
 	set_registers(vcpu, ARCH_WATCH_RUN);
 	/* Else it is still to come, and traps anew. */
 	if (!w->store.pc || arch_vcpu_store_done(vcpu->fd, &w->store))
 		hits = look_at_all(vcpu, slots);
-	under_way(vcpu, false);
+	under_way(vcpu, 0);
 	return hits;
 }
 
 uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 {
 	struct vcpu_watching *w = &vcpu->watching;
-	uint32_t slots;
+	struct arch_watch now[ARCH_WATCHES];
+	uint32_t slots, sure;
 
-	switch (arch_exit_debug(vcpu->run, w->armed, &slots)) {
+	armed_now(w, now);
+	switch (arch_exit_debug(vcpu->run, now, &slots, &sure)) {
 	case ARCH_DEBUG_STORED:
 		return look_at_all(vcpu, slots);
 	case ARCH_DEBUG_STORING:
-		return storing(vcpu, slots);
+		return storing(vcpu, slots, sure);
 	case ARCH_DEBUG_STEPPED:
 		return stepped(vcpu);
 	case ARCH_DEBUG_GUEST:

@@ -4,7 +4,11 @@
  *   a store ──► KVM_EXIT_DEBUG ──► value and test, on the vCPU ──► latch ──► posted as an exit
  *
  * The exit waits for its reply, so the vCPU stands behind the store while the control thread
- * freezes the rest. */
+ * freezes the rest.
+ *
+ * Where a trap comes before its store, it may leave open which of several watches within 64 bytes
+ * it is about: a hit is then the one whose value has changed, and a store of the same value is not
+ * told of. If another vCPU changes a neighbour in that moment, either's hit may tell of both. */
 #ifndef STASIS_VCPU_WATCH_H
 #define STASIS_VCPU_WATCH_H
 
@@ -74,10 +78,12 @@ struct vcpu_watch_slot {
 /* A vCPU thread's own. */
 struct vcpu_watching {
 	struct arch_watch armed[ARCH_WATCHES];
-	uint32_t pending; /* slots whose store the instruction under way does */
-	/* That instruction, where it is known (pc is not 0), and whether it counts as under way. */
+	uint32_t pending;	       /* slots that the instruction under way may store to */
+	uint32_t sure;		       /* … and those that it does */
+	uint64_t before[ARCH_WATCHES]; /* values of the pending ones before it */
+	/* That instruction, where it is known (pc is not 0), and where it counts as under way. */
 	struct arch_store store;
-	bool under_way;
+	uint32_t under_way;
 	struct vcpu_pair pair;
 };
 

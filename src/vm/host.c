@@ -2,8 +2,10 @@
 #include "vm/host.h"
 
 #include <linux/kvm.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "arch/arch.h"
 #include "base/compiler.h"
 
 const char *host_kind(void)
@@ -14,11 +16,12 @@ const char *host_kind(void)
 		{"/sys/module/kvm_pvm", "kvm-pvm"},
 		{"/sys/module/kvm_amd", "kvm-svm"},
 		{"/sys/module/kvm_intel", "kvm-vmx"},
-		{"/sys/firmware/devicetree/base", "kvm-arm64"},
 	};
 
 	if (access("/dev/kvm", F_OK) < 0)
 		return "none";
+	if (!strcmp(arch_name, "aarch64"))
+		return "kvm-arm64";
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (access(kinds[i].module, F_OK) == 0)
 			return kinds[i].name;
@@ -47,6 +50,7 @@ const char *host_exit_name(unsigned reason)
 		[KVM_EXIT_IOAPIC_EOI] = "ioapic_eoi",
 		[KVM_EXIT_X86_RDMSR] = "rdmsr",
 		[KVM_EXIT_X86_WRMSR] = "wrmsr",
+		[KVM_EXIT_ARM_NISV] = "arm_nisv",
 		[KVM_EXIT_DIRTY_RING_FULL] = "dirty_ring_full",
 		[KVM_EXIT_X86_BUS_LOCK] = "bus_lock",
 	};

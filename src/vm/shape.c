@@ -70,7 +70,9 @@ static json_t *caches_json(const struct topology *t)
 
 	for (unsigned i = 0; i < arch_cache_count; i++) {
 		const struct arch_cache *c = &arch_caches[i];
-		unsigned each = c->shared ? threads_of_llc(t) : t->threads_per_core;
+		unsigned each = c->of == CACHE_OF_LLC	 ? threads_of_llc(t)
+				: c->of == CACHE_OF_CORE ? t->threads_per_core
+							 : 1;
 
 		json_array_append_new(list,
 				      json_pack("{s:i, s:s, s:I, s:i, s:i, s:i, s:i}", "level",
@@ -95,7 +97,7 @@ static json_t *cpus_json(const struct topology *t)
 
 		json_array_append_new(list,
 				      json_pack("{s:i, s:i, s:i, s:i, s:i, s:i}", "cpu", (int)i,
-						"id", (int)arch_vcpu_id(t, i), "node",
+						"id", (int)arch_vcpu_hardware_id(t, i), "node",
 						(int)place.node, "llc", (int)place.llc, "core",
 						(int)place.core, "thread", (int)place.thread));
 	}
@@ -119,9 +121,9 @@ int shape_json(const struct topology *t, json_t **ret_json, struct error *err)
 			 topology_format(t, text, sizeof(text)), "arch", arch_name, "vcpus",
 			 (int)topology_vcpus(t), "llcs", (int)t->llcs, "cores_per_llc",
 			 (int)t->cores_per_llc, "threads_per_core", (int)t->threads_per_core,
-			 "top_id", (int)arch_vcpu_id(t, topology_vcpus(t) - 1), "memory_bytes",
-			 (json_int_t)topology_memory(t), "nodes", nodes, "caches", caches_json(t),
-			 "cpus", cpus_json(t));
+			 "top_id", (int)arch_vcpu_hardware_id(t, topology_vcpus(t) - 1),
+			 "memory_bytes", (json_int_t)topology_memory(t), "nodes", nodes, "caches",
+			 caches_json(t), "cpus", cpus_json(t));
 	if (!json)
 		return error_set(err, -ENOMEM, "describing the shape");
 	*ret_json = json;
@@ -176,8 +178,8 @@ static void draw_node(const struct topology *t, unsigned node, const char *llc_s
 		unsigned llc = n->first_llc + i, first = llc * threads_of_llc(t);
 
 		fprintf(out, "   last-level cache %u (%s)   ids %" PRIu32 "-%" PRIu32 "\n", llc,
-			llc_size, arch_vcpu_id(t, first),
-			arch_vcpu_id(t, first + threads_of_llc(t) - 1));
+			llc_size, arch_vcpu_hardware_id(t, first),
+			arch_vcpu_hardware_id(t, first + threads_of_llc(t) - 1));
 		draw_cores(t, llc, out, columns);
 	}
 }
@@ -203,11 +205,12 @@ int shape_draw(const struct topology *t, FILE *out, unsigned columns, struct err
 	uint32_t llc_bytes = 0;
 
 	for (unsigned i = 0; i < arch_cache_count; i++)
-		if (arch_caches[i].shared)
+		if (arch_caches[i].of == CACHE_OF_LLC)
 			llc_bytes = arch_caches[i].bytes;
 	fprintf(out, "%s: %u vCPU%s with ids up to %" PRIu32 ", %s of memory\n",
 		topology_format(t, text, sizeof(text)), vcpus, vcpus == 1 ? "" : "s",
-		arch_vcpu_id(t, vcpus - 1), format_size(topology_memory(t), size, sizeof(size)));
+		arch_vcpu_hardware_id(t, vcpus - 1),
+		format_size(topology_memory(t), size, sizeof(size)));
 	format_size(llc_bytes, size, sizeof(size));
 	for (unsigned node = 0; node < t->nodes; node++)
 		draw_node(t, node, size, out, columns);

@@ -256,6 +256,7 @@ int machine_watch_init(struct machine *m, struct error *err)
 	if (r < 0)
 		return r;
 	config.polls = !fires;
+	config.slots = arch_watches(&m->kvm);
 	if (!fires)
 		vm_result_degraded(m->result, "watch: this host's KVM tells of no watched store; "
 					      "values are looked at every millisecond");

@@ -1,7 +1,7 @@
 /* An arm64 Image that counts in kernel memory by each kind of store that Linux counts with, one up by
- * every store: by STR and by STP at PLAIN, by exclusive pairs of two CPUs at EXCLUSIVE, by an atomic
- * instruction (where there are such) at ATOMIC. Then it says where they got, in hex: "counted <plain>
- * <exclusive> <atomic>" on the UART at 0x0D000000 (src/arch/aarch64/machine.h), and PSCI SYSTEM_OFF.
+ * every store: by STR and by STP at PLAIN, by load and store exclusive of two CPUs at EXCLUSIVE and, of
+ * two registers, at WIDE, by an atomic instruction (where there are such) at ATOMIC. Then it says where
+ * they got, in hex: "counted <plain> <exclusive> <atomic> <wide>" on the UART at 0x0D000000 (src/arch/aarch64/machine.h), and PSCI SYSTEM_OFF.
  * Sections are the ARM ARM's. */
 #define UART	   0x0D000000
 #define COUNTERS   0x42800000
@@ -9,6 +9,7 @@
 #define PLAIN	   0x08
 #define EXCLUSIVE  0x40
 #define ATOMIC	   0x80
+#define WIDE	   0xc0
 #define ROUNDS	   3000	/* one a millisecond */
 #define CPU_ON	   0xC4000003
 #define SYSTEM_OFF 0x84000008
@@ -47,6 +48,7 @@ start:	adr	x0, low
 	stp	xzr, xzr, [x19]
 	str	xzr, [x19, #EXCLUSIVE]
 	str	xzr, [x19, #ATOMIC]
+	stp	xzr, xzr, [x19, #WIDE]
 	mrs	x20, id_aa64isar0_el1
 	ubfx	x20, x20, #20, #4	/* Atomic */
 	mov	x21, #0
@@ -60,6 +62,7 @@ round:	ldr	x0, [x19, #PLAIN]
 	add	x0, x0, #1
 	stp	xzr, x0, [x19, #PLAIN - 8]
 	bl	exclusive
+	bl	wide
 	cbz	x20, 1f
 	mov	x0, #1
 	add	x2, x19, #ATOMIC
@@ -94,6 +97,8 @@ round:	ldr	x0, [x19, #PLAIN]
 	bl	hex
 	ldr	x0, [x19, #ATOMIC]
 	bl	hex
+	ldr	x0, [x19, #WIDE]
+	bl	hex
 	adr	x0, newline
 	bl	print
 	ldr	w0, =SYSTEM_OFF
@@ -102,8 +107,9 @@ round:	ldr	x0, [x19, #PLAIN]
 
 second:	bl	paging
 	ldr	x19, =KERNEL + COUNTERS
-	adr	x1, stop
 1:	bl	exclusive
+	bl	wide
+	adr	x1, stop
 	ldr	x0, [x1]
 	cbz	x0, 1b
 	adr	x1, stopped
@@ -116,6 +122,14 @@ exclusive:
 1:	ldxr	x0, [x2]
 	add	x0, x0, #1
 	stxr	w3, x0, [x2]
+	cbnz	w3, 1b
+	ret
+
+/* The same of 16 bytes (arch/arm64/include/asm/cmpxchg.h). */
+wide:	add	x2, x19, #WIDE
+1:	ldxp	x0, x1, [x2]
+	add	x0, x0, #1
+	stxp	w3, x0, x1, [x2]
 	cbnz	w3, 1b
 	ret
 

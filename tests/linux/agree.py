@@ -48,6 +48,8 @@ rows = [line.split() for line in sections.get("lscpu-caches", [])[1:]]
 want = {(f"L{c['level']}{c['type'][0] if c['level'] == 1 else ''}", str(c["bytes"]), str(c["ways"]),
          c["type"].capitalize(), str(c["level"]), str(c["line_bytes"])) for c in topology["caches"]}
 check("lscpu -C: size, ways, type, line", differ([("caches", sorted(want), sorted(map(tuple, rows)))]))
+# How many CPUs in a row share one of each cache, the first levels apart.
+each = {f"L{c['level']}{c['type'][0] if c['level'] == 1 else ''}": c["cpus_each"] for c in topology["caches"]}
 rows = [line.split() for line in sections.get("lscpu-cpus", [])[1:]]
 wrong, units = [], {}
 for cpu, row in zip(cpus, rows):
@@ -55,7 +57,8 @@ for cpu, row in zip(cpus, rows):
     wrong += differ([("CPU and node", [str(cpu["cpu"]), str(cpu["node"])], row[:2])])
     # lscpu counts sockets, cores and caches in an order of its own: each must be one of ours.
     for kind, ours, theirs in zip(("socket", "core", "L1d", "L1i", "L2", "L3"),
-                                  (cpu["llc"], core, core, core, core, cpu["llc"]),
+                                  (cpu["llc"], core, *(cpu["cpu"] // each[name] for name in
+                                                       ("L1d", "L1i", "L2", "L3"))),
                                   row[2:4] + row[4].split(":")):
         wrong += differ([(f"CPU {cpu['cpu']}: {kind}", theirs,
                           units.setdefault((kind, ours), theirs))])
@@ -104,16 +107,9 @@ check("lstopo: the last-level cache of each CPU",
 check("lstopo: the nodes with memory",
       differ([("nodes", {n["node"] for n in nodes if n["memory_bytes"]}, seen_nodes)]))
 
-# ---- cpuid
-ids, cpu = {}, None
-for line in sections.get("cpuid", []):
-    if line.startswith("cpu "):
-        cpu = int(line[4:])
-    else:
-        words = dict(re.findall(r"(e.x)=0x([0-9a-f]+)", line))
-        if re.match(r" *0x0000000b 0x00:", line):
-            ids[cpu] = int(words["edx"], 16)
-check("cpuid -r: the x2APIC id of each CPU",
+# ---- each CPU's own id
+ids = {int(c): int(value, 16) for c, value in map(str.split, sections.get("ids", []))}
+check("the x2APIC id or MPIDR of each CPU",
       differ([(f"CPU {c['cpu']}", c["id"], ids.get(c["cpu"])) for c in cpus]))
 
 # ---- memory's figures
@@ -135,7 +131,7 @@ if targets:
           + ([] if len(irqs) >= 2 else ["fewer than two devices"]))
 
 # ---- the kernel's own opinion
-bad = re.compile(r"warn|bug:|firmware bug|mismatch|conflict|invalid|fail|error|stall|lockup|unsupported"
+bad = re.compile(r"warn|bug:|firmware bug|mismatch|conflict|invalid\b|fail|error|stall|lockup|unsupported"
                  r"|not found|incomplete|beyond|exceed", re.I)
 harmless = re.compile(r"Correctable Errors collector|report a bug|Spectre|Speculative|MDS|TAA|mitigation"
                       r"|ACPI.*error.*interface", re.I)

@@ -11,5 +11,5 @@ equal "... its status" 7 "$status"
 check "... and its standard error" grep -qx err "$work/err"
 equal "a watch fires once" "over 1" "$(jq -r '.watches[0] | "\(.state) \(.hits)"' "$work/report")"
 equal "... with a stack that ends" true "$(jq '.vcpus[0].stack_complete' "$work/dump.json")"
-counts "exclusive pairs, of two vCPUs in the end" 0xffffff8042800040 2
+counts "exclusive stores, of two vCPUs in the end" 0xffffff8042800040 2
 end

@@ -5,6 +5,7 @@
 . "$(dirname "$0")/arm64_counts.sh"
 begin
 counts "str and stp" 0xffffff8042800008 1
-counts "exclusive pairs, of two vCPUs in the end" 0xffffff8042800040 2
+counts "exclusive stores, of two vCPUs in the end" 0xffffff8042800040 2
+counts "exclusive pairs of 16 bytes" 0xffffff80428000c0 4
 counts "atomics" 0xffffff8042800080 3
 end

@@ -19,7 +19,10 @@ aarch64) debian_arch=arm64 ;;
 *) debian_arch=amd64 ;;
 esac
 foreign_tools=
+# The program that knows the shapes of the guests' architecture.
+shape_stasis=("$STASIS")
 if [ "$guest_arch" != "$(uname -m)" ]; then
+	shape_stasis=("qemu-$guest_arch-static" "${ARM64_BUILD:?build tree for arm64}/src/cli/stasis")
 	foreign_tools=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/stasis/$guest_arch/tools
 	cat >"$work/stasis" <<WRAPPER
 #!/bin/bash
@@ -126,12 +129,12 @@ stasis_run() {
 # shape_tools: the options that bring the tools of shape_guest.sh into the guest, in $tools; false if
 # one is not installed, with its package in $missing.
 shape_tools() {
-	local pair path
+	local pair path cpuid=cpuid:cpuid
+	[ "$guest_arch" = x86_64 ] || cpuid=
 	tools=(--include "$(dirname "$0")/shape_guest.sh:/shape_guest.sh")
-	for pair in lscpu:util-linux taskset:util-linux numactl:numactl cpuid:cpuid \
-		lstopo-no-graphics:hwloc-nox; do
+	for pair in lscpu:util-linux taskset:util-linux numactl:numactl lstopo-no-graphics:hwloc-nox $cpuid; do
 		missing=${pair#*:}
-		path=$(command -v "${pair%:*}") || return 1
+		path=$(tool "${pair%:*}") && [ -n "$path" ] || return 1
 		tools+=(--include "$path:/usr/bin/${pair%:*}")
 	done
 }
@@ -146,7 +149,7 @@ agrees() {
 		shift
 	done
 	shift
-	"$STASIS" topology "${shape[@]}" --json >"$work/topology.json" || return
+	"${shape_stasis[@]}" topology "${shape[@]}" --json >"$work/topology.json" || return
 	# shellcheck disable=SC2086
 	stasis_run "${shape[@]}" "$@" "${tools[@]}" -- sh /shape_guest.sh $targets
 	equal "$name: the guest ends 0" 0 "$status"

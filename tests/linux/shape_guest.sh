@@ -28,10 +28,15 @@ section numactl
 numactl -H
 section lstopo
 lstopo-no-graphics --of console --no-io
-section cpuid
+# The id by which each CPU knows itself: x86's own word; arm64's is what PSCI started it by.
+section ids
 for c in $cpus; do
-	echo "cpu $c"
-	taskset -c "$c" cpuid -1 -i -r | grep -E '^ *0x(0000000b|8000001d|00000004) '
+	reg=/sys/devices/system/cpu/cpu$c/of_node/reg
+	if [ -e "$reg" ]; then
+		echo "$c $(od -An -v -tx1 "$reg" | tr -d ' \n')"
+	else
+		echo "$c $(taskset -c "$c" cpuid -1 -i -r | sed -n 's/^ *0x0000000b 0x00:.*edx=0x//p')"
+	fi
 done
 section initiators
 for node in /sys/devices/system/node/node[0-9]*; do

@@ -4,22 +4,25 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "arch/aarch64/machine.h"
 #include "arch/aarch64/regs.h"
 #include "arch/aarch64/walk.h"
 #include "base/util.h"
 
-/* KVM API, 4.143; kernel headers before 6.4 lack it. */
+/* KVM API, 4.143 and 8.42; kernel headers before 6.4 lack it. */
 struct counter_offset {
 	uint64_t offset, reserved;
 };
 #define SET_COUNTER_OFFSET _IOW(KVMIO, 0xb5, struct counter_offset)
+#define CAP_COUNTER_OFFSET 227
 
-enum lack { LACK_OFFSET };
+enum lack { LACK_COUNTER };
 
 const char *const arch_clock_lacks[] = {
-	[LACK_OFFSET] = "freeze: no KVM_ARM_SET_COUNTER_OFFSET, so the guest sees frozen time pass",
+	[LACK_COUNTER] = "freeze: KVM did not set the counter back, so the guest sees frozen time "
+			 "pass",
 	NULL,
 };
 
@@ -123,13 +126,38 @@ static uint64_t host_counter(void)
 	return count;
 }
 
+static int set_offset(const struct arch_vm *vm, uint64_t ticks)
+{
+	struct counter_offset offset = {.offset = ticks};
+
+	/* EBUSY if a vCPU runs. */
+	return kvm_ioctl(vm->kvm->vm_fd, SET_COUNTER_OFFSET, &offset);
+}
+
+/* KVM gives new vCPUs such an offset itself, but to the virtual counter alone; this one is of the
+ * physical counter, too, and would step back at the first freeze. */
+int freeze_set_offset(struct arch_vm *vm, struct error *err)
+{
+	int r = 0;
+
+	vm->has_counter_offset = kvm_cap(vm->kvm, CAP_COUNTER_OFFSET) > 0;
+	if (vm->has_counter_offset) {
+		vm->counter_offset = host_counter();
+		r = set_offset(vm, vm->counter_offset);
+	}
+	return r < 0 ? error_set(err, r, "setting the guest's counter") : 0;
+}
+
 int freeze_note_offset(struct arch_vm *vm, int vcpu_fd)
 {
 	/* Before: what passes until KVM's answer makes the guest's time a little longer, not less.
 	 */
 	uint64_t host = host_counter(), guest;
-	int r = get_reg(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &guest);
+	int r;
 
+	if (vm->has_counter_offset)
+		return 0;
+	r = get_reg(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &guest);
 	if (r == 0)
 		vm->counter_offset = host - guest;
 	return r;
@@ -142,25 +170,49 @@ void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
 	clock->stopped = true;
 }
 
+/* KVM was asked for an offset that is larger by ticks, and answered r. */
+static void skip(struct arch_clock *clock, uint64_t ticks, int r)
+{
+	uint32_t lack = 1u << LACK_COUNTER;
+
+	if (r >= 0)
+		clock->skipped += ticks;
+	/* Relaxed: a note, read at leisure. */
+	else if (!(atomic_fetch_or_explicit(&clock->lacks, lack, memory_order_relaxed) & lack))
+		log_warn("setting the guest's counter back: %s", strerror(-r));
+}
+
 void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 {
-	struct counter_offset offset = {0};
+	uint64_t ticks;
 
 	if (!clock->stopped)
 		return;
 	clock->stopped = false;
 	clock->frozen_ns = now_ns() - clock->host_ns;
-	clock->skipped += host_counter() - clock->host;
-	offset.offset = vm->counter_offset + clock->skipped;
-	/* EBUSY if a vCPU runs: all are parked. Relaxed: a note, read at leisure. */
-	if (kvm_ioctl(vm->kvm->vm_fd, SET_COUNTER_OFFSET, &offset) < 0)
-		atomic_fetch_or_explicit(&clock->lacks, 1u << LACK_OFFSET, memory_order_relaxed);
+	if (vm->has_counter_offset) {
+		ticks = host_counter() - clock->host;
+		skip(clock, ticks, set_offset(vm, vm->counter_offset + clock->skipped + ticks));
+	} else {
+		clock->guest_count = clock->host - vm->counter_offset - clock->skipped;
+	}
 }
 
-void arch_vcpu_timer_go_on(int vcpu_fd UNUSED, const struct arch_vcpu_state *state UNUSED,
-			   struct arch_clock *clock UNUSED)
+/* The timer compares with the counter. KVM before 6.4 has one offset for the VM as well, which each
+ * vCPU's count sets. */
+void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state UNUSED,
+			   struct arch_clock *clock)
 {
-	/* The timer compares with the counter. */
+	struct kvm_one_reg reg = {.id = KVM_REG_ARM_TIMER_CNT,
+				  .addr = (uintptr_t)&clock->guest_count};
+	uint64_t ticks;
+
+	if (!clock->guest_count)
+		return;
+	/* Before: as in freeze_note_offset. */
+	ticks = host_counter() - clock->host;
+	skip(clock, ticks, kvm_ioctl(vcpu_fd, KVM_SET_ONE_REG, &reg));
+	clock->guest_count = 0;
 }
 
 void arch_clock_ticks_go_on(struct arch_vm *vm UNUSED, struct arch_clock *clock UNUSED)

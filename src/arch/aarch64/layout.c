@@ -2,22 +2,29 @@
 #include <errno.h>
 
 #include "arch/aarch64/machine.h"
+#include "arch/aarch64/regs.h"
 #include "base/util.h"
 
 #define LINE_BYTES 64
 
-/* What cpu.c puts into CLIDR_EL1 and CCSIDR_EL1, and tables.c into the device tree. */
+/* What cpu.c puts into CLIDR_EL1 and CCSIDR_EL1, and tables.c into the device tree, where the first
+ * level is a cpu node's own (Linux: cache_setup_of_node) and no two threads can share it. */
 const struct arch_cache arch_caches[] = {
-	{1, 'd', false, 64u << 10, 4, LINE_BYTES},
-	{1, 'i', false, 64u << 10, 4, LINE_BYTES},
-	{2, 'u', false, 1u << 20, 8, LINE_BYTES},
-	{3, 'u', true, 16u << 20, 16, LINE_BYTES},
+	{1, 'd', CACHE_OF_THREAD, 64u << 10, 4, LINE_BYTES},
+	{1, 'i', CACHE_OF_THREAD, 64u << 10, 4, LINE_BYTES},
+	{2, 'u', CACHE_OF_CORE, 1u << 20, 8, LINE_BYTES},
+	{3, 'u', CACHE_OF_LLC, 16u << 20, 16, LINE_BYTES},
 };
 const unsigned arch_cache_count = ARRAY_SIZE(arch_caches);
 
 uint32_t arch_vcpu_id(const struct topology *t UNUSED, unsigned index)
 {
 	return index;
+}
+
+uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index)
+{
+	return (uint32_t)mpidr_affinity(t, index);
 }
 
 int arch_memory_layout(const struct topology *t, unsigned phys_bits,

@@ -7,6 +7,7 @@
 #include "base/util.h"
 
 const char arch_name[] = "aarch64";
+const char arch_kvm_hint[] = "a kernel with CONFIG_KVM has it if it was started at EL2";
 
 static const struct kvm_need needs[] = {
 	{KVM_CAP_IOEVENTFD, "IOEVENTFD"},	{KVM_CAP_IRQFD, "IRQFD"},
@@ -98,7 +99,9 @@ fail:
 
 int arch_vm_vcpus_created(struct arch_vm *vm, struct error *err)
 {
-	return gic_create(vm, err);
+	int r = freeze_set_offset(vm, err);
+
+	return r < 0 ? r : gic_create(vm, err);
 }
 
 void arch_vm_free(struct arch_vm *vm)

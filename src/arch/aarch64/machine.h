@@ -69,7 +69,8 @@ struct arch_vm {
 	struct ram_plan plan;
 	uint64_t initrd_gpa, initrd_len;
 	uint64_t entry_gpa;	 /* of vCPU 0; x0 is plan.fdt_gpa */
-	uint64_t counter_offset; /* the host's counter less the guest's, as KVM chose it */
+	bool has_counter_offset; /* KVM takes one for the VM */
+	uint64_t counter_offset; /* the host's counter less the guest's, before any freeze */
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 };
@@ -81,7 +82,9 @@ struct arch_vcpu_state {
 	uint64_t x[31], pc, pstate, sp_el0, sp_el1, ttbr0, ttbr1, tcr;
 	struct kvm_mp_state mp;
 };
-/* vCPU 0's thread, in its set-up: notes the counter's offset, for freezes. */
+/* After the last vCPU was created: the counters begin, where KVM takes an offset for them. */
+int freeze_set_offset(struct arch_vm *vm, struct error *err) MUST_CHECK;
+/* vCPU 0's thread, in its set-up: notes the offset that KVM chose, where it takes none. */
 int freeze_note_offset(struct arch_vm *vm, int vcpu_fd) MUST_CHECK;
 
 /* ---- layout.c ----------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ static const char *const step_names[] = {
 };
 #define FIRST_STEP (ARRAY_SIZE(step_names) - 1)
 
-static int set_up(const struct kvm *vm, int vcpu)
+static int set_up(const struct kvm *vm, int vcpu, void *arg UNUSED)
 {
 	struct kvm_vcpu_init init = {0};
 	uint64_t pc = RAM_GPA, pstate = PSTATE_EL1H | PSTATE_MASKED;
@@ -94,10 +94,26 @@ static struct probe_guest guest_of(const struct kvm *kvm)
 /* ---- what a stock kernel needs ----------------------------------------------------------------
  */
 
+struct stock {
+	unsigned step;
+	bool has_gic;
+};
+
+/* Some hosts' interrupt controller can serve GICv2 guests only. */
+static int set_up_stock(const struct kvm *vm, int vcpu, void *arg)
+{
+	struct kvm_create_device gic = {.type = KVM_DEV_TYPE_ARM_VGIC_V3,
+					.flags = KVM_CREATE_DEVICE_TEST};
+	struct stock *stock = arg;
+
+	stock->has_gic = kvm_ioctl(vm->vm_fd, KVM_CREATE_DEVICE, &gic) == 0;
+	return set_up(vm, vcpu, arg);
+}
+
 /* The step that the guest is at, in arg; it ends when it is through all, or in any other way. */
 static bool on_probe_exit(const struct kvm_run *run, void *arg)
 {
-	unsigned *step = arg;
+	unsigned *step = &((struct stock *)arg)->step;
 
 	if (run->exit_reason != KVM_EXIT_MMIO || !run->mmio.is_write ||
 	    run->mmio.phys_addr != UART_GPA)
@@ -108,17 +124,23 @@ static bool on_probe_exit(const struct kvm_run *run, void *arg)
 
 int arch_probe(const struct kvm *kvm, struct arch_probe *ret_probe, struct error *err)
 {
-	unsigned step = FIRST_STEP;
+	struct stock stock = {.step = FIRST_STEP};
 	struct probe_guest guest = guest_of(kvm);
+	const char *lacks = "";
 	int r;
 
+	guest.set_up = set_up_stock;
 	guest.step = on_probe_exit;
-	guest.arg = &step;
+	guest.arg = &stock;
 	r = probe_guest_run(kvm, &guest, err);
 	if (r < 0)
 		return r;
-	ret_probe->runs_stock_kernel = step == 0;
-	snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s", step ? step_names[step] : "");
+	if (stock.step)
+		lacks = step_names[stock.step];
+	else if (!stock.has_gic)
+		lacks = "KVM's GICv3";
+	ret_probe->runs_stock_kernel = !lacks[0];
+	snprintf(ret_probe->lacks, sizeof(ret_probe->lacks), "%s", lacks);
 	return 0;
 }
 
@@ -148,9 +170,9 @@ static void fill_store(uint8_t *ram)
 	__builtin___clear_cache((char *)ram, (char *)ram + PROBE_RAM);
 }
 
-static int set_up_watch(const struct kvm *vm, int vcpu)
+static int set_up_watch(const struct kvm *vm, int vcpu, void *arg)
 {
-	int r = set_up(vm, vcpu);
+	int r = set_up(vm, vcpu, arg);
 
 	return r < 0 ? r : arch_vcpu_watch(vcpu, probe_watch, ARCH_WATCH_RUN, NULL);
 }
@@ -158,10 +180,10 @@ static int set_up_watch(const struct kvm *vm, int vcpu)
 static bool on_watch_exit(const struct kvm_run *run, void *arg)
 {
 	bool *fires = arg;
-	uint32_t slots = 0;
+	uint32_t slots = 0, sure;
 
 	if (run->exit_reason == KVM_EXIT_DEBUG)
-		*fires = arch_exit_debug(run, probe_watch, &slots) == ARCH_DEBUG_STORING &&
+		*fires = arch_exit_debug(run, probe_watch, &slots, &sure) == ARCH_DEBUG_STORING &&
 			 slots == 1;
 	return false;
 }

@@ -36,7 +36,7 @@ struct cells {
 struct writer {
 	const struct fdt_request *q;
 	void *fdt;
-	int failed; /* libfdt's first error, negative; calls after it do nothing */
+	int failed; /* libfdt's first error, negative: what is written after it is thrown away */
 	struct cells cells;
 };
 
@@ -240,7 +240,7 @@ static const struct arch_cache *cache_of(unsigned level, char type)
 static void write_cpu(struct writer *w, unsigned index)
 {
 	const struct topology *t = w->q->topology;
-	uint32_t reg = (uint32_t)mpidr_affinity(t, index);
+	uint32_t reg = arch_vcpu_hardware_id(t, index);
 
 	begin(w, "cpu@%x", reg);
 	prop_text(w, "device_type", "cpu");
@@ -447,8 +447,12 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 	CLEANUP_FREE uint8_t *fdt = NULL;
 	size_t len = 0;
 	FILE *out;
-	int r = arch_memory_layout(t, 64, &layout, err);
+	int r;
 
+	if (topology_vcpus(t) > GIC_MAX_VCPUS)
+		return error_usage(err, "%u vCPUs are more than the %u of KVM on arm64",
+				   topology_vcpus(t), GIC_MAX_VCPUS);
+	r = arch_memory_layout(t, 64, &layout, err);
 	if (r == 0)
 		r = fdt_build(&q, &fdt, &len, err);
 	if (r < 0)

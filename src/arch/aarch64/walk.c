@@ -45,9 +45,9 @@ static unsigned levels(const struct arch_paging *p)
 
 int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *ret_paging)
 {
-	uint64_t root, voffset, t1sz, va_bits, built_bits, page = 0;
+	uint64_t symbol, root, voffset, t1sz, va_bits, built_bits, page = 0;
 
-	if (!info->number(info->arg, "SYMBOL(swapper_pg_dir)", &root) ||
+	if (!info->number(info->arg, "SYMBOL(swapper_pg_dir)", &symbol) ||
 	    !info->number(info->arg, "NUMBER(kimage_voffset)", &voffset) ||
 	    !info->number(info->arg, "NUMBER(VA_BITS)", &built_bits))
 		return -ENOENT;
@@ -61,7 +61,8 @@ int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *
 	info->number(info->arg, "PAGESIZE", &page);
 	if (!is_granule(page) || va_bits < 36 || va_bits > 52)
 		return -ENOENT;
-	root -= voffset;
+	symbol -= voffset;
+	root = symbol;
 	/* 64 KiB pages built for 52 bits, on a CPU with 48: only the table's end is used
 	 * (TTBR1_BADDR_4852_OFFSET, arch/arm64/include/asm/pgtable-hwdef.h). */
 	if (page == KIB(64) && built_bits == 52 && va_bits == VA_BITS_SMALL)
@@ -70,6 +71,7 @@ int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *
 		return -ENOENT;
 	*ret_paging = (struct arch_paging){
 		.root_gpa = root,
+		.symbol_gpa = symbol,
 		.page_shift = (uint8_t)__builtin_ctzll(page),
 		.va_bits = (uint8_t)va_bits,
 	};

@@ -9,6 +9,12 @@
 #include "arch/aarch64/walk.h"
 #include "base/util.h"
 
+/* ID_AA64DFR0_EL1.WRPs: a CPU has 2 to 16. */
+unsigned arch_watches(const struct kvm *kvm)
+{
+	return MIN((unsigned)kvm_cap(kvm, KVM_CAP_GUEST_DEBUG_HW_WPS), (unsigned)ARCH_WATCHES);
+}
+
 bool arch_kernel_address(uint64_t gva)
 {
 	return gva >> 63;
@@ -55,12 +61,14 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 		    enum arch_watch_how how, const struct kvm_run *run)
 {
 	struct kvm_guest_debug debug = {0};
+	unsigned used = 0;
 
+	/* The first registers, whichever slots: there may be fewer of them. */
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		if (!watch[n].bytes)
 			continue;
-		debug.arch.dbg_wvr[n] = watch_value(watch[n].gva);
-		debug.arch.dbg_wcr[n] = watch_control(watch[n].gva, watch[n].bytes);
+		debug.arch.dbg_wvr[used] = watch_value(watch[n].gva);
+		debug.arch.dbg_wcr[used++] = watch_control(watch[n].gva, watch[n].bytes);
 		debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW;
 	}
 	if (how == ARCH_WATCH_STEP)
@@ -75,9 +83,10 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure)
 {
-	return watch_debug(run->debug.arch.hsr, run->debug.arch.far, watch, ret_slots);
+	return watch_debug(run->debug.arch.hsr, run->debug.arch.far, watch, ret_slots, ret_sure);
 }
 
 /* ---- the store itself -------------------------------------------------------------------------
@@ -117,6 +126,7 @@ static int fetch(int fd, const struct guest_memory *mem, uint64_t pc, uint32_t *
 static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
 {
 	struct exclusive_insn e;
+	uint64_t value = 0, second = 0;
 	int r = 0;
 
 	if (!exclusive_decode(insn, &e))
@@ -128,7 +138,13 @@ static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
 	if (e.base != ZR)
 		r = get_register(fd, REG_X(e.base), &store->gva);
 	if (r == 0 && e.value != ZR)
-		r = get_register(fd, REG_X(e.value), &store->value);
+		r = get_register(fd, REG_X(e.value), &value);
+	if (r == 0 && e.second != ZR)
+		r = get_register(fd, REG_X(e.second), &second);
+	if (e.pair && e.bytes == 8)
+		store->value = (uint32_t)value | second << 32;
+	else
+		store->value = value | (unsigned __int128)second << 64;
 	return r;
 }
 
@@ -156,9 +172,12 @@ int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem, struct arch_sto
 
 bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store)
 {
-	uint64_t pc;
+	uint64_t pc, elr, next = store->pc + INSN_BYTES;
 
-	return get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == store->pc + INSN_BYTES;
+	if (get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == next)
+		return true;
+	/* Or an exception was taken right behind it: its handler returns there. */
+	return get_register(vcpu_fd, REG_ELR_EL1, &elr) == 0 && elr == next;
 }
 
 int arch_vcpu_store_end(int vcpu_fd, const struct arch_store *store, bool stored)

@@ -35,52 +35,74 @@ static inline uint64_t watch_value(uint64_t gva)
  * DC ZVA, has so many bytes on common processors. */
 #define WATCH_STORE_MAX 64u
 
-static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch, uint64_t margin)
+/* From one address to another. The kernel's may have a tag in their top byte (KASAN_SW_TAGS). */
+static inline uint64_t watch_distance(uint64_t from, uint64_t to)
 {
-	uint64_t first = watch_value(watch->gva) - margin;
+	return (to - from) & (UINT64_MAX >> 8);
+}
 
-	return watch->bytes && far - first < WATCH_BLOCK + 2 * margin;
+static inline bool watch_is_at(uint64_t far, const struct arch_watch *watch)
+{
+	return watch_distance(watch->gva, far) < watch->bytes;
+}
+
+static inline bool watch_is_near(uint64_t far, const struct arch_watch *watch)
+{
+	uint64_t first = watch_value(watch->gva) - WATCH_STORE_MAX;
+
+	return watch->bytes && watch_distance(first, far) < WATCH_BLOCK + 2 * WATCH_STORE_MAX;
 }
 
 /* arch_exit_debug, by ESR_EL2 and FAR_EL2. Another slot that the same instruction stores to traps
- * in the step. */
+ * in the step. What is sure: slots that FAR lies in, or the one that there is near it; of several
+ * near ones, any may be meant. */
 static inline enum arch_debug watch_debug(uint64_t esr, uint64_t far,
 					  const struct arch_watch watch[ARCH_WATCHES],
-					  uint32_t *ret_slots)
+					  uint32_t *ret_slots, uint32_t *ret_sure)
 {
-	uint32_t exact = 0, near = 0, armed = 0;
+	uint32_t at = 0, near = 0, armed = 0, slots;
 
-	*ret_slots = 0;
+	*ret_slots = *ret_sure = 0;
 	if (ESR_CLASS(esr) == ESR_CLASS_STEP_LOWER)
 		return ARCH_DEBUG_STEPPED;
 	if (ESR_CLASS(esr) == ESR_CLASS_BRK64 || ESR_CLASS(esr) == ESR_CLASS_BKPT32)
 		return ARCH_DEBUG_GUEST;
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		armed |= (uint32_t)(watch[n].bytes != 0) << n;
-		exact |= (uint32_t)watch_is_near(far, &watch[n], 0) << n;
-		near |= (uint32_t)watch_is_near(far, &watch[n], WATCH_STORE_MAX) << n;
+		at |= (uint32_t)watch_is_at(far, &watch[n]) << n;
+		near |= (uint32_t)watch_is_near(far, &watch[n]) << n;
 	}
-	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER)
+	if (ESR_CLASS(esr) == ESR_CLASS_WATCH_LOWER) {
 		/* Some slot it was: with none to step over, it would trap for ever. */
-		*ret_slots = exact ? exact : near ? near : armed;
+		slots = at ? at : near ? near : armed;
+		*ret_slots = slots;
+		*ret_sure = at || !(slots & (slots - 1)) ? slots : 0;
+	}
 	return ARCH_DEBUG_STORING;
 }
 
 /* STXR, STLXR and their kin of 1 to 4 bytes (ARM ARM, C4.1.94, "Load/store exclusive register"):
  * | 31:30 log2(bytes) | 29:21 001000000 | 20:16 status | 15 release | 14:10 ones | 9:5 base | 4:0
- * value | The pairs' 16 bytes are no watch's. */
+ * value | and of two registers, STXP, STLXP ("Load/store exclusive pair"): | 31 1 | 30 of 8 bytes
+ * each, else of 4 | 29:21 001000001 | … | 14:10 second | … */
 struct exclusive_insn {
 	unsigned bytes, status, base, value; /* numbers of registers; 31: zero, or (base) SP */
+	unsigned second;		     /* the upper half; 31 where there is none */
+	bool pair;
 };
 
 static inline bool exclusive_decode(uint32_t insn, struct exclusive_insn *ret)
 {
-	if ((insn & 0x3fe07c00) != 0x08007c00)
+	bool pair = (insn & 0xbfe00000) == 0x88200000;
+
+	if (!pair && (insn & 0x3fe07c00) != 0x08007c00)
 		return false;
-	*ret = (struct exclusive_insn){.bytes = 1u << (insn >> 30),
+	*ret = (struct exclusive_insn){.bytes = pair ? 8u << (insn >> 30 & 1) : 1u << (insn >> 30),
 				       .status = insn >> 16 & 31,
 				       .base = insn >> 5 & 31,
-				       .value = insn & 31};
+				       .value = insn & 31,
+				       .second = insn >> 10 & 31,
+				       .pair = pair};
 	return true;
 }
 

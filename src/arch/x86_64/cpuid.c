@@ -40,10 +40,10 @@ static bool is_ours(uint32_t function)
 #define LINE_BYTES 64
 
 const struct arch_cache arch_caches[] = {
-	{1, 'd', false, 32u << 10, 8, LINE_BYTES},
-	{1, 'i', false, 32u << 10, 8, LINE_BYTES},
-	{2, 'u', false, 1u << 20, 16, LINE_BYTES},
-	{3, 'u', true, 16u << 20, 16, LINE_BYTES},
+	{1, 'd', CACHE_OF_CORE, 32u << 10, 8, LINE_BYTES},
+	{1, 'i', CACHE_OF_CORE, 32u << 10, 8, LINE_BYTES},
+	{2, 'u', CACHE_OF_CORE, 1u << 20, 16, LINE_BYTES},
+	{3, 'u', CACHE_OF_LLC, 16u << 20, 16, LINE_BYTES},
 };
 const unsigned arch_cache_count = ARRAY_SIZE(arch_caches);
 
@@ -169,7 +169,7 @@ static void add_cache(struct builder *b, uint32_t function, uint32_t index,
 {
 	struct kvm_cpuid_entry2 *e = add(b, function, index, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 	/* Ids, not CPUs: the fields are rounded up to powers of two. */
-	uint32_t sharing = 1u << (c->shared ? b->package_bits : b->fields.thread_bits);
+	uint32_t sharing = 1u << (c->of == CACHE_OF_LLC ? b->package_bits : b->fields.thread_bits);
 	uint32_t cores = 1u << b->fields.core_bits;
 
 	/* SDM 2A, leaf 4: 1 data, 2 instructions, 3 both. */

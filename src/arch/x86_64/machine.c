@@ -9,6 +9,7 @@
 #include "base/util.h"
 
 const char arch_name[] = "x86_64";
+const char arch_kvm_hint[] = "modprobe kvm_amd or kvm_intel";
 
 static const struct kvm_need needs[] = {
 	{KVM_CAP_IRQCHIP, "IRQCHIP"},
@@ -101,6 +102,11 @@ uint32_t arch_vcpu_id(const struct topology *t, unsigned index)
 	struct apic_fields fields = apic_fields(t);
 
 	return (place.llc << fields.core_bits | place.core) << fields.thread_bits | place.thread;
+}
+
+uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index)
+{
+	return arch_vcpu_id(t, index);
 }
 
 /* Appends [*gpa, *gpa + bytes) for a node, split around the hole, and moves *gpa on. */

@@ -146,7 +146,7 @@ static int copy_cpuid(const struct kvm *kvm, int vcpu)
 	return r < 0 ? r : kvm_ioctl(vcpu, KVM_SET_CPUID2, cpuid);
 }
 
-static int set_up(const struct kvm *vm, int vcpu)
+static int set_up(const struct kvm *vm, int vcpu, void *arg UNUSED)
 {
 	int r = copy_cpuid(vm, vcpu);
 
@@ -206,10 +206,10 @@ static void fill_store(uint8_t *ram)
 	memcpy(ram + CODE_GPA, probe_store, (uintptr_t)probe_store_end - (uintptr_t)probe_store);
 }
 
-static int set_up_watch(const struct kvm *vm, int vcpu)
+static int set_up_watch(const struct kvm *vm, int vcpu, void *arg)
 {
 	const struct arch_watch watch[ARCH_WATCHES] = {{.gva = SAVE_GPA, .bytes = 4}};
-	int r = set_up(vm, vcpu);
+	int r = set_up(vm, vcpu, arg);
 
 	return r < 0 ? r : arch_vcpu_watch(vcpu, watch, ARCH_WATCH_RUN, NULL);
 }
@@ -218,10 +218,11 @@ static bool on_watch_exit(const struct kvm_run *run, void *arg)
 {
 	const struct arch_watch watch[ARCH_WATCHES] = {{.gva = SAVE_GPA, .bytes = 4}};
 	bool *fires = arg;
-	uint32_t slots = 0;
+	uint32_t slots = 0, sure;
 
 	if (run->exit_reason == KVM_EXIT_DEBUG)
-		*fires = arch_exit_debug(run, watch, &slots) == ARCH_DEBUG_STORED && slots == 1;
+		*fires = arch_exit_debug(run, watch, &slots, &sure) == ARCH_DEBUG_STORED &&
+			 slots == 1;
 	return false;
 }
 

@@ -40,6 +40,7 @@ int arch_paging_kernel(const struct arch_kernel_info *info, struct arch_paging *
 		return -ENOENT;
 	*ret_paging = (struct arch_paging){
 		.root_gpa = root,
+		.symbol_gpa = root,
 		.not_address = sme,
 		.levels = five ? 5 : 4,
 	};

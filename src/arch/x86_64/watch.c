@@ -14,6 +14,11 @@
 #define DR6_SLOTS     0xfu
 #define DR6_GUEST     0xe000u /* BD, BS, BT: no watch sets them, and nobody here steps */
 
+unsigned arch_watches(const struct kvm *kvm UNUSED)
+{
+	return ARCH_WATCHES; /* DR0 to DR3 */
+}
+
 bool arch_kernel_address(uint64_t gva)
 {
 	return gva >> 63;
@@ -62,7 +67,8 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *run,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure)
 {
 	uint32_t slots = 0;
 
@@ -70,7 +76,7 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run,
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
 		if (watch[n].bytes && run->debug.arch.dr6 & DR6_SLOTS & 1u << n)
 			slots |= 1u << n;
-	*ret_slots = slots;
+	*ret_slots = *ret_sure = slots;
 	/* One exception for both: what is its own would be lost (SDM vol. 3, 18.3.1.4). */
 	if (slots && run->debug.arch.exception == DB_VECTOR && run->debug.arch.dr6 & DR6_GUEST)
 		return ARCH_DEBUG_STORED_AND_GUEST;

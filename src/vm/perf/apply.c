@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "arch/arch.h"
 #include "base/parse.h"
 #include "base/util.h"
 
@@ -130,8 +131,12 @@ void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
 {
 	unsigned can = (unsigned)kvm_cap(kvm, KVM_CAP_X86_DISABLE_EXITS);
 	unsigned want = can & (KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT);
-	int r = want ? kvm_enable_cap(kvm, KVM_CAP_X86_DISABLE_EXITS, want) : 0;
+	int r;
 
+	/* Elsewhere KVM itself lets a vCPU wait that is alone on its CPU (arm64: WFI, WFE). */
+	if (strcmp(arch_name, "x86_64"))
+		return;
+	r = want ? kvm_enable_cap(kvm, KVM_CAP_X86_DISABLE_EXITS, want) : 0;
 	/* Both or none: PAUSE alone may still go. */
 	if (r < 0 && (want & KVM_X86_DISABLE_EXITS_HLT)) {
 		want = can & KVM_X86_DISABLE_EXITS_PAUSE;

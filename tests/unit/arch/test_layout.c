@@ -242,8 +242,8 @@ static void ids_ascend_and_the_first_is_0(void **state)
 
 				assert_int_equal(arch_vcpu_id(&t, 0), 0);
 				for (unsigned i = 1; i < topology_vcpus(&t); i++) {
-					assert_true(arch_vcpu_id(&t, i) > last);
-					last = arch_vcpu_id(&t, i);
+					assert_true(arch_vcpu_hardware_id(&t, i) > last);
+					last = arch_vcpu_hardware_id(&t, i);
 				}
 			}
 		}

@@ -194,10 +194,10 @@ static void an_exit_names_its_slots(void **state UNUSED)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		const struct kvm_run run = {
 			.debug.arch = {.exception = cases[i].exception, .dr6 = cases[i].dr6}};
-		uint32_t slots = 99;
+		uint32_t slots = 99, sure = 99;
 
-		if (arch_exit_debug(&run, cases[i].watch, &slots) != cases[i].is ||
-		    slots != cases[i].slots)
+		if (arch_exit_debug(&run, cases[i].watch, &slots, &sure) != cases[i].is ||
+		    slots != cases[i].slots || sure != slots)
 			fail_msg("case %zu: slots %x", i, slots);
 	}
 }

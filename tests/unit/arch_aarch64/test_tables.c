@@ -289,12 +289,34 @@ static void a_file_for_people(void **state)
 	free(t.fdt);
 }
 
+/* Redistributors past the room for them would lie over devices. */
+static void more_than_the_gic_has_is_refused(void **state UNUSED)
+{
+	static const char path[] = "/dev/null";
+	struct topology t;
+	struct error err = {0};
+
+	for (unsigned over = 0; over < 2; over++) {
+		assert_int_equal(topology_from_cpus(GIC_MAX_VCPUS + over, &t, NULL), 0);
+		assert_int_equal(topology_set_memory(&t, GIB(1), NULL), 0);
+		assert_int_equal(arch_tables_write(&t, NULL, 0, path, &err), over ? -EINVAL : 0);
+	}
+	assert_non_null(strstr(err.what, "513 vCPUs are more than the 512"));
+	assert_int_equal(topology_parse("64n256l2c2t", &t, NULL), 0);
+	assert_int_equal(topology_set_memory(&t, GIB(1), NULL), 0);
+	assert_int_equal(arch_tables_write(&t, NULL, 0, path, NULL), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(processors),	 cmocka_unit_test(memory_and_distances),
-		cmocka_unit_test(devices),	 cmocka_unit_test(the_largest_fits),
-		cmocka_unit_test(dtc_is_silent), cmocka_unit_test(a_file_for_people),
+		cmocka_unit_test(processors),
+		cmocka_unit_test(memory_and_distances),
+		cmocka_unit_test(devices),
+		cmocka_unit_test(the_largest_fits),
+		cmocka_unit_test(dtc_is_silent),
+		cmocka_unit_test(a_file_for_people),
+		cmocka_unit_test(more_than_the_gic_has_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,17 +37,21 @@ static void exclusive_stores(void **state UNUSED)
 		bool is;
 		struct exclusive_insn want;
 	} cases[] = {
-		{0xc8037c40, true, {8, 3, 2, 0}},   /* stxr w3, x0, [x2] */
-		{0xc803fc40, true, {8, 3, 2, 0}},   /* stlxr w3, x0, [x2] */
-		{0x88037fff, true, {4, 3, 31, 31}}, /* stxr w3, wzr, [sp] */
-		{0x481e7c5d, true, {2, 30, 2, 29}}, /* stxrh w30, w29, [x2] */
-		{0x0803fc40, true, {1, 3, 2, 0}},   /* stlxrb w3, w0, [x2] */
-		{0xc85f7c40, false, {0, 0, 0, 0}},  /* ldxr x0, [x2] */
-		{0xc8230440, false, {0, 0, 0, 0}},  /* stxp w3, x0, x1, [x2] */
-		{0xc89ffc40, false, {0, 0, 0, 0}},  /* stlr x0, [x2] */
-		{0xc8a07c41, false, {0, 0, 0, 0}},  /* cas x0, x1, [x2] */
-		{0xf9000040, false, {0, 0, 0, 0}},  /* str x0, [x2] */
-		{0xf8200041, false, {0, 0, 0, 0}},  /* ldadd x0, x1, [x2] */
+		{0xc8037c40, true, {8, 3, 2, 0, 31, false}},   /* stxr w3, x0, [x2] */
+		{0xc803fc40, true, {8, 3, 2, 0, 31, false}},   /* stlxr w3, x0, [x2] */
+		{0x88037fff, true, {4, 3, 31, 31, 31, false}}, /* stxr w3, wzr, [sp] */
+		{0x481e7c5d, true, {2, 30, 2, 29, 31, false}}, /* stxrh w30, w29, [x2] */
+		{0x0803fc40, true, {1, 3, 2, 0, 31, false}},   /* stlxrb w3, w0, [x2] */
+		{0xc85f7c40, false, {0}},		       /* ldxr x0, [x2] */
+		{0xc8230440, true, {16, 3, 2, 0, 1, true}},    /* stxp w3, x0, x1, [x2] */
+		{0xc823fc40, true, {16, 3, 2, 0, 31, true}},   /* stlxp w3, x0, xzr, [x2] */
+		{0x88230440, true, {8, 3, 2, 0, 1, true}},     /* stxp w3, w0, w1, [x2] */
+		{0xc87f0440, false, {0}},		       /* ldxp x0, x1, [x2] */
+		{0x48207c41, false, {0}},		       /* casp x0, x1, x1, x2, [x2] */
+		{0xc89ffc40, false, {0}},		       /* stlr x0, [x2] */
+		{0xc8a07c41, false, {0}},		       /* cas x0, x1, [x2] */
+		{0xf9000040, false, {0}},		       /* str x0, [x2] */
+		{0xf8200041, false, {0}},		       /* ldadd x0, x1, [x2] */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -65,21 +69,52 @@ static const struct arch_watch watches[ARCH_WATCHES] = {
 	{0, 0},
 };
 
+static bool is_one(uint32_t slots)
+{
+	return !(slots & (slots - 1));
+}
+
 static uint32_t slots_at(uint64_t far)
 {
-	uint32_t slots = 99;
+	uint32_t slots = 99, sure = 99;
 
-	assert_int_equal(watch_debug(WATCH, far, watches, &slots), ARCH_DEBUG_STORING);
+	assert_int_equal(watch_debug(WATCH, far, watches, &slots, &sure), ARCH_DEBUG_STORING);
+	assert_int_equal(sure, is_one(slots) ? slots : 0);
 	return slots;
 }
 
-/* The registers tell of blocks of 8 bytes. */
 static void the_address_itself_says_which(void **state UNUSED)
 {
-	assert_int_equal(slots_at(GVA), 3);
-	assert_int_equal(slots_at(GVA + 7), 3);
+	assert_int_equal(slots_at(GVA), 1);
+	assert_int_equal(slots_at(GVA + 3), 1);
+	assert_int_equal(slots_at(GVA + 4), 2);
+	assert_int_equal(slots_at(GVA + 7), 2);
 	assert_int_equal(slots_at(GVA + 0x80), 4);
 	assert_int_equal(slots_at(GVA + 0x87), 4);
+}
+
+/* Of the address, the top byte may be a tag (ARM ARM D8.8, KASAN_SW_TAGS). */
+static void a_tag_does_not_matter(void **state UNUSED)
+{
+	const uint64_t tag = UINT64_C(0x3a) << 56;
+
+	assert_int_equal(slots_at((GVA + 4) ^ tag), 2);
+	assert_int_equal(slots_at((GVA + 0xc7) ^ tag), 4);
+	assert_int_equal(slots_at((GVA - 1) ^ tag), 3);
+	assert_int_equal(slots_at((GVA + 0xc8) ^ tag), 7);
+}
+
+static void watches_of_one_address_are_all_meant(void **state UNUSED)
+{
+	static const struct arch_watch same[ARCH_WATCHES] = {{GVA, 8},
+							     {GVA + 4, 4},
+							     {GVA + 4, 2},
+							     {GVA, 2}};
+	uint32_t slots, sure;
+
+	watch_debug(WATCH, GVA + 4, same, &slots, &sure);
+	assert_int_equal(slots, 7);
+	assert_int_equal(sure, 7);
 }
 
 /* A wide store, by its first byte or any other. */
@@ -108,15 +143,15 @@ static void a_far_one_is_any_of_them(void **state UNUSED)
 static void the_address_space_has_ends(void **state UNUSED)
 {
 	static const struct arch_watch two[ARCH_WATCHES] = {{UINT64_MAX - 7, 8}, {GVA, 8}};
-	uint32_t slots;
+	uint32_t slots, sure;
 
-	watch_debug(WATCH, UINT64_MAX, two, &slots);
+	watch_debug(WATCH, UINT64_MAX, two, &slots, &sure);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 71, two, &slots);
+	watch_debug(WATCH, UINT64_MAX - 71, two, &slots, &sure);
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, 56, two, &slots); /* over its end */
+	watch_debug(WATCH, 56, two, &slots, &sure); /* over its end */
 	assert_int_equal(slots, 1);
-	watch_debug(WATCH, UINT64_MAX - 72, two, &slots);
+	watch_debug(WATCH, UINT64_MAX - 72, two, &slots, &sure);
 	assert_int_equal(slots, 3);
 }
 
@@ -133,10 +168,12 @@ static void other_exceptions_name_no_slot(void **state UNUSED)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		uint32_t slots = 99;
+		uint32_t slots = 99, sure = 99;
 
-		assert_int_equal(watch_debug(cases[i].esr, GVA, watches, &slots), cases[i].is);
+		assert_int_equal(watch_debug(cases[i].esr, GVA, watches, &slots, &sure),
+				 cases[i].is);
 		assert_int_equal(slots, 0);
+		assert_int_equal(sure, 0);
 	}
 }
 
@@ -172,6 +209,8 @@ int main(void)
 		cmocka_unit_test(watch_words),
 		cmocka_unit_test(exclusive_stores),
 		cmocka_unit_test(the_address_itself_says_which),
+		cmocka_unit_test(a_tag_does_not_matter),
+		cmocka_unit_test(watches_of_one_address_are_all_meant),
 		cmocka_unit_test(a_near_one_stands_for_it),
 		cmocka_unit_test(a_far_one_is_any_of_them),
 		cmocka_unit_test(the_address_space_has_ends),

@@ -348,7 +348,8 @@ int arch_vcpu_store_end(int vcpu_fd UNUSED, const struct arch_store *store UNUSE
 }
 
 enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,
-				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots)
+				const struct arch_watch watch[ARCH_WATCHES], uint32_t *ret_slots,
+				uint32_t *ret_sure)
 {
 	uint32_t all = watched(watch, fake_vm->stores[running->id]);
 
@@ -358,6 +359,7 @@ enum arch_debug arch_exit_debug(const struct kvm_run *run UNUSED,
 	for (unsigned n = 0; n < ARCH_WATCHES; n++)
 		if (!watch[n].bytes)
 			*ret_slots &= ~(1u << n);
+	*ret_sure = *ret_slots;
 	return running->event;
 }
 

@@ -104,6 +104,7 @@ static void open_set(bool scx, bool polls, const char *one, const char *two, con
 					  .pool = rig.pool,
 					  .mem = &rig.mem,
 					  .polls = polls,
+					  .slots = ARCH_WATCHES,
 					  .hit = on_hit,
 					  .stale = on_stale};
 	unsigned count = 0;
@@ -313,6 +314,25 @@ static void there_are_three_for_users(void **state UNUSED)
 
 	assert_int_equal(watch_set_init(&rig.set, &config, false, rig.expr, 4, &err), -EINVAL);
 	assert_non_null(strstr(err.what, "3 at most"));
+}
+
+/* CPUs of arm64 may have two. */
+static void a_host_may_have_fewer(void **state UNUSED)
+{
+	struct watch_set_config config = {.slots = 2};
+
+	for (unsigned count = 1; count <= 3; count++)
+		for (unsigned scx = 0; scx < 2; scx++) {
+			struct error err = {0};
+			int r = watch_set_init(&rig.set, &config, scx, rig.expr, count, &err);
+
+			assert_int_equal(r<0, count + scx> 2);
+			if (r < 0)
+				assert_non_null(strstr(err.what, "have 2 watchpoints"));
+		}
+	config.polls = true;
+	assert_int_equal(watch_set_init(&rig.set, &config, true, rig.expr, 3, NULL), 0);
+	rig.set = (struct watch_set){0};
 }
 
 /* ---- following ------------------------------------------------------------------------- */
@@ -598,6 +618,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_watched_is_refused),
 		cmocka_unit_test(a_size_or_a_field_makes_it_good),
 		cmocka_unit_test(there_are_three_for_users),
+		cmocka_unit_test(a_host_may_have_fewer),
 		cmocka_unit_test(a_null_pointer_is_watched_until_it_is_set),
 		cmocka_unit_test(a_pointer_that_changes_is_followed),
 		cmocka_unit_test(one_that_is_lost_takes_no_other_with_it),

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "arch/arch.h"
 #include "tree.h"
 #include "vm/perf/apply.h"
 
@@ -122,6 +123,17 @@ static void test_refusal(void **state UNUSED)
 	assert_int_equal(m.count, PERF_MISSING_MAX);
 }
 
+/* No /dev/kvm: it has no capability. What x86 calls them arm64's KVM does by itself. */
+static void test_exits_are_told_of_where_they_are(void **state UNUSED)
+{
+	struct kvm kvm = {.fd = -1, .vm_fd = -1};
+	struct perf_missing missing = {0};
+
+	perf_apply_exits(&kvm, &missing);
+	assert_int_equal(missing.count, strcmp(arch_name, "x86_64") ? 0 : 2);
+	assert_int_equal(missing.fatal, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +141,7 @@ int main(void)
 		cmocka_unit_test(test_check_names_what_lacks),
 		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_refusal),
+		cmocka_unit_test(test_exits_are_told_of_where_they_are),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
