@@ -91,6 +91,8 @@ static void restore(struct fuzz_input in)
 	size_t len;
 	int r;
 
+	/* Without memory there is nothing that it could be in. */
+	board.vmgenid_irq_fd = again.vmgenid_irq_fd = -1;
 	for (unsigned i = 0; i < BOARD_UARTS; i++) {
 		size_t wanted = i == 0 ? fuzz_u8(&in) : in.left, n = MIN(wanted, in.left);
 		struct state_io io = {.bytes = malloc(n ?: 1), .len = n, .cap = n};
