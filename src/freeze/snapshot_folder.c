@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 
@@ -39,6 +40,9 @@ static int check_target(const char *path, struct error *err)
 
 	if (lstat(path, &st) < 0 && errno == ENOENT)
 		return 0;
+	/* The link would be replaced, and not what it leads to. */
+	if (S_ISLNK(st.st_mode))
+		return error_usage(err, "%s: it is a symbolic link", path);
 	dir = opendir(path);
 	if (!dir)
 		return error_usage(err, "%s: %s", path, strerror(errno));
@@ -70,9 +74,9 @@ static int open_locked(const char *path)
 	return r;
 }
 
-/* Of a folder that has this program's own name, or that was a snapshot. A folder in it stays, and
- * fails. */
-static int remove_files(int fd)
+/* Of a folder that has this program's own name; only_ours: of one that was a snapshot, where what
+ * else is in it stays. */
+static int remove_files(int fd, bool only_ours)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -85,7 +89,7 @@ static int remove_files(int fd)
 	}
 	while (r == 0 && (entry = readdir(dir)))
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
-		    unlinkat(fd, entry->d_name, 0) < 0)
+		    (!only_ours || is_ours(entry->d_name)) && unlinkat(fd, entry->d_name, 0) < 0)
 			r = -errno;
 	closedir(dir);
 	return r;
@@ -97,8 +101,8 @@ static void remove_old(const char *path)
 {
 	CLEANUP_FD int fd = open_locked(path);
 
-	if (fd >= 0 && remove_files(fd) == 0)
-		rmdir(path);
+	if (fd >= 0 && remove_files(fd, true) == 0 && rmdir(path) < 0)
+		log_warn("%s: it stays, for what else is in it", path);
 }
 
 static int sync_parent(const char *path)
@@ -126,7 +130,7 @@ static int lock_new(struct snapshot_folder *f)
 	if (f->fd < 0)
 		return f->fd;
 	/* What a writer that was killed has left. */
-	return remove_files(f->fd);
+	return remove_files(f->fd, false);
 }
 
 static void forget(struct snapshot_folder *f)
@@ -179,9 +183,15 @@ int snapshot_folder_write(struct snapshot_folder *f, const char *name, const voi
 
 int snapshot_folder_commit(struct snapshot_folder *f, struct error *err)
 {
-	int r = fsync(f->fd) < 0 ? -errno : 0;
+	/* Saving took its time: what has been put there meanwhile is not to be replaced. */
+	int r = check_target(f->path, err);
 	bool exchanged = false;
 
+	if (r < 0) {
+		snapshot_folder_abort(f);
+		return r;
+	}
+	r = fsync(f->fd) < 0 ? -errno : 0;
 	if (r == 0 && renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_NOREPLACE) < 0) {
 		/* One call, so that there is a whole one at every instant. */
 		exchanged = errno == EEXIST &&
@@ -205,7 +215,7 @@ int snapshot_folder_commit(struct snapshot_folder *f, struct error *err)
 
 void snapshot_folder_abort(struct snapshot_folder *f)
 {
-	if (f->fd >= 0 && remove_files(f->fd) == 0)
+	if (f->fd >= 0 && remove_files(f->fd, false) == 0)
 		rmdir(f->tmp);
 	forget(f);
 }

@@ -508,7 +508,13 @@ static void vcpu_state(const struct arch_vm *vm, unsigned index, int fd,
 void arch_vcpu_save(struct arch_vm *vm, unsigned index, int fd, const struct arch_vcpu_state *state,
 		    struct arch_clock *clock, struct state_io *io)
 {
-	if ((state->sregs.efer & EFER_SVME) || (state->sregs.cr4 & CR4_VMXE))
+	struct kvm_mp_state mp;
+
+	/* First: it takes in INIT and start-up, which change the others. None comes later, since
+	 * every vCPU is parked. */
+	if (kvm_ioctl(fd, KVM_GET_MP_STATE, &mp) < 0)
+		state_refuse(io, "mp", "KVM does not give it");
+	else if ((state->sregs.efer & EFER_SVME) || (state->sregs.cr4 & CR4_VMXE))
 		state_refuse(io, "",
 			     "a guest that runs virtual machines of its own can't be "
 			     "snapshotted yet");

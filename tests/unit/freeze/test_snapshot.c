@@ -349,6 +349,30 @@ static void other_things_are_left_alone(void **state)
 	free(none);
 }
 
+static void what_comes_meanwhile_is_left_alone(void **state)
+{
+	char *path = in_scratch("mine"), *file = in_scratch("mine/notes"),
+	     *link = in_scratch("link");
+	struct snapshot_folder f;
+	struct error err = {0};
+
+	(void)state;
+	write_one(path, "old");
+	assert_int_equal(snapshot_folder_open(&f, path, &err), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, "new", 3, NULL), 0);
+	assert_true(open(file, O_CREAT | O_WRONLY, 0600) >= 0);
+	assert_true(snapshot_folder_commit(&f, &err) < 0);
+	assert_non_null(strstr(err.what, "notes"));
+	expect_content(path, "old");
+	assert_int_equal(access(file, F_OK), 0);
+	assert_int_equal(entries(), 1);
+	assert_int_equal(symlink("mine", link), 0);
+	assert_true(snapshot_folder_open(&f, link, NULL) < 0);
+	free(path);
+	free(file);
+	free(link);
+}
+
 #define FOLDER_TEST(f) cmocka_unit_test_setup_teardown(f, make_scratch, remove_scratch)
 
 int main(void)
@@ -364,6 +388,7 @@ int main(void)
 		FOLDER_TEST(one_that_is_given_up_leaves_the_old_one),
 		FOLDER_TEST(two_writers_do_not_meet),
 		FOLDER_TEST(other_things_are_left_alone),
+		FOLDER_TEST(what_comes_meanwhile_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
