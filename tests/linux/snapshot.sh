@@ -25,6 +25,7 @@ guest='
 	read -r word
 	echo "read $word"
 	>/over
+	echo "forked $(dmesg | grep -c "reseeded due to virtual machine fork")"
 	dmesg | grep -i -E "stall|lockup|unstable|hung|skew|watchdog: BUG" | sed "s,^,barked: ,"
 	wait
 	exit 7
@@ -86,6 +87,7 @@ worst=$(awk '/^count/ { if (n && $3 - n > w) w = $3 - n; if ($3 < n) w = 99999; 
 check "no two of its looks at the clock are 4 s apart (worst ${worst}0 ms; it was away for $away s and more)" \
 	[ "$worst" -lt 400 ]
 equal "what it computes meanwhile is right" "" "$(grep wrong "$work/out")"
+equal "each restore made its random generator reseed" "forked $restores" "$(grep '^forked' "$work/out")"
 equal "no watchdog barked" "" "$(grep barked "$work/out")"
 
 # The first one again: it goes on from where it was kept.
