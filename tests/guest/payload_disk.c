@@ -45,7 +45,7 @@ static u32 data[DEPTH][READ_SIZE / 4] __attribute__((aligned(4096)));
 static u32 window;
 static u16 seen;
 
-void disk_main(void);
+void payload_main(void);
 
 static void put_char(char c)
 {
@@ -206,7 +206,7 @@ static void run(void)
 }
 #endif
 
-void disk_main(void)
+void payload_main(void)
 {
 	bring_up();
 	run();

@@ -46,7 +46,7 @@ static struct queue {
 	u8 buffer[SIZE][BUFFER];
 } queue[QUEUES];
 
-void session_main(void);
+void payload_main(void);
 
 static void stop(void)
 {
@@ -234,7 +234,7 @@ static void run(void)
 	}
 }
 
-void session_main(void)
+void payload_main(void)
 {
 	bring_up();
 	open_ports();

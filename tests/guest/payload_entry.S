@@ -1,4 +1,4 @@
-/* PVH entry of the guest that speaks as init does (payload_session.c). */
+/* PVH entry of a guest in C with one CPU: payload_main, which does not return. */
 	.section .note.Xen, "a", @note
 	.long 4, 4, 18 /* XEN_ELFNOTE_PHYS32_ENTRY: xen/include/public/elfnote.h */
 	.asciz "Xen"
@@ -9,7 +9,7 @@
 	.globl _start
 _start:
 	mov $stack_top, %esp
-	call session_main
+	call payload_main
 	.bss
 	.balign 16
 	.space 4096
