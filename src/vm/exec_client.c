@@ -30,7 +30,7 @@ struct exec_client {
 	struct terminal terminal;
 	struct lab_bytes out; /* frames that wait for the socket */
 	uint32_t credit;      /* bytes of standard input that may go */
-	bool input_ended, ended;
+	bool input_ended, ended, deaf; /* deaf: the guest hears no more, but may have spoken */
 	int status;
 	size_t in_len;
 	uint8_t in[sizeof(struct exec_header) + EXEC_PAYLOAD];
@@ -246,9 +246,10 @@ static int hear(struct exec_client *c)
 static int turn(struct exec_client *c)
 {
 	enum { CONN, SIGNALS, INPUT };
-	bool wants = c->request->input && !c->input_ended && c->credit > 0 && c->out.len == 0;
+	bool wants = c->request->input && !c->input_ended && !c->deaf && c->credit > 0 &&
+		     c->out.len == 0;
 	struct pollfd fds[] = {
-		[CONN] = {.fd = c->fd, .events = (short)(POLLIN | (c->out.len > 0 ? POLLOUT : 0))},
+		[CONN] = {.fd = c->fd, .events = (short)(POLLIN | (!c->deaf && c->out.len > 0 ? POLLOUT : 0))},
 		[SIGNALS] = {.fd = c->signal_fd, .events = POLLIN},
 		[INPUT] = {.fd = wants ? STDIN_FILENO : -1, .events = POLLIN},
 	};
@@ -261,12 +262,12 @@ static int turn(struct exec_client *c)
 		r = on_signal(c);
 	if (r == 0 && fds[INPUT].revents)
 		r = read_input(c);
-	/* What the guest has said last comes before that it hears no more. */
 	if (r == 0 && fds[CONN].revents & ~POLLOUT)
 		r = hear(c);
-	if (r == 0 && !c->ended && c->out.len > 0) {
+	if (r == 0 && !c->ended && !c->deaf && c->out.len > 0) {
 		n = lab_bytes_write(&c->out, c->fd);
-		r = n < 0 && n != -EAGAIN ? (int)n : 0;
+		/* It may have ended since poll(2): its last words are there to be read. */
+		c->deaf = n < 0 && n != -EAGAIN;
 	}
 	return r;
 }

@@ -1,7 +1,7 @@
 /* The guest of hash chains, which begins at CPL 3 by a snapshot that chain_make.c made: CPU 0 says
  * the end of each CPU's on COM1, in the order of CPUs, and powers off. With PAYLOAD_PAGES, it reads
- * from all over its 256 MiB first, changes some pages, and says the sum of what was there and the
- * VM generation id. */
+ * from all over its 256 MiB first, changes some pages, says the sum of what was there and the VM
+ * generation id, and is there for some seconds. */
 #include "chain.h"
 
 #define COM1	 0x3f8
@@ -30,6 +30,15 @@ static void put_line(unsigned long long n)
 #define PAGES_STEP   16
 #define PAGES_CHANGE 1024
 #define GENERATION   ((volatile unsigned long long *)0xff000)
+#define CYCLES	     (1ull << 34) /* some seconds, in which each of many can be stopped */
+
+static unsigned long long tsc(void)
+{
+	unsigned low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (unsigned long long)high << 32 | low;
+}
 
 static void pages(void)
 {
@@ -41,6 +50,8 @@ static void pages(void)
 		*(volatile unsigned long long *)(page << 12) = ~page;
 	put_line(sum);
 	put_line(*GENERATION);
+	for (unsigned long long began = tsc(); tsc() - began < CYCLES;)
+		__asm__ volatile("pause");
 }
 #else
 static void pages(void)

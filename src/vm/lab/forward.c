@@ -87,13 +87,15 @@ static int pipe_through(int fd)
 	for (;;) {
 		ssize_t n;
 
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+			if (errno == EINTR)
+				continue;
 			return -errno;
+		}
 		if (fds[0].revents) {
 			n = read(STDIN_FILENO, buf, sizeof(buf));
-			if (n > 0 && fd_write_all(fd, buf, (size_t)n) < 0)
-				return -EPIPE;
-			if (n <= 0) { /* what was asked is still answered */
+			/* What was asked is still answered; what hears no more may have spoken. */
+			if (n <= 0 || fd_write_all(fd, buf, (size_t)n) < 0) {
 				shutdown(fd, SHUT_WR);
 				fds[0].fd = -1;
 			}
