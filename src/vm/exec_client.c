@@ -28,8 +28,8 @@ struct exec_client {
 	const struct exec_request *request;
 	int fd, signal_fd;
 	struct terminal terminal;
-	struct lab_bytes out; /* frames that wait for the socket */
-	uint32_t credit;      /* bytes of standard input that may go */
+	struct lab_bytes out;	       /* frames that wait for the socket */
+	uint32_t credit;	       /* bytes of standard input that may go */
 	bool input_ended, ended, deaf; /* deaf: the guest hears no more, but may have spoken */
 	int status;
 	size_t in_len;
@@ -249,7 +249,8 @@ static int turn(struct exec_client *c)
 	bool wants = c->request->input && !c->input_ended && !c->deaf && c->credit > 0 &&
 		     c->out.len == 0;
 	struct pollfd fds[] = {
-		[CONN] = {.fd = c->fd, .events = (short)(POLLIN | (!c->deaf && c->out.len > 0 ? POLLOUT : 0))},
+		[CONN] = {.fd = c->fd,
+			  .events = (short)(POLLIN | (!c->deaf && c->out.len > 0 ? POLLOUT : 0))},
 		[SIGNALS] = {.fd = c->signal_fd, .events = POLLIN},
 		[INPUT] = {.fd = wants ? STDIN_FILENO : -1, .events = POLLIN},
 	};
