@@ -191,12 +191,22 @@ static bool arm_sources(struct loop *loop)
 	return true;
 }
 
-/* Completions that only an entry to the kernel brings to the queue. */
-static bool kernel_holds_completions(const struct loop *loop)
+/* What only an entry to the kernel brings to the queue. */
+static unsigned kernel_holds(const struct loop *loop)
 {
 	/* Relaxed: the kernel sets these flags to be noticed, and orders nothing by them. */
 	return IO_URING_READ_ONCE(*loop->ring.sq.kflags) &
 	       (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* After an entry that ran what was there. The kernel lists a completion first and sets
+ * IORING_SQ_TASKRUN second (io_uring/io_uring.c, io_req_local_work_add): an entry between the two
+ * leaves the mark behind, which stays until the next completion. Nothing may spin on that. Where
+ * the mark is new after all, the entry that sleeps finds what it is for. */
+static void entered(struct loop *loop)
+{
+	loop->mark_stale =
+		kernel_holds(loop) == IORING_SQ_TASKRUN && !io_uring_cq_ready(&loop->ring);
 }
 
 /* 0 for a result of the ring that is no failure of the ring. */
@@ -216,11 +226,16 @@ static int ring_result(int r)
 
 int loop_ring_submit(struct loop *loop)
 {
+	int r;
+
 	if (io_uring_sq_ready(&loop->ring))
-		return ring_result(io_uring_submit_and_get_events(&loop->ring));
-	if (kernel_holds_completions(loop))
-		return ring_result(io_uring_get_events(&loop->ring));
-	return 0;
+		r = io_uring_submit_and_get_events(&loop->ring);
+	else if (kernel_holds(loop))
+		r = io_uring_get_events(&loop->ring);
+	else
+		return 0;
+	entered(loop);
+	return ring_result(r);
 }
 
 /* Submits, and sleeps until a completion, end_ns or a signal. */
@@ -239,6 +254,7 @@ static int ring_wait(struct loop *loop, uint64_t end_ns)
 		timeout = left_ns < WAIT_MAX_NS ? &ts : NULL;
 	}
 	r = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout, NULL);
+	entered(loop);
 	if (r == -EAGAIN || r == -EBUSY || r == -ENOMEM) {
 		/* The kernel is short of memory or wants completions taken first; the second
 		 * follows at once, the first needs time. */
@@ -252,7 +268,7 @@ static int ring_wait(struct loop *loop, uint64_t end_ns)
 
 static bool ring_ready(const struct loop *loop)
 {
-	return io_uring_cq_ready(&loop->ring) || kernel_holds_completions(loop);
+	return io_uring_cq_ready(&loop->ring) || (kernel_holds(loop) && !loop->mark_stale);
 }
 
 /* Looks until end_ns. Returns true if there is something to do; what sources did is in *served. */
@@ -275,7 +291,7 @@ static bool spin(struct loop *loop, uint64_t end_ns, unsigned *served)
  * ever tells: after a few in vain it is one of every SPIN_RETRY waits. */
 static bool may_spin(struct loop *loop)
 {
-	if (!loop->spin_ns || loop->freeing)
+	if (!loop->spin_ns || loop->freeing || loop->mark_stale)
 		return false;
 	if (loop->spins_in_vain < SPIN_TRIES)
 		return true;

@@ -27,6 +27,7 @@ struct loop {
 	bool in_sources; /* a poll() is on the stack */
 	uint64_t spin_ns;
 	unsigned spins_in_vain; /* one after another: see may_spin */
+	bool mark_stale;	/* IORING_SQ_TASKRUN is set, and says nothing: see entered */
 
 	struct loop_timer **heap; /* binary, earliest first */
 	size_t timers;

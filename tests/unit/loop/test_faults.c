@@ -361,6 +361,39 @@ static void freeing_gives_up_in_time(void **state)
 	fd_close(&ends[1]);
 }
 
+/* As the kernel leaves it where a completion's listing and its mark lie on both sides of an entry.
+ */
+static void a_mark_left_behind_makes_nobody_spin(void **state)
+{
+	const uint64_t wait_ns = 20 * MS;
+	struct loop *loop = *state;
+	struct noted n = NOTED;
+	int ends[2];
+	char c = 0;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	assert_int_equal(loop_read(loop, &n.op, ends[0], &c, 1, (uint64_t)-1), 0);
+	assert_int_equal(loop_turn(loop, 0), 0);
+	for (uint64_t spin_ns = 0; spin_ns <= 10 * S; spin_ns += 10 * S) {
+		unsigned turns = 0;
+		uint64_t begin_ns = now_ns();
+
+		loop_set_spin(loop, spin_ns);
+		__atomic_or_fetch(loop->ring.sq.kflags, IORING_SQ_TASKRUN, __ATOMIC_RELAXED);
+		for (; now_ns() - begin_ns < 5 * wait_ns; turns++)
+			assert_int_equal(loop_turn(loop, wait_ns), 0);
+		assert_in_range(turns, 1, 6);
+	}
+	/* What comes ends the wait, and takes the mark away. */
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	turn_until(loop, &n.ends, 1);
+	assert_int_equal(n.res, 1);
+	assert_int_equal(loop_turn(loop, 0), 0);
+	assert_false(*loop->ring.sq.kflags & IORING_SQ_TASKRUN);
+	fd_close(&ends[0]);
+	fd_close(&ends[1]);
+}
+
 #define FAULT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -374,6 +407,7 @@ int main(void)
 		FAULT_TEST(a_full_queue_refuses_and_recovers),
 		FAULT_TEST(what_is_owed_is_made_up_for),
 		FAULT_TEST(a_broken_ring_ends_the_run),
+		FAULT_TEST(a_mark_left_behind_makes_nobody_spin),
 		cmocka_unit_test(freeing_gives_up_in_time),
 	};
 
