@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
@@ -66,6 +67,8 @@ static int run(const char *name, const struct request *q, char *const *argv, int
 	if (r < 0)
 		return r;
 	request.path = path = vsock_path(vm);
+	if (!strcmp(find_vm_text(vm, "state") ?: "", "frozen"))
+		log_warn("%s is frozen: COMMAND begins when stasis thaw lets it go on", name);
 	if (json_is_true(json_object_get(vm, "lab")))
 		request.limit_ns = LAB_LIMIT_NS;
 	json_decref(vm);

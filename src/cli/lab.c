@@ -444,8 +444,7 @@ int lab_run_config(struct vm_config *config)
 	block_signals();
 	r = hold_disks(config, held, &err);
 	for (size_t i = 0; r == 0 && i < config->net_count; i++)
-		if (config->net[i].kind == VM_NET_USER)
-			r = passt_check(&err);
+		r = vm_net_check(&config->net[i], &err);
 	if (lab_place_init(&place, config, &err) < 0)
 		r = err.code;
 	else

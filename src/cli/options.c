@@ -1,6 +1,7 @@
 /* The option parser: no abbreviations, so that adding an option breaks no script. */
 #include "cli/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/parse.h"
 
 #define MAX_OPTIONS 64
+#define LEFT_MAX    50
 
 static const struct cli_option *find_long(const struct cli_option *options, size_t n,
 					  const char *name, size_t len)
@@ -135,13 +137,18 @@ int options_parse(const struct cli_option *options, size_t n, int argc, char **a
 void options_print(const struct cli_option *options, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		char left[64];
+		char left[128];
+		int width;
 
 		if (!options[i].help)
 			continue;
-		snprintf(left, sizeof(left), "%s%c%s--%s%s%s", options[i].letter ? "-" : " ",
-			 options[i].letter ?: ' ', options[i].letter ? ", " : "  ", options[i].name,
-			 is_optional(&options[i]) ? "" : " ", options[i].value ?: "");
-		printf("  %-34s %s\n", left, options[i].help);
+		width = snprintf(left, sizeof(left), "%s%c%s--%s%s%s",
+				 options[i].letter ? "-" : " ", options[i].letter ?: ' ',
+				 options[i].letter ? ", " : "  ", options[i].name,
+				 is_optional(&options[i]) ? "" : " ", options[i].value ?: "");
+		assert(width < (int)sizeof(left));
+		/* What is too long has a line of its own. */
+		printf("  %-34s%s%*s %s\n", left, width > LEFT_MAX ? "\n" : "",
+		       width > LEFT_MAX ? 36 : 0, "", options[i].help);
 	}
 }

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/beside.h"
@@ -60,6 +61,20 @@ static int set_initrd(void *target, const char *value, struct error *err UNUSED)
 	return keep(&((struct run_request *)target)->config.initrd, value);
 }
 
+/* A path without links but for its last name, which is the one that was asked for; malloc'ed. */
+static char *named_path(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	CLEANUP_FREE char *folder =
+		slash > path ? strndup(path, (size_t)(slash - path)) : strdup(slash ? "/" : ".");
+	CLEANUP_FREE char *real = NULL;
+
+	if (!name[0] || !strcmp(name, ".") || !strcmp(name, ".."))
+		return realpath(path, NULL);
+	real = folder ? realpath(folder, NULL) : NULL;
+	return real ? text_format("%s/%s", strcmp(real, "/") != 0 ? real : "", name) : NULL;
+}
+
 static int set_include(void *target, const char *value, struct error *err)
 {
 	struct vm_config *c = &((struct run_request *)target)->config;
@@ -69,9 +84,9 @@ static int set_include(void *target, const char *value, struct error *err)
 
 	if (colon && colon[1] != '/')
 		return error_usage(err, "%s: the place in the guest starts with '/'", value);
-	add.src = colon ? strndup(value, (size_t)(colon - value)) : strdup(value);
+	add.src = colon ? strndup(value, (size_t)(colon - value)) : named_path(value);
 	if (add.src)
-		add.dst = colon ? strdup(colon + 1) : realpath(add.src, NULL);
+		add.dst = strdup(colon ? colon + 1 : add.src);
 	if (add.dst && !strcmp(add.dst, "/init")) {
 		free(add.src);
 		free(add.dst);
@@ -99,18 +114,31 @@ static int set_include(void *target, const char *value, struct error *err)
 	return 0;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static int set_disk(void *target, const char *value, struct error *err)
 {
 	struct vm_config *c = &((struct run_request *)target)->config;
 	struct vm_disk disk;
 	int r = vm_disk_parse(value, c->disk_count, &disk, err);
 
-	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
-		if (!strcmp(c->disk[i].id, disk.id)) {
+	for (size_t i = 0; r == 0 && i < c->disk_count; i++) {
+		const struct vm_disk *d = &c->disk[i];
+
+		if (!strcmp(d->id, disk.id))
+			r = error_usage(err, "%s: another disk has the id %s", value, d->id);
+		else if ((!d->read_only || !disk.read_only) && is_same_file(d->path, disk.path))
+			r = error_usage(err,
+					"%s: the disk %s is the same file; that takes ,ro of both",
+					value, d->id);
+		if (r < 0)
 			vm_disk_done(&disk);
-			return error_usage(err, "%s: another disk has the id %s", value,
-					   c->disk[i].id);
-		}
+	}
 	if (r == 0)
 		c->disk[c->disk_count++] = disk;
 	return r;
@@ -415,10 +443,9 @@ static const struct cli_option options[] = {
 	{"memory", 'm', "SIZE", set_memory, "512M, 4G; default 1G"},
 	{"append", 'a', "TEXT", set_append, "added to the kernel's command line"},
 	{"disk", 0, "PATH[,ro][,direct][,id=NAME][,iops=N][,bps=N]", set_disk,
-	 "a disk: a raw image or a block device; may be given more than once"},
-	{"net", 0, "tap=NAME[,mac=MAC][,ip=ADDRESS/BITS][,gw=ADDRESS][,offloads=off] | user",
-	 set_net,
-	 "a network: a tap of the host's, or its own network without any privilege (passt)"},
+	 "a disk: a raw image or a block device; may be repeated; of limits, 100 ms at once"},
+	{"net", 0, "user[,mac=MAC]|tap=NAME[,mac=][,ip=ADDRESS/BITS][,gw=][,dns=][,offloads=off]",
+	 set_net, "a network: one without any privilege (passt), or a tap of the host's"},
 	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"perf", 0, "[=relaxed]", set_perf,

@@ -40,6 +40,28 @@ static int ask(const char *name, json_t **ret_stats, struct error *err)
 	return r;
 }
 
+/* A line for each disk or network, of what is not 0. name: the field that says which. */
+static void print_devices(const json_t *devices, const char *kind, const char *name)
+{
+	json_t *device, *value;
+	const char *key;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)devices, i, device)
+	{
+		bool any = false;
+
+		printf("%s %s:", kind, json_string_value(json_object_get(device, name)) ?: "user");
+		json_object_foreach(device, key, value) if (json_integer_value(value) > 0)
+		{
+			printf("%s %s %lld", any ? "," : "", key,
+			       (long long)json_integer_value(value));
+			any = true;
+		}
+		printf("%s\n", any ? "" : " nothing so far");
+	}
+}
+
 int command_stats(int argc, char **argv)
 {
 	struct request q = {0};
@@ -64,9 +86,11 @@ int command_stats(int argc, char **argv)
 		r = ask(argv[rest], &stats, &err);
 	if (r < 0)
 		return command_failed(&err);
-	if (!q.json)
+	if (!q.json) {
 		stats_table_print(stdout, stats, NULL, 0);
-	else if (json_dumpf(stats, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
+		print_devices(json_object_get(stats, "disks"), "disk", "id");
+		print_devices(json_object_get(stats, "nets"), "net", "tap");
+	} else if (json_dumpf(stats, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
 		status = 125;
 	json_decref(stats);
 	return status;

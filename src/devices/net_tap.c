@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -143,6 +146,22 @@ static int open_queue(const char *name, bool multi, struct net_port **ret_port, 
 	return 0;
 }
 
+/* Whether somebody has it: of a tap, the carrier is its users. With many queues the driver lets
+ * anybody join, and gives each part of the frames. */
+static bool is_held(const char *name)
+{
+	struct ethtool_value link = {.cmd = ETHTOOL_GLINK};
+	struct ethtool_drvinfo driver = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq req = {.ifr_data = (void *)&driver};
+	CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strncpy(req.ifr_name, name, sizeof(req.ifr_name) - 1);
+	if (fd < 0 || ioctl(fd, SIOCETHTOOL, &req) < 0 || strcmp(driver.driver, "tun") != 0)
+		return false;
+	req.ifr_data = (void *)&link;
+	return ioctl(fd, SIOCETHTOOL, &req) == 0 && link.data;
+}
+
 int net_tap_open(const char *name, unsigned pairs, struct net_port **ret_ports, unsigned *ret_pairs,
 		 struct error *err)
 {
@@ -154,6 +173,8 @@ int net_tap_open(const char *name, unsigned pairs, struct net_port **ret_ports, 
 	if (strlen(name) == 0 || strlen(name) >= IFNAMSIZ || strchr(name, '%'))
 		return error_usage(err, "%s: a tap's name has 1 to %d characters", name,
 				   IFNAMSIZ - 1);
+	if (is_held(name))
+		return explain(-EBUSY, name, err);
 	r = open_queue(name, multi, &first, err);
 	/* One that was made before, with or without many queues, has to be opened alike. */
 	if (r == -EINVAL) {

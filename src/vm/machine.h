@@ -114,6 +114,9 @@ struct machine {
 
 /* Counts of exits so far, as the result has them. NULL when out of memory. */
 json_t *machine_exits(struct machine *m);
+/* What disks and networks have done so far: an array of each. */
+json_t *machine_disks(const struct machine *m);
+json_t *machine_nets(const struct machine *m);
 
 /* ---- control.c: the machine behind its control socket -----------------------------------------
  */

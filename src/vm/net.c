@@ -162,6 +162,20 @@ static int open_tap(const struct vm_net *net, unsigned pairs, struct virtio_net_
 	return r;
 }
 
+int vm_net_check(const struct vm_net *net, struct error *err)
+{
+	struct net_port *port;
+	unsigned pairs;
+	int r;
+
+	if (net->kind == VM_NET_USER)
+		return passt_check(err);
+	r = net_tap_open(net->tap, 1, &port, &pairs, err);
+	if (r == 0)
+		port->ops->free(port);
+	return r;
+}
+
 int vm_net_open(const struct vm_net *net, const char *what, unsigned pairs, struct loop *loop,
 		struct vm_net_host *ret_host, struct virtio_net_config *ret_config,
 		struct error *err)

@@ -41,6 +41,8 @@ void vm_net_settle(struct vm_net *net, const char *name, size_t i);
 int vm_net_open(const struct vm_net *net, const char *what, unsigned pairs, struct loop *loop,
 		struct vm_net_host *ret_host, struct virtio_net_config *ret_config,
 		struct error *err) MUST_CHECK;
+/* Whether it could be opened now: what there is to say is said before a lab is started for it. */
+int vm_net_check(const struct vm_net *net, struct error *err) MUST_CHECK;
 /* Ends the helper. Accepts a zeroed one. */
 void vm_net_close(struct vm_net_host *host);
 /* A line of SESSION_NETWORK_FILE for the init program: "MAC ADDRESS/PREFIX GATEWAY DNS MTU", "-"

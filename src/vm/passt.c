@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <net/route.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,13 +90,40 @@ static bool is_installed(void)
 	return found;
 }
 
+/* passt sends by the interface of the default route, and without one goes on with no network.
+ * proc(5): a line for each route, destination and mask in hex. */
+static bool has_default_route(void)
+{
+	FILE *routes = fopen("/proc/net/route", "re");
+	char line[256];
+	bool found = false;
+
+	if (!routes)
+		return true; /* it will say so itself */
+	while (!found && fgets(line, sizeof(line), routes)) {
+		unsigned destination, flags, mask;
+
+		found = sscanf(line, "%*s %x %*x %x %*d %*d %*d %x", &destination, &flags, &mask) ==
+				3 &&
+			destination == 0 && mask == 0 && flags & RTF_UP && !(flags & RTF_REJECT);
+	}
+	fclose(routes);
+	return found;
+}
+
 int passt_check(struct error *err)
 {
-	if (is_installed())
+	if (!is_installed()) {
+		error_contention(err, "--net user needs passt, which is not installed");
+		error_hint(err, "sudo apt-get install passt");
+		return -ENOENT;
+	}
+	if (has_default_route())
 		return 0;
-	error_contention(err, "--net user needs passt, which is not installed");
-	error_hint(err, "sudo apt-get install passt");
-	return -ENOENT;
+	error_contention(err, "--net user: this host has no default route for IPv4, by whose "
+			      "interface passt would send");
+	error_hint(err, "ip route shows what there is; --net tap needs none");
+	return -ENETUNREACH;
 }
 
 /* More than wmem_max only for root; what is to be had will do. */

@@ -246,7 +246,7 @@ json_t *machine_exits(struct machine *m)
 			 (json_int_t)m->board.irqchip.ioapic.install_failures);
 }
 
-static json_t *disks_json(struct machine *m)
+json_t *machine_disks(const struct machine *m)
 {
 	json_t *list = json_array();
 
@@ -257,7 +257,7 @@ static json_t *disks_json(struct machine *m)
 	return list;
 }
 
-static json_t *nets_json(struct machine *m)
+json_t *machine_nets(const struct machine *m)
 {
 	json_t *list = json_array();
 
@@ -299,8 +299,8 @@ static bool take_down(struct machine *m)
 	machine_control_done(m);
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS) && quiet;
-	m->result->disks = disks_json(m);
-	m->result->nets = nets_json(m);
+	m->result->disks = machine_disks(m);
+	m->result->nets = machine_nets(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_watch_done(m);
 	machine_freeze_done(m);

@@ -149,6 +149,25 @@ exec ip netns exec stasis-$$ "$plain" "\$@"
 INSIDE
 	chmod +x "$work/stasis_netns"
 	STASIS=$work/stasis_netns
+	if command -v passt >/dev/null; then
+		out=$("$STASIS" run "$LAB" --net user -- true 2>&1)
+		equal "user mode without a default route is refused as a lack" 77 $?
+		matches "... which is named" '*no default route*' "$out"
+	fi
+	# The driver lets anybody join a tap with many queues.
+	mkfifo "$work/held"
+	"${in_netns[@]}" python3 -c 'import fcntl, os, struct
+fd = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH22x", b"vmtap", 0x5102))  # TUNSETIFF, as stasis has it
+open(os.sys.argv[1], "w").close()
+open(os.sys.argv[1]).close()' "$work/held" &
+	held=$!
+	: <"$work/held"
+	out=$("$STASIS" run "$LAB" --net tap=vmtap -- true 2>&1)
+	equal "a tap that another program has is refused as a lack" 77 $?
+	matches "... which is named" '*vmtap is in use by another program*' "$out"
+	: >"$work/held"
+	wait $held
 	start_peer 10.77.0.1
 	run_guest "a tap with offloads" 10.77.0.1 ping --net tap=vmtap,ip=10.77.0.2/24,gw=10.77.0.1
 	run_guest "a tap without" 10.77.0.1 ping --net tap=vmtap,ip=10.77.0.2/24,offloads=off

@@ -30,6 +30,8 @@ refused "a watch that is none" "is accepted" --watch x+1
 refused "a missing disk" "--disk $work/none: no such file" --disk "$work/none"
 refused "a folder as disk" "--disk $work: is a folder" --disk "$work"
 refused "a disk of 600 bytes" "not a multiple of 512" --disk "$work/shorter"
+truncate -s 1M "$work/twice"
+refused "one file as two disks" "disk0 is the same file" --disk "$work/twice" --disk "$work/twice,ro"
 refused "an unknown word of a disk" "did you mean direct" --disk "$work/shorter,dirct"
 refused "a limit of 0" "iops=0" --disk "$work/shorter,iops=0"
 refused "a misspelt option" "did you mean --timeout" --timeuot 5s
