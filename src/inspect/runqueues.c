@@ -57,7 +57,7 @@ struct runqueues {
 		uint32_t span;
 		bool known;
 	} domain;
-	bool full_dynticks;    /* some CPU may do without a tick while a task runs */
+	bool full_dynticks;	/* some CPU may do without a tick while a task runs */
 	uint32_t can_stop_tick; /* of scx flags; 0: none */
 };
 
@@ -161,8 +161,9 @@ static int find_cpus(struct runqueues *q, unsigned cpus, struct error *err)
 
 	cpus = MIN(cpus, inspect_cpus(q->in));
 	if (!table || !runqueues || !cpus)
-		return error_set(err, -ENODATA, "the guest's kernel doesn't say where its run "
-						"queues are");
+		return error_set(err, -ENODATA,
+				 "the guest's kernel doesn't say where its run "
+				 "queues are");
 	offset = calloc(cpus, sizeof(*offset));
 	q->cpu = calloc(cpus, sizeof(*q->cpu));
 	if (!offset || !q->cpu)
@@ -300,13 +301,12 @@ static void load_task(const struct runqueues *q, struct cpu *c, uint64_t task,
 }
 
 /* Full dynticks: a CPU whose scheduler said that nobody there needs a tick to take his turn
- * (sched_can_stop_tick of kernel/sched/core.c): SCHED_FIFO runs as long as it likes, and a sched_ext
- * task may have an endless slice. */
+ * (sched_can_stop_tick of kernel/sched/core.c): SCHED_FIFO runs as long as it likes, and a
+ * sched_ext task may have an endless slice. */
 static bool tickless(const struct runqueues *q, const struct runqueues_sample *s)
 {
-	return q->full_dynticks &&
-	       (s->value[RUNQUEUES_RT] > s->value[RUNQUEUES_RR] ||
-		(s->value[RUNQUEUES_SCX_FLAGS] & q->can_stop_tick));
+	return q->full_dynticks && (s->value[RUNQUEUES_RT] > s->value[RUNQUEUES_RR] ||
+				    (s->value[RUNQUEUES_SCX_FLAGS] & q->can_stop_tick));
 }
 
 static bool load_all(const struct runqueues *q, struct cpu *c, uint64_t curr,
@@ -378,7 +378,7 @@ unsigned runqueues_domains(const struct runqueues *q, unsigned cpu,
 			   struct runqueues_level ret_level[RUNQUEUES_LEVELS])
 {
 	const struct space *space = &q->in->space;
-	size_t words = MIN(DIV_ROUND_UP(inspect_cpus(q->in), 64u), RUNQUEUES_SPAN_WORDS);
+	size_t words = MIN((inspect_cpus(q->in) + 63) / 64, RUNQUEUES_SPAN_WORDS);
 	unsigned n = 0;
 	uint64_t sd;
 

@@ -9,16 +9,16 @@
 
 /* Numbers of a run queue. */
 enum runqueues_field {
-	RUNQUEUES_RUNNING,	/* tasks, with the one that runs */
-	RUNQUEUES_CLOCK,	/* ns */
-	RUNQUEUES_SWITCHES,	/* ever */
-	RUNQUEUES_WAKEUPS,	/* ever, with schedstats: tasks woken by this CPU … */
+	RUNQUEUES_RUNNING,	 /* tasks, with the one that runs */
+	RUNQUEUES_CLOCK,	 /* ns */
+	RUNQUEUES_SWITCHES,	 /* ever */
+	RUNQUEUES_WAKEUPS,	 /* ever, with schedstats: tasks woken by this CPU … */
 	RUNQUEUES_WAKEUPS_LOCAL, /* … and put on this CPU's queue */
-	RUNQUEUES_RUN_DELAY,	/* ns, ever: what tasks waited here */
-	RUNQUEUES_RT,		/* real-time tasks … */
-	RUNQUEUES_RR,		/* … of them, SCHED_RR */
-	RUNQUEUES_SCX_RUNNING,	/* tasks of sched_ext, wherever its scheduler keeps them */
-	RUNQUEUES_SCX_LOCAL,	/* tasks in the CPU's own dispatch queue */
+	RUNQUEUES_RUN_DELAY,	 /* ns, ever: what tasks waited here */
+	RUNQUEUES_RT,		 /* real-time tasks … */
+	RUNQUEUES_RR,		 /* … of them, SCHED_RR */
+	RUNQUEUES_SCX_RUNNING,	 /* tasks of sched_ext, wherever its scheduler keeps them */
+	RUNQUEUES_SCX_LOCAL,	 /* tasks in the CPU's own dispatch queue */
 	RUNQUEUES_SCX_FLAGS,
 	RUNQUEUES_FIELDS,
 };
@@ -32,9 +32,9 @@ struct runqueues_sample {
 	int64_t pid;			  /* of the task that runs; -1: not known */
 	char comm[RUNQUEUES_COMM];	  /* … or empty */
 	bool idle;			  /* … it is the CPU's idle task */
-	bool tickless;			  /* this queue may do without a tick, tasks waiting or not */
-	bool torn;			  /* no look was whole: parts are of different moments */
-	unsigned repeats;		  /* looks beyond the first */
+	bool tickless;	  /* this queue may do without a tick, tasks waiting or not */
+	bool torn;	  /* no look was whole: parts are of different moments */
+	unsigned repeats; /* looks beyond the first */
 };
 #define RUNQUEUES_REPEATS 4 /* at most */
 
@@ -54,7 +54,7 @@ bool runqueues_schedstats(const struct runqueues *q);
 
 /* A level of a CPU's scheduling domains, the smallest first. */
 #define RUNQUEUES_LEVELS     10
-#define RUNQUEUES_SPAN_WORDS 16 /* CPUs from 1024 on are not shown */
+#define RUNQUEUES_SPAN_WORDS 16u /* CPUs from 1024 on are not shown */
 struct runqueues_level {
 	char name[16]; /* empty: the kernel doesn't say */
 	uint32_t flags;

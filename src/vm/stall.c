@@ -31,8 +31,7 @@ enum stall_verdict stall_look(struct stall_cpu *s, const struct stall_look *now)
 		};
 		return v;
 	}
-	/* Queued since the last look only? Then a tick may be due: it has to last until the next,
-	 * which the time that the thread has run since sees to. */
+	/* The clock is set before a task is queued: who waits now has waited since. */
 	if (now->ran_ns - s->ran_ns < STALL_RAN_NS)
 		return STALL_WAITS;
 	if (s->told)
@@ -44,10 +43,9 @@ enum stall_verdict stall_look(struct stall_cpu *s, const struct stall_look *now)
 const char *stall_verdict_name(enum stall_verdict v)
 {
 	static const char *const names[] = {
-		[STALL_MOVES] = "moves",       [STALL_FROZEN] = "frozen",
-		[STALL_IDLE] = "idle",	       [STALL_ALONE] = "alone",
-		[STALL_TICKLESS] = "tickless", [STALL_WAITS] = "waits",
-		[STALL_BEGINS] = "stall",      [STALL_LASTS] = "stall",
+		[STALL_MOVES] = "moves",  [STALL_FROZEN] = "frozen",	 [STALL_IDLE] = "idle",
+		[STALL_ALONE] = "alone",  [STALL_TICKLESS] = "tickless", [STALL_WAITS] = "waits",
+		[STALL_BEGINS] = "stall", [STALL_LASTS] = "stall",
 	};
 
 	return names[v];

@@ -46,7 +46,7 @@ struct stall_look {
 /* What is remembered of a CPU; zeroed to begin with. */
 struct stall_cpu {
 	bool known;
-	uint64_t since_ns;	 /* work waits and the clock stands, as far as looked at … */
+	uint64_t since_ns;	  /* work waits and the clock stands, as far as looked at … */
 	uint64_t ran_ns, freezes; /* … and what they were then */
 	uint64_t clock;
 	bool told; /* a stall at this clock */
