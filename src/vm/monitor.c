@@ -51,7 +51,8 @@ static void judge(struct monitor *m, unsigned cpu, uint64_t freezes, uint64_t no
 				  .torn = s->torn,
 				  .idle = s->idle,
 				  .tickless = s->tickless,
-				  .freezes = freezes};
+				  .freezes = freezes,
+				  .interval_ns = m->config.interval_ns};
 	enum stall_verdict verdict;
 
 	/* Asked only where it may matter, for it is a system call. Who can't say has not run. */

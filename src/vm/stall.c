@@ -1,6 +1,8 @@
 /* The rule of stall.h. Pure. */
 #include "vm/stall.h"
 
+#include "base/util.h"
+
 /* Anything that excuses a CPU now: it is looked at anew from here on. */
 static enum stall_verdict excuse(const struct stall_cpu *s, const struct stall_look *now)
 {
@@ -32,7 +34,7 @@ enum stall_verdict stall_look(struct stall_cpu *s, const struct stall_look *now)
 		return v;
 	}
 	/* The clock is set before a task is queued: who waits now has waited since. */
-	if (now->ran_ns - s->ran_ns < STALL_RAN_NS)
+	if (now->ran_ns - s->ran_ns < MAX(now->interval_ns / 2, (uint64_t)STALL_RAN_NS))
 		return STALL_WAITS;
 	if (s->told)
 		return STALL_LASTS;

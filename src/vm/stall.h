@@ -8,7 +8,7 @@
  *   idle       the idle task runs: with NO_HZ the tick is off, and nobody is to run
  *   alone      nobody waits: a full-dynticks CPU with one task has no tick
  *   tickless   tasks wait, and the scheduler said that they need no tick: full dynticks only
- *   waits      the host did not let the vCPU run, or it is halted: its thread used no CPU time
+ *   waits      the host did not let the vCPU run, or it is halted: its thread used little CPU time
  *   frozen     stasis froze the guest in between
  *
  * A CPU that has been brought down has its idle task, and counts as idle. */
@@ -18,7 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a vCPU's thread must have run, while the clock stood: four ticks of the slowest kernel. */
+/* What a vCPU's thread must have run, while the clock stood: four ticks of the slowest kernel, and
+ * half of the interval between looks. A host below this one that takes its CPUs without telling
+ * (the lab's) is not seen: there, a longer interval is the remedy. */
 #define STALL_RAN_NS 40000000u
 
 enum stall_verdict {
@@ -41,6 +43,7 @@ struct stall_look {
 	bool idle, tickless;
 	uint64_t ran_ns;  /* CPU time of the vCPU's thread */
 	uint64_t freezes; /* how many have begun */
+	uint64_t interval_ns;
 };
 
 /* What is remembered of a CPU; zeroed to begin with. */
