@@ -52,6 +52,7 @@ struct monitoring {
 	uint64_t retry_ns;	 /* … after which time */
 	int csv_fd;		 /* until the monitor has it; -1: none */
 	struct error lack;	 /* why there is none so far */
+	bool holds;		 /* the guest stands at a stall: --on-stall freeze */
 };
 
 /* What inspection.c remembers while the kernel is not found. */
@@ -200,6 +201,8 @@ int machine_monitor_init(struct machine *m, struct error *err) MUST_CHECK;
 void machine_monitor_running(struct machine *m);
 /* The guest's init is there: what it starts is monitored from its start. */
 void machine_monitor_hello(struct machine *m);
+/* The machine ends: says whether it stood still at a stall. */
+bool machine_monitor_frozen(const struct machine *m);
 /* The loop has ended: no look any more but the last. */
 void machine_monitor_stop(struct machine *m);
 /* The vCPUs have ended. False if the kernel keeps a write for limit_ns. Accepts a machine that was

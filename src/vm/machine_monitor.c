@@ -52,6 +52,13 @@ static void stop_at(struct machine *m, const struct monitor_stall *stall)
 	snprintf(cause.name, sizeof(cause.name), "stall:%u", stall->cpu);
 	if (machine_freeze_and_capture(m, &cause, then, &err) < 0)
 		log_failure(&err);
+	else
+		m->monitoring.holds = then == CAPTURE_STAY;
+}
+
+bool machine_monitor_frozen(const struct machine *m)
+{
+	return m->monitoring.holds && m->freeze_stays && m->freeze.state == FREEZE_FROZEN;
 }
 
 static void stalled(const struct monitor_stall *stall, void *arg)

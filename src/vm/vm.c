@@ -375,7 +375,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	terminal_restore(&m->terminal);
 	machine_perf_command_ended(m);
 	machine_monitor_stop(m);
-	if (machine_watch_frozen(m) &&
+	if ((machine_watch_frozen(m) || machine_monitor_frozen(m)) &&
 	    (result->outcome == VM_KILLED || result->outcome == VM_TIMEOUT))
 		result->outcome = VM_HIT;
 	machine_freeze_kill(m);

@@ -8,20 +8,21 @@ begin
 report() { jq -r "$1" "$work/report.json"; }
 
 # ---- values ---------------------------------------------------------------------------------------
-# Four that spin and two that hand each other bytes, on two CPUs that each host CPU may be short of. The
-# guest prints what it counted as it ends; what it switches after that is what the tolerance is for.
-stasis_run -t 1n1l2c1t --append schedstats=enable --monitor=50ms --monitor-out "$work/monitor.csv" \
+# Four that spin and two that hand each other lines. The guest prints what it counted as it ends; what it
+# switches after that is what the tolerance is for. A lab's CPUs are taken from it without its knowing: half
+# an interval has to be longer than that.
+stasis_run -t 1n1l2c1t --append schedstats=enable --monitor=500ms --monitor-out "$work/monitor.csv" \
 	--report "$work/report.json" -- sh -c '
 	for i in 1 2 3 4; do (while :; do :; done) & done
 	(while echo; do read -r x </proc/uptime; done) | (while read -r x; do :; done) &
-	sleep 4
+	sleep 3
 	cat /proc/schedstat
 	cat /proc/stat'
 equal "values: the guest ends as ever" 0 "$status"
 equal "values: nothing is lacking" "" "$(report '.degraded[]')"
-check "values: each CPU is looked at" test "$(report '[.monitor.cpus[] | select(.samples > 20)] | length')" = 2
+check "values: each CPU is looked at" test "$(report '[.monitor.cpus[] | select(.samples >= 4)] | length')" = 2
 equal "values: all of it can be read" 0 "$(report .monitor.unread)"
-check "values: few looks are torn" test "$(report '.monitor.samples > 50 * .monitor.torn')" = true
+check "values: few looks are torn" test "$(report '.monitor.samples > 10 * .monitor.torn')" = true
 equal "values: no stall" 0 "$(report .monitor.stall_count)"
 check "values: tasks queue" test "$(report '[.monitor.cpus[].running_max] | add >= 4')" = true
 check "values: ... all the time" test "$(report '[.monitor.cpus[].running_mean] | add >= 2.5')" = true
@@ -46,7 +47,7 @@ check "values: ... of tasks that ran" grep -q ',"sh",0,' "$work/monitor.csv"
 echo "# $(report '.monitor | "\(.samples) looks, \(.repeats) repeated, \(.torn) torn; \(.cost_ns.per_sample) ns each, a turn at most \(.cost_ns.turn_max) ns; late \(.rounds_late)"')"
 
 # ---- idle -------------------------------------------------------------------------------------------
-stasis_run -t 1n1l2c1t --monitor=50ms --report "$work/report.json" -- sleep 3
+stasis_run -t 1n1l2c1t --monitor=50ms --report "$work/report.json" -- sleep 2
 equal "idle: the guest ends as ever" 0 "$status"
 equal "idle: no stall" "0 0" "$(report '.monitor | "\(.stall_count) \(.stalls | length)"')"
 check "idle: looks find the idle task" test "$(report '[.monitor.cpus[].running_mean] | add < 1')" = true
@@ -54,16 +55,16 @@ check "idle: looks find the idle task" test "$(report '[.monitor.cpus[].running_
 # ---- a stall ------------------------------------------------------------------------------------------
 # A stock kernel has no way to stop its tick from user space, but this: a CPU that panics waits with
 # interrupts off, tasks queued, for its reboot (panic() of kernel/panic.c), and is let do so for two seconds.
-stasis_run -c 1 --append panic=30 --monitor=100ms --on-stall dump --dump "$work/dump.json" \
+stasis_run -c 1 --append panic=30 --monitor=300ms --on-stall dump --dump "$work/dump.json" \
 	--report "$work/report.json" -- sh -c '
 	for i in 1 2; do (while :; do :; done) & done
-	sleep 2
+	sleep 1
 	echo c >/proc/sysrq-trigger'
 equal "stall: the kernel panics" 126 "$status"
-equal "stall: it is reported, once" 1 "$(report .monitor.stall_count)"
+check "stall: it is reported" test "$(report .monitor.stall_count)" -gt 0
 matches "stall: ... in a line" "*stall: CPU 0: its run queue's clock has stood for *" "$(cat "$work/err")"
-check "stall: ... with who waits" test "$(report '.monitor.stalls[0].running >= 2')" = true
-check "stall: ... after an interval or two" test "$(report '.monitor.stalls[0].stood_ns < 300000000')" = true
+check "stall: ... with who waits" test "$(report '.monitor.stalls[-1].running >= 2')" = true
+check "stall: ... after an interval or two" test "$(report '.monitor.stalls[-1].stood_ns <= 900000000')" = true
 equal "stall: ... and dumped" "stall:0" "$(report '.freezes[0].cause')"
 matches "stall: the dump shows the panic" "*panic*" "$(jq -r '.vcpus[0] | [.symbol, .stack[].symbol] | join(" ")' "$work/dump.json")"
 end

@@ -19,47 +19,52 @@ static const struct stall_look first = {.at_ns = 1000 * MS,
 					.freezes = 7,
 					.interval_ns = 100 * MS};
 
+/* How the second look differs. */
 struct row {
 	const char *what;
-	struct stall_look second;
+	int64_t clock, running, ran_ms, freezes; /* added to the first's, which ran 100 ms more */
+	bool torn, idle, tickless;
 	enum stall_verdict want;
 };
 
-#define SECOND(...)                                                                                \
-	(struct stall_look)                                                                        \
-	{                                                                                          \
-		.at_ns = 1100 * MS, .clock = 1000, .running = 3, .ran_ns = 600 * MS, .freezes = 7, \
-		.interval_ns = 100 * MS, __VA_ARGS__                                               \
-	}
+static const struct row rows[] = {
+	{"stands, and has run", .want = STALL_BEGINS},
+	{"... just long enough", .ran_ms = -50, .want = STALL_BEGINS},
+	{"... with one waiting", .running = -1, .want = STALL_BEGINS},
+	{"a clock that moves", .clock = 1, .want = STALL_MOVES},
+	{"... even back", .clock = -1, .want = STALL_MOVES},
+	{"torn", .torn = true, .want = STALL_MOVES},
+	{"idle", .idle = true, .running = -3, .want = STALL_IDLE},
+	{"idle, with tasks of sched_ext", .idle = true, .want = STALL_IDLE},
+	{"tick stopped, one task runs", .running = -2, .want = STALL_ALONE},
+	{"tick stopped, none", .running = -3, .want = STALL_ALONE},
+	{"tick stopped, tasks wait and may", .tickless = true, .want = STALL_TICKLESS},
+	{"preempted, or halted: it did not run", .ran_ms = -100, .want = STALL_WAITS},
+	{"... or hardly", .ran_ms = -51, .want = STALL_WAITS},
+	{"frozen in between", .freezes = 1, .want = STALL_FROZEN},
+};
 
 static void the_table_holds(void **state)
 {
-	const struct row rows[] = {
-		{"stands, and has run", SECOND(.torn = false), STALL_BEGINS},
-		{"... just long enough", SECOND(.ran_ns = 550 * MS), STALL_BEGINS},
-		{"... with one waiting", SECOND(.running = 2), STALL_BEGINS},
-		{"a clock that moves", SECOND(.clock = 1001), STALL_MOVES},
-		{"... even back", SECOND(.clock = 999), STALL_MOVES},
-		{"torn", SECOND(.torn = true), STALL_MOVES},
-		{"idle", SECOND(.idle = true, .running = 0), STALL_IDLE},
-		{"idle, with tasks of sched_ext", SECOND(.idle = true), STALL_IDLE},
-		{"tick stopped, one task runs", SECOND(.running = 1), STALL_ALONE},
-		{"tick stopped, none", SECOND(.running = 0), STALL_ALONE},
-		{"tick stopped, tasks wait and may", SECOND(.tickless = true), STALL_TICKLESS},
-		{"preempted, or halted: it did not run", SECOND(.ran_ns = 500 * MS), STALL_WAITS},
-		{"... or hardly", SECOND(.ran_ns = 549 * MS), STALL_WAITS},
-		{"frozen in between", SECOND(.freezes = 8), STALL_FROZEN},
-	};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		struct stall_look look = first;
 		struct stall_cpu s = {0};
 		enum stall_verdict v;
 
-		assert_int_equal(stall_look(&s, &first), STALL_MOVES);
-		v = stall_look(&s, &rows[i].second);
-		if (v != rows[i].want)
-			fail_msg("%s: %s", rows[i].what, stall_verdict_name(v));
+		assert_int_equal(stall_look(&s, &look), STALL_MOVES);
+		look.at_ns += 100 * MS;
+		look.clock += (uint64_t)row->clock;
+		look.running += (uint64_t)row->running;
+		look.ran_ns += (uint64_t)(100 + row->ran_ms) * MS;
+		look.freezes += (uint64_t)row->freezes;
+		look.torn = row->torn;
+		look.idle = row->idle;
+		look.tickless = row->tickless;
+		v = stall_look(&s, &look);
+		if (v != row->want)
+			fail_msg("%s: %s", row->what, stall_verdict_name(v));
 	}
 }
 
