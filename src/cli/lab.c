@@ -264,6 +264,8 @@ static int finish_monitor(const struct vm_config *c, int fd, struct error *err)
 	ssize_t n;
 	int r = out < 0 ? -errno : 0;
 
+	if (lseek(fd, 0, SEEK_END) == 0)
+		log_warn("%s: nothing came out of the lab; 64 MiB are the most", c->monitor_out);
 	lseek(fd, 0, SEEK_SET);
 	while (r == 0 && (n = read(fd, buf, sizeof(buf))) != 0)
 		r = n < 0 ? -errno : fd_write_all(out, buf, (size_t)n);
