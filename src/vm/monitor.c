@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -107,6 +108,16 @@ static void look(struct monitor *m, unsigned cpu, uint64_t freezes)
 		put_line(m, cpu);
 }
 
+/* What this thread has used of a CPU. */
+static uint64_t used_ns(void)
+{
+	struct timespec t;
+
+	if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* ---- rounds ------------------------------------------------------------------------------ */
 
 static void schedule(struct monitor *m, uint64_t at_ns)
@@ -133,7 +144,7 @@ static void end_round(struct monitor *m, uint64_t now)
 static void on_time(struct loop_timer *t)
 {
 	struct monitor *m = container_of(t, struct monitor, timer);
-	uint64_t from = now_ns(), now = from;
+	uint64_t from = now_ns(), now = from, used = used_ns();
 	bool frozen = false;
 	uint64_t freezes = m->config.freezes(&frozen, m->config.arg);
 
@@ -151,7 +162,7 @@ static void on_time(struct loop_timer *t)
 		now = now_ns();
 	}
 	m->slice_max_ns = MAX(m->slice_max_ns, now - from);
-	m->cost_ns += now - from;
+	m->cost_ns += used_ns() - used;
 	if (m->next < m->cpus) {
 		schedule(m, now); /* in a later turn */
 		return;

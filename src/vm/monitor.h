@@ -87,7 +87,7 @@ struct monitor {
 	unsigned next;	 /* CPU of the round under way */
 	bool final;	 /* looks without a verdict */
 	uint64_t rounds, frozen_rounds, late_rounds, stalls;
-	uint64_t slice_max_ns, cost_ns; /* of one turn of the loop; of all */
+	uint64_t slice_max_ns, cost_ns; /* of one turn of the loop; CPU time of all */
 	uint64_t lines, lines_dropped;
 	json_t *stall_list;
 	struct stream_out csv; /* where csv.loop */
