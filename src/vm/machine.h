@@ -53,6 +53,7 @@ struct monitoring {
 	int csv_fd;		 /* until the monitor has it; -1: none */
 	struct error lack;	 /* why there is none so far */
 	bool holds;		 /* the guest stands at a stall: --on-stall freeze */
+	struct log_limit log;
 };
 
 /* What inspection.c remembers while the kernel is not found. */

@@ -39,7 +39,7 @@ static uint64_t freezes(bool *ret_frozen, void *arg)
 	const struct machine *m = arg;
 
 	*ret_frozen = m->freeze.state != FREEZE_RUNNING || m->ended;
-	return m->freeze.freezes;
+	return 2 * m->freeze.freezes - *ret_frozen;
 }
 
 static void stop_at(struct machine *m, const struct monitor_stall *stall)
@@ -65,11 +65,18 @@ static void stalled(const struct monitor_stall *stall, void *arg)
 {
 	const struct runqueues_sample *s = stall->sample;
 	struct machine *m = arg;
+	char text[256];
 
-	log_warn("stall: CPU %u: its run queue's clock has stood for %.0f ms, with %llu tasks; %s "
+	snprintf(text, sizeof(text),
+		 "stall: CPU %u: its run queue's clock has stood for %.0f ms, with %llu tasks; %s "
 		 "(pid %lld) runs",
 		 stall->cpu, (double)stall->stood_ns / 1e6,
 		 (unsigned long long)s->value[RUNQUEUES_RUNNING], s->comm, (long long)s->pid);
+	/* Each has its line; a guest that makes them for fun does not get that far. */
+	if (stall->nth <= MONITOR_STALLS_KEPT)
+		log_warn("%s", text);
+	else
+		log_guest(&m->monitoring.log, "%s", text);
 	machine_tell_stall(m, stall);
 	if (m->config->on_stall != VM_ON_STALL_LOG)
 		stop_at(m, stall);

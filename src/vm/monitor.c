@@ -31,12 +31,12 @@ static void tell(struct monitor *m, unsigned cpu, uint64_t now)
 {
 	struct monitor_cpu *c = &m->cpu[cpu];
 	const struct monitor_stall stall = {.cpu = cpu,
+					    .nth = ++m->stalls,
 					    .at_ns = now,
 					    .stood_ns = now - c->stall.since_ns,
 					    .sample = &c->last};
 
 	c->stalls++;
-	m->stalls++;
 	if (json_array_size(m->stall_list) < MONITOR_STALLS_KEPT)
 		json_array_append_new(m->stall_list, stall_json(m, &stall));
 	m->config.stalled(&stall, m->config.arg);

@@ -20,6 +20,7 @@ struct monitor; /* opaque */
 
 struct monitor_stall {
 	unsigned cpu;
+	uint64_t nth;	   /* of all, from 1 */
 	uint64_t at_ns;	   /* CLOCK_MONOTONIC */
 	uint64_t stood_ns; /* as far as looked at */
 	const struct runqueues_sample *sample;
@@ -35,7 +36,8 @@ struct monitor_config {
 	int csv_fd;	      /* -1: none. The monitor's, if it could be made */
 	/* CPU time of the thread that is this CPU. False: not to be had, and no stall then. */
 	bool (*ran)(unsigned cpu, uint64_t *ret_ns, void *arg);
-	/* How many freezes have begun, and whether one is under way. */
+	/* A number that changes when a freeze begins and when it ends; and whether one is under
+	 * way. */
 	uint64_t (*freezes)(bool *ret_frozen, void *arg);
 	/* Once for each stall, from inside the loop. */
 	void (*stalled)(const struct monitor_stall *stall, void *arg);

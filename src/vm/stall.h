@@ -42,7 +42,7 @@ struct stall_look {
 	bool torn;	  /* it changed meanwhile */
 	bool idle, tickless;
 	uint64_t ran_ns;  /* CPU time of the vCPU's thread */
-	uint64_t freezes; /* how many have begun */
+	uint64_t freezes; /* changes when one begins, and when it ends */
 	uint64_t interval_ns;
 };
 

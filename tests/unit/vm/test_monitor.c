@@ -146,6 +146,7 @@ static void a_stall_is_told_within_its_time(void **state)
 	queues_fake_set(&fake, 0, QUEUE_CLOCK, 5000, 8);
 	rounds_that_run(6, 15 * MS);
 	assert_int_equal(stalls, 2);
+	assert_int_equal(last_stall.nth, 2);
 	json = monitor_json(monitor, false);
 	assert_int_equal(number(json, "stall_count"), 2);
 	assert_int_equal(number(json_array_get(json_object_get(json, "stalls"), 1), "clock_ns"),
