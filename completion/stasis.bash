@@ -31,7 +31,7 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --monitor --monitor-out --on-stall --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;

@@ -23,7 +23,7 @@
 #include "vm/result.h"
 #include "vm/terminal.h"
 
-#define INNER_ARGS_MAX (40 + 2 * VM_MAX_DISKS)
+#define INNER_ARGS_MAX (45 + 2 * VM_MAX_DISKS)
 /* What a core has besides memory: notes of a thousand vCPUs, and what its parts are rounded up. */
 #define CORE_BESIDES MIB(16)
 
@@ -190,6 +190,14 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--on-hit", vm_on_hit_name(c->on_hit));
 	if (c->dump)
 		option(in, "--dump", "dump");
+	if (c->monitor_ns) {
+		snprintf(number, sizeof(number), "--monitor=%lluns",
+			 (unsigned long long)c->monitor_ns);
+		word(in, strdup(number));
+		option(in, "--on-stall", vm_on_stall_name(c->on_stall));
+	}
+	if (c->monitor_out)
+		option(in, "--monitor-out", "monitor");
 	if (c->vmcore)
 		option(in, "--vmcore", lab_disk_path(c->disk_count, number));
 	more_words(in, c);
@@ -247,6 +255,23 @@ static int finish_dump(const struct vm_config *c, int fd, struct error *err)
 	return vm_json_write(json, "dump", c->dump, err);
 }
 
+/* Through a pipe or a device, too, as a run outside of the lab writes it. */
+static int finish_monitor(const struct vm_config *c, int fd, struct error *err)
+{
+	CLEANUP_FD int out =
+		open(c->monitor_out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+	char buf[16384];
+	ssize_t n;
+	int r = out < 0 ? -errno : 0;
+
+	if (lseek(fd, 0, SEEK_END) == 0)
+		log_warn("%s: nothing came out of the lab; 64 MiB are the most", c->monitor_out);
+	lseek(fd, 0, SEEK_SET);
+	while (r == 0 && (n = read(fd, buf, sizeof(buf))) != 0)
+		r = n < 0 ? -errno : fd_write_all(out, buf, (size_t)n);
+	return r < 0 ? error_set(err, r, "writing %s", c->monitor_out) : 0;
+}
+
 /* Files have other names in there. */
 static void rename_files(json_t *freezes, const struct vm_config *c)
 {
@@ -289,6 +314,9 @@ static int finish_report(const struct vm_config *c, int fd, int status, struct e
 			    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
 				      c->kernel_release));
 	rename_files(json_object_get(json, "freezes"), c);
+	if (c->monitor_out && json_object_get(json_object_get(json, "monitor"), "csv"))
+		json_object_set_new(json_object_get(json_object_get(json, "monitor"), "csv"),
+				    "path", json_string(c->monitor_out));
 	for (size_t i = 0; i < c->disk_count; i++) {
 		json_t *disk = json_array_get(json_object_get(json, "disks"), i);
 
@@ -313,7 +341,7 @@ static void on_opened(void *arg, bool private_lab)
 }
 
 /* What the inner stasis writes into its folder, by the options that ask for it. */
-enum { OUT_REPORT, OUT_DUMP, OUTS };
+enum { OUT_REPORT, OUT_DUMP, OUT_MONITOR, OUTS };
 
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], struct lab_place *place, int *ret_status,
@@ -331,6 +359,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 	struct lab_output outputs[OUTS] = {
 		[OUT_REPORT] = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)},
 		[OUT_DUMP] = {.name = "dump", .fd = memfd_create("dump", MFD_CLOEXEC)},
+		[OUT_MONITOR] = {.name = "monitor", .fd = memfd_create("monitor", MFD_CLOEXEC)},
 	};
 	CLEANUP_FREE char *core_path = NULL;
 	struct beside core = {.fd = -1};
@@ -342,7 +371,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.files = files,
 		.file_count = c->lab_snapshot ? 0 : 2,
 		.outputs = outputs,
-		.output_count = c->report || c->dump ? OUTS : 0,
+		.output_count = c->report || c->dump || c->monitor_out ? OUTS : 0,
 		.progress = c->verbosity >= 0,
 		.limit_ns = c->timeout_ns,
 		.name = c->name,
@@ -364,7 +393,8 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 	if (c->session != VM_SESSION_COMMAND)
 		terminal_make_raw(&terminal, STDIN_FILENO);
 	if (r == 0)
-		r = in.failed || outputs[OUT_REPORT].fd < 0 || outputs[OUT_DUMP].fd < 0
+		r = in.failed || outputs[OUT_REPORT].fd < 0 || outputs[OUT_DUMP].fd < 0 ||
+				    outputs[OUT_MONITOR].fd < 0
 			    ? error_set(err, -ENOMEM, "running in the lab")
 			    : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
@@ -372,6 +402,8 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		r = close_core(c, &core, err);
 	if (r == 0 && c->dump)
 		r = finish_dump(c, outputs[OUT_DUMP].fd, err);
+	if (r == 0 && c->monitor_out)
+		r = finish_monitor(c, outputs[OUT_MONITOR].fd, err);
 	if (r == 0 && c->report)
 		r = finish_report(c, outputs[OUT_REPORT].fd, *ret_status, err);
 	while (in.count > 0)

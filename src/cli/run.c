@@ -19,6 +19,7 @@
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
+#include "vm/monitor.h"
 #include "vm/vm.h"
 
 #define DEFAULT_MEMORY GIB(1)
@@ -317,6 +318,28 @@ static int set_on_hit(void *target, const char *value, struct error *err)
 	return error_usage(err, "%s: dump, freeze or log is accepted", value);
 }
 
+static int set_monitor(void *target, const char *value, struct error *err)
+{
+	uint64_t *ns = &((struct run_request *)target)->config.monitor_ns;
+
+	*ns = MONITOR_INTERVAL_NS;
+	if (value && (parse_duration(value, ns) < 0 || *ns < MONITOR_INTERVAL_LEAST_NS))
+		return error_usage(err, "%s: a duration from 10ms on is accepted", value);
+	return 0;
+}
+
+static int set_on_stall(void *target, const char *value, struct error *err)
+{
+	struct vm_config *c = &((struct run_request *)target)->config;
+
+	for (enum vm_on_stall s = VM_ON_STALL_LOG; s <= VM_ON_STALL_FREEZE; s++)
+		if (!strcmp(value, vm_on_stall_name(s))) {
+			c->on_stall = s;
+			return 0;
+		}
+	return error_usage(err, "%s: log, dump or freeze is accepted", value);
+}
+
 static int set_name(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.name, value);
@@ -346,6 +369,11 @@ static int set_dump(void *target, const char *value, struct error *err)
 static int set_vmcore(void *target, const char *value, struct error *err)
 {
 	return keep_output(&((struct run_request *)target)->config.vmcore, value, err);
+}
+
+static int set_monitor_out(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.monitor_out, value);
 }
 
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
@@ -462,6 +490,11 @@ static const struct cli_option options[] = {
 	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
 	{"dump", 0, "FILE", set_dump, "what every vCPU did when it was frozen, as JSON"},
 	{"vmcore", 0, "FILE", set_vmcore, "memory and registers then, as an ELF core"},
+	{"monitor", 0, "[=INTERVAL]", set_monitor,
+	 "look at every run queue so often (100ms), without stopping the guest"},
+	{"monitor-out", 0, "FILE", set_monitor_out, "what it saw, as CSV"},
+	{"on-stall", 0, "ACTION", set_on_stall,
+	 "where a run queue stands still: log (the default), dump and go on, or freeze"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -595,6 +628,10 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 				q->pin ? "--pin" : "--perf");
 	if (r == 0)
 		r = resolve_command(q, argc, argv, rest, dashes, err);
+	/* Either makes no sense without; both mean it. */
+	if (r == 0 && (q->config.monitor_out || q->config.on_stall != VM_ON_STALL_LOG) &&
+	    !q->config.monitor_ns)
+		q->config.monitor_ns = MONITOR_INTERVAL_NS;
 	if (r == 0 && q->config.initrd && access(q->config.initrd, R_OK) < 0)
 		r = error_usage(err, "--initrd %s: %s", q->config.initrd, strerror(errno));
 	if (r == 0)

@@ -149,9 +149,43 @@ static void print_host(FILE *out, const json_t *now, const json_t *before, doubl
 		number(now, "involuntary_switches") - number(before, "involuntary_switches"));
 }
 
+static double sum_last(const json_t *monitor, const char *key)
+{
+	const json_t *cpu;
+	double sum = 0;
+	size_t i;
+
+	json_array_foreach(member(monitor, "cpus"), i, cpu)
+	{
+		sum += number(member(cpu, "last"), key);
+	}
+	return sum;
+}
+
+/* What --monitor saw last. */
+static void print_queues(FILE *out, const json_t *now, const json_t *before, double seconds)
+{
+	const json_t *cpu, *most = NULL;
+	size_t i;
+
+	json_array_foreach(member(now, "cpus"), i, cpu)
+	{
+		if (!most || number(member(cpu, "last"), "running") >
+				     number(member(most, "last"), "running"))
+			most = cpu;
+	}
+	fprintf(out, "run queues tasks %.0f, most %.0f on CPU %.0f, switches/s %.1f stalls %.0f\n",
+		sum_last(now, "running"), number(member(most, "last"), "running"),
+		number(most, "cpu"),
+		seconds > 0 ? (sum_last(now, "switches") - sum_last(before, "switches")) / seconds
+			    : 0,
+		number(now, "stall_count"));
+}
+
 size_t stats_table_head(const json_t *stats)
 {
-	return member(member(stats, "exits"), "host") ? 4 : 3;
+	return 3 + (member(member(stats, "exits"), "host") != NULL) +
+	       (member(stats, "monitor") != NULL);
 }
 
 void stats_table_print(FILE *out, const json_t *stats, const json_t *before, size_t rows_max)
@@ -174,6 +208,8 @@ void stats_table_print(FILE *out, const json_t *stats, const json_t *before, siz
 	print_times(out, times, times_before, wall_ns);
 	if (member(exits, "host"))
 		print_host(out, member(exits, "host"), member(exits_before, "host"), wall_ns);
+	if (member(stats, "monitor"))
+		print_queues(out, member(stats, "monitor"), member(before, "monitor"), seconds);
 	fprintf(out, "%-28s %10s %10s %8s  %15s  %15s\n", "EXIT", "COUNT", "PER S", "TIME",
 		"WAITING p50/p99", "SERVED p50/p99");
 	for (size_t i = 0; rows && i < n && (rows_max == 0 || i < rows_max); i++)

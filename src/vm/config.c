@@ -20,6 +20,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->cpu_vendor);
 	free(c->dump);
 	free(c->vmcore);
+	free(c->monitor_out);
 	free(c->report);
 	free(c->qmp);
 	free(c->pin);
@@ -141,13 +142,20 @@ const char *vm_on_hit_name(enum vm_on_hit on_hit)
 	return on_hit == VM_ON_HIT_DUMP ? "dump" : on_hit == VM_ON_HIT_FREEZE ? "freeze" : "log";
 }
 
+const char *vm_on_stall_name(enum vm_on_stall on_stall)
+{
+	return on_stall == VM_ON_STALL_LOG    ? "log"
+	       : on_stall == VM_ON_STALL_DUMP ? "dump"
+					      : "freeze";
+}
+
 json_t *vm_config_json(const struct vm_config *c)
 {
 	char shape[64];
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -162,7 +170,10 @@ json_t *vm_config_json(const struct vm_config *c)
 		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget, "freeze_at_ns",
 		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null(),
 		"watches", watches_json(c), "on_hit", vm_on_hit_name(c->on_hit), "dump",
-		string_or_null(c->dump), "vmcore", string_or_null(c->vmcore));
+		string_or_null(c->dump), "vmcore", string_or_null(c->vmcore), "monitor_ns",
+		c->monitor_ns ? json_integer((json_int_t)c->monitor_ns) : json_null(),
+		"monitor_out", string_or_null(c->monitor_out), "on_stall",
+		vm_on_stall_name(c->on_stall));
 }
 
 json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)

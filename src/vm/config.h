@@ -30,6 +30,13 @@ enum vm_on_hit {
 	VM_ON_HIT_LOG,	  /* each is a line, and nothing stops */
 };
 
+/* What becomes of a run queue that stands still. */
+enum vm_on_stall {
+	VM_ON_STALL_LOG,
+	VM_ON_STALL_DUMP,   /* frozen, dumped, and on */
+	VM_ON_STALL_FREEZE, /* … and stays frozen until a control socket thaws it */
+};
+
 #define VM_MAX_WATCHES 3
 
 struct restore; /* vm/snapshot.h */
@@ -66,7 +73,10 @@ struct vm_config {
 	struct watch_expr watch[VM_MAX_WATCHES];
 	unsigned watch_count;
 	enum vm_on_hit on_hit;
-	char *dump, *vmcore;	 /* paths, or NULL: what a hit or freeze_at leaves behind */
+	char *dump, *vmcore; /* paths, or NULL: what a hit or freeze_at leaves behind */
+	uint64_t monitor_ns; /* interval between looks at run queues; 0: none */
+	char *monitor_out;   /* path, or NULL */
+	enum vm_on_stall on_stall;
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */
@@ -77,6 +87,7 @@ struct vm_config {
 
 const char *vm_session_name(enum vm_session session); /* "command", "shell", "console" */
 const char *vm_on_hit_name(enum vm_on_hit on_hit);
+const char *vm_on_stall_name(enum vm_on_stall on_stall);
 void vm_config_done(struct vm_config *c); /* accepts a zeroed one */
 /* Gives its networks their addresses; once its name stands. */
 void vm_config_settle(struct vm_config *c);

@@ -96,6 +96,8 @@ static json_t *stats(void *arg)
 		json_object_set_new(json, "disks", machine_disks(m));
 		json_object_set_new(json, "nets", machine_nets(m));
 	}
+	if (m->monitoring.monitor)
+		json_object_set_new(json, "monitor", monitor_json(m->monitoring.monitor, false));
 	return json;
 }
 
@@ -271,6 +273,19 @@ void machine_tell_freeze(struct machine *m, bool frozen)
 		qmp_server_event(m->control, frozen ? "STOP" : "RESUME", NULL);
 	/* A note for people: a machine whose folder is full goes on all the same. */
 	(void)!machine_publish(m, frozen ? "frozen" : "running");
+}
+
+void machine_tell_stall(struct machine *m, const struct monitor_stall *stall)
+{
+	const struct runqueues_sample *s = stall->sample;
+
+	qmp_server_event(m->control, "STASIS_STALL",
+			 json_pack("{s:i, s:I, s:I, s:I, s:I, s:o}", "cpu", (int)stall->cpu,
+				   "stood-ns", (json_int_t)stall->stood_ns, "clock-ns",
+				   (json_int_t)s->value[RUNQUEUES_CLOCK], "running",
+				   (json_int_t)s->value[RUNQUEUES_RUNNING], "pid",
+				   (json_int_t)s->pid, "comm",
+				   json_string(s->comm) ?: json_string("(not UTF-8)")));
 }
 
 static int end(struct machine *m, const char *command, const char *reason)

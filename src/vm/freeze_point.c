@@ -68,7 +68,7 @@ static void over(struct freeze *f, const struct freeze_report *report)
 
 	if (m->freeze_told && f->state != FREEZE_KILLED)
 		machine_tell_freeze(m, false);
-	m->freeze_told = m->freeze_stays = m->watching.hit = false;
+	m->freeze_told = m->freeze_stays = m->watching.hit = m->monitoring.holds = false;
 	loop_timer_clear(m->loop, &m->freeze_for);
 	note_lacks(m);
 	if (!report->reached && f->state != FREEZE_KILLED)

@@ -202,6 +202,7 @@ static void on_session(struct session *s)
 	case SESSION_HELLO:
 		m->result->guest_start_to_init_ns = now - m->started_ns;
 		progress_set(&m->progress, NULL);
+		machine_monitor_hello(m);
 		machine_watch_hello(m);
 		break;
 	case SESSION_STARTED:

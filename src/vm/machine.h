@@ -13,6 +13,7 @@
 #include "vm/config.h"
 #include "vm/console_log.h"
 #include "vm/image.h"
+#include "vm/monitor.h"
 #include "vm/perf/claim.h"
 #include "vm/perf/evidence.h"
 #include "vm/progress.h"
@@ -41,6 +42,17 @@ struct watching {
 	struct freeze_wait on_hit; /* … which froze the guest */
 	bool hit;		   /* … and still has */
 	uint32_t served;	   /* slots whose hits this freeze is about, too */
+	struct log_limit log;
+};
+
+/* The monitor of a run. */
+struct monitoring {
+	struct monitor *monitor; /* NULL: not yet, or not to be had */
+	struct loop_timer retry; /* a kernel that is not there yet */
+	uint64_t retry_ns;	 /* … after which time */
+	int csv_fd;		 /* until the monitor has it; -1: none */
+	struct error lack;	 /* why there is none so far */
+	bool holds;		 /* the guest stands at a stall: --on-stall freeze */
 	struct log_limit log;
 };
 
@@ -99,10 +111,11 @@ struct machine {
 	bool core_stuck;	 /* the kernel keeps a write of a core: guest memory has to stay */
 	struct inspect *inspect; /* inspection.c's; NULL: not found yet */
 	struct machine_inspection inspection;
-	struct watching watching; /* watch_point.c's */
-	bool panicked;		  /* pvpanic said so */
-	bool was_reset;		  /* the guest reset itself */
-	bool ended;		  /* the outcome is decided */
+	struct watching watching;     /* watch_point.c's */
+	struct monitoring monitoring; /* machine_monitor.c's */
+	bool panicked;		      /* pvpanic said so */
+	bool was_reset;		      /* the guest reset itself */
+	bool ended;		      /* the outcome is decided */
 
 	struct qmp_server *control;
 	struct qmp_socket control_socket[QMP_LISTENERS]; /* in the VM's folder; --qmp's */
@@ -129,6 +142,8 @@ int machine_publish(struct machine *m, const char *state) MUST_CHECK;
 void machine_tell_freeze(struct machine *m, bool frozen);
 /* Tells clients that a core was written, or why not. */
 void machine_tell_core(struct machine *m, const struct error *err);
+/* Tells clients. */
+void machine_tell_stall(struct machine *m, const struct monitor_stall *stall);
 /* Tells clients, once. */
 void machine_tell_panic(struct machine *m);
 /* Tells clients how it ended, and lets them go. Not from inside a callback. Accepts one that never
@@ -180,6 +195,23 @@ void machine_watch_exit(struct machine *m, const struct arch_exit *exit);
 bool machine_watch_frozen(const struct machine *m);
 /* After the last vCPU ended. */
 void machine_watch_done(struct machine *m);
+
+/* ---- machine_monitor.c: --monitor ---------------------------------------------------------------
+ */
+
+/* Before the vCPUs start. */
+int machine_monitor_init(struct machine *m, struct error *err) MUST_CHECK;
+/* When the vCPUs go: for guests whose init says nothing. */
+void machine_monitor_running(struct machine *m);
+/* The guest's init is there: what it starts is monitored from its start. */
+void machine_monitor_hello(struct machine *m);
+/* The machine ends: says whether it stood still at a stall. */
+bool machine_monitor_frozen(const struct machine *m);
+/* The loop has ended: no look any more but the last. */
+void machine_monitor_stop(struct machine *m);
+/* The vCPUs have ended. False if the kernel keeps a write for limit_ns. Accepts a machine that was
+ * not built. */
+bool machine_monitor_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
 
 /* ---- freeze_point.c: what freezes the machine, and what is kept of it -------------------------
  */

@@ -34,6 +34,7 @@ struct vm_result {
 	json_t *perf;	  /* where performance mode put the threads, or NULL */
 	json_t *freezes;  /* array of objects, or NULL */
 	json_t *watches;  /* array of objects; NULL: none were asked for */
+	json_t *monitor;  /* object; NULL: it was not asked for, or could not be */
 	json_t *degraded; /* array of strings, or NULL */
 };
 

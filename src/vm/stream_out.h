@@ -22,6 +22,11 @@ struct stream_out {
 void stream_out_init(struct stream_out *s, struct loop *loop, int fd);
 /* Takes all of it; what does not fit is dropped and counted. */
 void stream_out_put(struct stream_out *s, const void *data, size_t len);
+/* How much is taken whole now. */
+static inline size_t stream_out_room(const struct stream_out *s)
+{
+	return s->failed ? 0 : STREAM_OUT_SIZE - (size_t)(s->tail - s->head);
+}
 static inline bool stream_out_empty(const struct stream_out *s)
 {
 	return s->head == s->tail || s->failed;

@@ -202,6 +202,8 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = machine_watch_init(m, err);
 	if (r == 0)
+		r = machine_monitor_init(m, err);
+	if (r == 0)
 		r = machine_events_start(m, err);
 	if (r == 0 && m->config->restore)
 		r = restore_machine(m, err);
@@ -302,6 +304,7 @@ static bool take_down(struct machine *m)
 	m->result->disks = machine_disks(m);
 	m->result->nets = machine_nets(m);
 	quiet = machine_events_done(m, CANCEL_LIMIT_NS) && quiet;
+	quiet = machine_monitor_done(m, CANCEL_LIMIT_NS) && quiet;
 	machine_watch_done(m);
 	machine_freeze_done(m);
 	machine_inspect_done(m);
@@ -339,6 +342,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		.signals = {.fd = -1},
 		.control_socket = {{.fd = -1, .dir_fd = -1}, {.fd = -1, .dir_fd = -1}},
 		.claim = PERF_CLAIM_NONE,
+		.monitoring.csv_fd = -1,
 	};
 	STAILQ_INIT(&m->capture.queue);
 	progress_init(&m->progress, config->verbosity >= 0);
@@ -359,6 +363,7 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		restore_resume(m);
 	if (r == 0) {
 		machine_watch_running(m);
+		machine_monitor_running(m);
 		(void)!machine_publish(m, "running");
 		r = loop_run(m->loop);
 		if (r < 0)
@@ -369,7 +374,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
 	machine_perf_command_ended(m);
-	if (machine_watch_frozen(m) &&
+	machine_monitor_stop(m);
+	if ((machine_watch_frozen(m) || machine_monitor_frozen(m)) &&
 	    (result->outcome == VM_KILLED || result->outcome == VM_TIMEOUT))
 		result->outcome = VM_HIT;
 	machine_freeze_kill(m);

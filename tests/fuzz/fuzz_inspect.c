@@ -6,6 +6,7 @@
  * value. Places are in RAM; a first record at 0xffffff ends them; then come a CPU's registers, and
  * the rest is an expression. */
 #include "fuzz.h"
+#include "inspect/runqueues.h"
 #include "inspect/sched.h"
 #include "inspect/stack.h"
 #include "kernel_fake.h"
@@ -114,6 +115,26 @@ static void ask_sched(const struct inspect *in, struct lacks *lacks, uint64_t ta
 	sched_free(sched);
 }
 
+/* Two looks each: the second is from what the first has found. */
+static void ask_queues(const struct inspect *in, struct lacks *lacks)
+{
+	struct runqueues_level level[RUNQUEUES_LEVELS];
+	struct runqueues_sample sample;
+	struct runqueues *q;
+	char name[32];
+
+	if (runqueues_open(in, 16, lacks, &q, NULL))
+		return;
+	for (unsigned i = 0; i < 2 * runqueues_cpus(q); i++) {
+		/* Nobody writes meanwhile. */
+		FUZZ_CHECK(!runqueues_look(q, i / 2, &sample) || !sample.repeats);
+		FUZZ_CHECK(runqueues_domains(q, i / 2, level) <= RUNQUEUES_LEVELS);
+		(void)runqueues_flag_name(q, i, name, sizeof(name));
+	}
+	(void)runqueues_schedstats(q);
+	runqueues_free(q);
+}
+
 static void ask_stack(const struct inspect *in, struct lacks *lacks, const struct arch_unwind *at)
 {
 	static struct stack stack;
@@ -181,6 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	at = take_registers(&in);
 	ask_stack(kernel, &lacks, &at);
 	ask_sched(kernel, &lacks, at.sp);
+	ask_queues(kernel, &lacks);
 	FUZZ_CHECK(lacks.count <= LACKS_MAX);
 	len = MIN(in.left, sizeof(expr) - 1);
 	memcpy(expr, in.data, len);

@@ -1,0 +1,93 @@
+#!/bin/bash
+# The run-queue monitor on a stock kernel: what it says is what the kernel says of itself.
+. "$(dirname "$0")/lib.sh"
+command -v jq >/dev/null || skip_all "no jq"
+begin
+
+# report FILTER: of the last run's.
+report() { jq -r "$1" "$work/report.json"; }
+
+# ---- values ---------------------------------------------------------------------------------------
+# Four that spin and two that hand each other lines. The guest prints what it counted as it ends; what it
+# switches after that is what the tolerance is for. A lab's CPUs are taken from it without its knowing: half
+# an interval has to be longer than that.
+stasis_run -t 1n1l2c1t --append schedstats=enable --monitor=500ms --monitor-out "$work/monitor.csv" \
+	--report "$work/report.json" -- sh -c '
+	for i in 1 2 3 4; do (while :; do :; done) & done
+	(while echo; do read -r x </proc/uptime; done) | (while read -r x; do :; done) &
+	sleep 3
+	cat /proc/schedstat
+	cat /proc/stat'
+equal "values: the guest ends as ever" 0 "$status"
+equal "values: nothing is lacking" "" "$(report '.degraded[]')"
+check "values: each CPU is looked at" test "$(report '[.monitor.cpus[] | select(.samples >= 4)] | length')" = 2
+equal "values: all of it can be read" 0 "$(report .monitor.unread)"
+check "values: few looks are torn" test "$(report '.monitor.samples > 10 * .monitor.torn')" = true
+equal "values: no stall" 0 "$(report .monitor.stall_count)"
+check "values: tasks queue" test "$(report '[.monitor.cpus[].running_max] | add >= 4')" = true
+check "values: ... all the time" test "$(report '[.monitor.cpus[].running_mean] | add >= 2.5')" = true
+ctxt=$(sed -n 's/^ctxt //p' <<<"$out")
+switches=$(report '[.monitor.cpus[].last.switches] | add')
+# The end of a COMMAND and the way down: 2,000 switches, or 10 %.
+check "values: switches are those of /proc/stat" test "$switches" -ge "$ctxt" -a \
+	"$switches" -le $((ctxt + ctxt / 10 + 2000))
+# cpuN yld_count 0 sched_count sched_goidle ttwu_count ttwu_local …
+woken=$(awk '/^cpu[0-9]/ { n += $6 } END { print n }' <<<"$out")
+wakeups=$(report '[.monitor.cpus[].last.wakeups] | add')
+check "values: wake-ups are those of /proc/schedstat" test "${woken:-0}" -gt 100 -a "$wakeups" -ge "$woken" -a \
+	"$wakeups" -le $((woken + woken / 10 + 2000))
+equal "values: schedstats are on" true "$(report .monitor.schedstats)"
+equal "values: as many domains as the kernel says" "$(awk '/^cpu/ { c = $1 } c == "cpu0" && /^domain/' <<<"$out" | wc -l)" \
+	"$(report '.monitor.domains[0].levels | length')"
+equal "values: the domain spans both CPUs" 0-1 "$(report '.monitor.domains[0].levels[-1].span')"
+matches "values: its flags have names" "*SD_BALANCE_NEWIDLE*" "$(report '.monitor.domains[0].levels[0].flags | join(" ")')"
+equal "values: a line of CSV for each look" "$(report .monitor.samples)" $(($(wc -l <"$work/monitor.csv") - 1))
+equal "values: ... each as the first says" "" "$(awk -F, 'NR == 1 { n = NF } NF != n' "$work/monitor.csv" | head -n 3)"
+check "values: ... of tasks that ran" grep -q ',"sh",0,' "$work/monitor.csv"
+echo "# $(report '.monitor | "\(.samples) looks, \(.repeats) repeated, \(.torn) torn; \(.cost_ns.per_sample) ns each, a turn at most \(.cost_ns.turn_max) ns; late \(.rounds_late)"')"
+
+# ---- idle -------------------------------------------------------------------------------------------
+stasis_run -t 1n1l2c1t --monitor=50ms --monitor-out "$work/monitor.csv" --report "$work/report.json" -- sleep 2
+equal "idle: the guest ends as ever" 0 "$status"
+equal "idle: no stall" "0 0" "$(report '.monitor | "\(.stall_count) \(.stalls | length)"')"
+check "idle: looks find the idle tasks" test "$(grep -c ',"swapper/[01]",1,' "$work/monitor.csv")" -gt 5
+
+# ---- a stall ------------------------------------------------------------------------------------------
+# A stock kernel has no way to stop its tick from user space, but this: a CPU that panics waits with
+# interrupts off, tasks queued, for its reboot (panic() of kernel/panic.c), and is let do so for two seconds.
+# One retry for the lab's known faults, as stasis_run does it.
+stall() {
+	rm -f "$work/out"
+	"$STASIS" run "$LAB" -c 1 --append panic=30 --monitor=300ms --on-stall dump --dump "$work/dump.json" \
+		--name stall --qmp "$work/stall.sock" --report "$work/report.json" -- sh -c '
+		echo up
+		for i in 1 2; do (while :; do :; done) & done
+		sleep 4
+		echo c >/proc/sysrq-trigger' >"$work/out" 2>"$work/err" </dev/null &
+	pid=$!
+	for _ in $(seq 900); do
+		grep -q up "$work/out" && break
+		kill -0 $pid 2>/dev/null || break
+		sleep 0.1
+	done
+	command -v python3 >/dev/null &&
+		timeout 60 python3 "$(dirname "$0")/../guest/qmp_client.py" "$work/stall.sock" query-name >"$work/said"
+	wait $pid
+	status=$?
+}
+stall
+[ "$LAB" = --no-lab ] || [ $status = 126 ] || stall
+equal "stall: the kernel panics" 126 "$status"
+if command -v python3 >/dev/null; then
+	equal "stall: clients hear of it" "STASIS_STALL 0" \
+		"$(jq -r 'select(.event == "STASIS_STALL") | "\(.event) \(.data.cpu)"' "$work/said" | head -n 1)"
+else
+	skip "stall: clients hear of it" "no python3"
+fi
+check "stall: it is reported" test "$(report .monitor.stall_count)" -gt 0
+matches "stall: ... in a line" "*stall: CPU 0: its run queue's clock has stood for *" "$(cat "$work/err")"
+check "stall: ... with who waits" test "$(report '.monitor.stalls[-1].running >= 2')" = true
+check "stall: ... after an interval or two" test "$(report '.monitor.stalls[-1].stood_ns <= 900000000')" = true
+equal "stall: ... and dumped" "stall:0" "$(report '.freezes[0].cause')"
+matches "stall: the dump shows the panic" "*panic*" "$(jq -r '.vcpus[0] | [.symbol, .stack[].symbol] | join(" ")' "$work/dump.json")"
+end

@@ -1,0 +1,71 @@
+/* The head of what stats and top print, with and without a monitor. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cli/stats_table.h"
+
+static json_t *answer(int uptime_s, int switches, int running)
+{
+	return json_pack(
+		"{s:s, s:s, s:i, s:I, s:{s:i, s:{s:i}}, s:{s:i, s:[{s:i, s:{s:i, s:i}}, {s:i, "
+		"s:{s:i, s:i}}]}}",
+		"name", "vm", "state", "running", "vcpus", 2, "uptime_ns",
+		(json_int_t)uptime_s * 1000000000, "exits", "total", 0, "time_ns", "wall", 0,
+		"monitor", "stall_count", 3, "cpus", "cpu", 0, "last", "running", 1, "switches",
+		100, "cpu", 1, "last", "running", running, "switches", switches);
+}
+
+static char *printed(const json_t *now, const json_t *before)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	stats_table_print(f, now, before, 0);
+	assert_int_equal(fclose(f), 0);
+	return text;
+}
+
+static size_t lines(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
+static void run_queues_have_a_line(void **state)
+{
+	json_t *before = answer(10, 400, 2), *now = answer(12, 1000, 5);
+	char *text = printed(now, before);
+
+	(void)state;
+	assert_non_null(now);
+	assert_non_null(strstr(text, "run queues tasks 6, most 5 on CPU 1, switches/s 300.0 "
+				     "stalls 3\n"));
+	assert_int_equal(lines(text), stats_table_head(now));
+	free(text);
+	json_object_del(now, "monitor");
+	text = printed(now, NULL);
+	assert_null(strstr(text, "run queues"));
+	assert_int_equal(lines(text), stats_table_head(now));
+	free(text);
+	json_decref(before);
+	json_decref(now);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(run_queues_have_a_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
