@@ -1,13 +1,15 @@
-/* Writes the folder of a snapshot so that it is whole or absent. */
+/* Writes the folder of a snapshot so that it is whole or absent, and opens one. */
 #include "freeze/snapshot_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,17 +19,16 @@
 
 #define TMP_SUFFIX ".stasis-tmp"
 
+static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
+
 /* ---- what is there ------------------------------------------------------------------------- */
 
 static bool is_ours(const char *name)
 {
-	static const char *const names[] = {".", "..", SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE,
-					    SNAPSHOT_MEMORY};
-
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))
 			return true;
-	return false;
+	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
 /* Whether it may be replaced: nothing is in it but what a snapshot has. */
@@ -168,11 +169,31 @@ int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct err
 	return r;
 }
 
+void snapshot_new_id(char ret_id[SNAPSHOT_ID_LEN + 1])
+{
+	uint64_t random[2] = {now_ns(), (uint64_t)getpid()};
+
+	(void)!getrandom(random, sizeof(random), 0);
+	snprintf(ret_id, SNAPSHOT_ID_LEN + 1, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+}
+
 int snapshot_folder_write(struct snapshot_folder *f, const char *name, const void *data, size_t len,
 			  struct error *err)
 {
 	CLEANUP_FD int fd =
 		openat(f->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : fd_write_all(fd, data, len);
+
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	return r < 0 ? error_set_shortage(err, r, "writing %s of the snapshot %s", name, f->path)
+		     : 0;
+}
+
+int snapshot_folder_append(struct snapshot_folder *f, const char *name, const void *data,
+			   size_t len, struct error *err)
+{
+	CLEANUP_FD int fd = openat(f->fd, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
 	int r = fd < 0 ? -errno : fd_write_all(fd, data, len);
 
 	if (r == 0 && fsync(fd) < 0)
@@ -218,4 +239,105 @@ void snapshot_folder_abort(struct snapshot_folder *f)
 	if (f->fd >= 0 && remove_files(f->fd, false) == 0)
 		rmdir(f->tmp);
 	forget(f);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* A folder that is exchanged under a reader's eyes loses its files: so often, it looks again. */
+#define OPEN_TRIES 8
+
+/* Its descriptor, or a negative errno; no wait for the other end of what is no file. */
+static int open_file(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -ENOTSUP;
+	if (r < 0)
+		fd_close(&fd);
+	return r < 0 ? r : fd;
+}
+
+static bool is_still_at(int dir, const char *path)
+{
+	struct stat mine, there;
+
+	return fstat(dir, &mine) == 0 && stat(path, &there) == 0 && mine.st_dev == there.st_dev &&
+	       mine.st_ino == there.st_ino;
+}
+
+/* All or none; *ret_bad: which one failed. */
+static int open_all(int dir, unsigned count, int *fd, unsigned *ret_bad)
+{
+	for (unsigned n = 0; n < count; n++) {
+		int r;
+
+		fd[n] = open_file(dir, names[n]);
+		if (fd[n] >= 0)
+			continue;
+		r = fd[n];
+		*ret_bad = n;
+		while (n-- > 0)
+			fd_close(&fd[n]);
+		return r;
+	}
+	return 0;
+}
+
+/* The first `count` of names. */
+static int open_files(const char *path, unsigned count, int *fd, struct error *err)
+{
+	for (unsigned tries = 1;; tries++) {
+		CLEANUP_FD int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		unsigned bad = 0;
+		int r;
+
+		if (dir < 0)
+			return error_usage(err, "%s", strerror(errno));
+		r = open_all(dir, count, fd, &bad);
+		if (r == 0)
+			return 0;
+		if (r == -ENOENT && tries < OPEN_TRIES && !is_still_at(dir, path))
+			continue;
+		return r == -ENOTSUP ? error_usage(err, "%s: a file is accepted", names[bad])
+				     : error_usage(err, "%s: %s", names[bad], strerror(-r));
+	}
+}
+
+int snapshot_files_open(const char *path, struct snapshot_files *ret_files, struct error *err)
+{
+	int fd[ARRAY_SIZE(names)];
+	int r = open_files(path, ARRAY_SIZE(names), fd, err);
+
+	if (r == 0)
+		*ret_files = (struct snapshot_files){fd[0], fd[1], fd[2]};
+	return r;
+}
+
+void snapshot_files_close(struct snapshot_files *files)
+{
+	fd_close(&files->description);
+	fd_close(&files->state);
+	fd_close(&files->memory);
+}
+
+int snapshot_file_read(int fd, const char *name, size_t max, char **ret_data, size_t *ret_len,
+		       struct error *err)
+{
+	int r = file_read_fd(fd, max, ret_data, ret_len);
+
+	return r < 0 ? error_usage(err, "%s: %s", name, strerror(-r)) : 0;
+}
+
+int snapshot_description_read(const char *path, char **ret_text, size_t *ret_len, struct error *err)
+{
+	CLEANUP_FD int fd = -1;
+	int r = open_files(path, 1, &fd, err);
+
+	return r < 0 ? r
+		     : snapshot_file_read(fd, SNAPSHOT_DESCRIPTION, SNAPSHOT_DESCRIPTION_MAX,
+					  ret_text, ret_len, err);
 }

@@ -30,6 +30,7 @@ struct snapshot {
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
+	char id[SNAPSHOT_ID_LEN + 1];
 	struct state_io *vcpu; /* of each vCPU; owned */
 	struct vmcore *memory; /* being written, or NULL */
 };
@@ -49,8 +50,9 @@ void machine_snapshot_done(struct machine *m);
 
 struct restore {
 	char *path;
-	int memory_fd; /* -1: none */
-	uint8_t *data; /* of the file "state" */
+	int memory_fd;	      /* -1: none */
+	unsigned memory_tail; /* bytes behind the RAM in it */
+	uint8_t *data;	      /* of the file "state" */
 	size_t len;
 	struct snapshot_state state;
 	struct state_io *vcpu; /* a section of each; owned */

@@ -191,7 +191,7 @@ int main(int argc, char **argv)
 	uint64_t memory = MEMORY;
 	unsigned bits;
 	size_t len = 0;
-	char *text;
+	char *text, id[SNAPSHOT_ID_LEN + 1];
 
 	if (argc != 5 && argc != 6)
 		return 2;
@@ -228,7 +228,8 @@ int main(int argc, char **argv)
 	state_save(&io);
 	session_state(&session, &io);
 	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
-	text = snapshot_describe(&config, vm, &mem, board.disk);
+	snapshot_new_id(id);
+	text = snapshot_describe(&config, vm, &mem, board.disk, id);
 	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
 		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
@@ -236,7 +237,8 @@ int main(int argc, char **argv)
 	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
 		die("writing", &err);
 	write_memory(&folder, &mem, memory, argc == 6 ? memory : MIB(3));
-	if (snapshot_folder_commit(&folder, &err) < 0)
+	if (snapshot_folder_append(&folder, SNAPSHOT_MEMORY, id, SNAPSHOT_ID_LEN, &err) < 0 ||
+	    snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);
 	board_done(&board);

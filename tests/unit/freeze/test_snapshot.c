@@ -373,6 +373,110 @@ static void what_comes_meanwhile_is_left_alone(void **state)
 	free(link);
 }
 
+/* ---- reading -----------------------------------------------------------------------------------
+ */
+
+static void write_all(const char *path, const char *what)
+{
+	struct snapshot_folder f;
+	char id[SNAPSHOT_ID_LEN + 1];
+
+	snapshot_new_id(id);
+	assert_int_equal(snapshot_folder_open(&f, path, NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, what, strlen(what), NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_DESCRIPTION, what, strlen(what), NULL),
+			 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_MEMORY, what, strlen(what), NULL), 0);
+	assert_int_equal(snapshot_folder_append(&f, SNAPSHOT_MEMORY, id, SNAPSHOT_ID_LEN, NULL), 0);
+	assert_int_equal(snapshot_folder_commit(&f, NULL), 0);
+}
+
+static void expect_read(int fd, const char *name, const char *what)
+{
+	char *data;
+	size_t len;
+
+	assert_int_equal(snapshot_file_read(fd, name, 100, &data, &len, NULL), 0);
+	assert_int_equal(strncmp(data, what, strlen(what)), 0);
+	free(data);
+}
+
+/* Another snapshot that takes its place is not seen by who has opened the first. */
+static void one_folder_is_read(void **state)
+{
+	char *path = in_scratch("snap");
+	struct snapshot_files files;
+	struct error err = {0};
+	char *data;
+	size_t len;
+
+	(void)state;
+	write_all(path, "first");
+	assert_int_equal(snapshot_files_open(path, &files, &err), 0);
+	write_all(path, "other");
+	expect_read(files.description, SNAPSHOT_DESCRIPTION, "first");
+	expect_read(files.state, SNAPSHOT_STATE, "first");
+	expect_read(files.memory, SNAPSHOT_MEMORY, "first");
+	assert_int_equal(lseek(files.memory, 0, SEEK_END), 5 + SNAPSHOT_ID_LEN);
+	assert_int_equal(lseek(files.state, 0, SEEK_SET), 0);
+	assert_int_equal(snapshot_file_read(files.state, SNAPSHOT_STATE, 4, &data, &len, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.what, "state: "));
+	snapshot_files_close(&files);
+	snapshot_files_close(&files);
+	free(path);
+}
+
+static void expect_not_opened(const char *path, const char *word)
+{
+	struct snapshot_files files = {-1, -1, -1};
+	struct error err = {0};
+
+	assert_int_equal(snapshot_files_open(path, &files, &err), -EINVAL);
+	if (!strstr(err.what, word))
+		fail_msg("%s", err.what);
+	assert_int_equal(files.memory, -1);
+}
+
+/* A pipe has no other end here: who opened it as a file would wait for one. */
+static void what_is_no_file_is_refused(void **state)
+{
+	static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
+	char *path = in_scratch("snap");
+
+	(void)state;
+	expect_not_opened(path, "No such file");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char name[64], *file, *data;
+		size_t len;
+
+		snprintf(name, sizeof(name), "snap/%s", names[i]);
+		file = in_scratch(name);
+		write_all(path, "first");
+		assert_int_equal(unlink(file), 0);
+		expect_not_opened(path, names[i]);
+		assert_int_equal(mkfifo(file, 0600), 0);
+		expect_not_opened(path, "a file is accepted");
+		assert_int_equal(snapshot_description_read(path, &data, &len, NULL),
+				 i == 0 ? -EINVAL : 0);
+		if (i > 0)
+			free(data);
+		free(file);
+	}
+	free(path);
+}
+
+static void ids_differ(void **state)
+{
+	char one[SNAPSHOT_ID_LEN + 1], two[SNAPSHOT_ID_LEN + 1];
+
+	(void)state;
+	snapshot_new_id(one);
+	snapshot_new_id(two);
+	assert_string_not_equal(one, two);
+	assert_int_equal(strspn(one, "0123456789abcdef"), SNAPSHOT_ID_LEN);
+}
+
 #define FOLDER_TEST(f) cmocka_unit_test_setup_teardown(f, make_scratch, remove_scratch)
 
 int main(void)
@@ -389,6 +493,9 @@ int main(void)
 		FOLDER_TEST(two_writers_do_not_meet),
 		FOLDER_TEST(other_things_are_left_alone),
 		FOLDER_TEST(what_comes_meanwhile_is_left_alone),
+		FOLDER_TEST(one_folder_is_read),
+		FOLDER_TEST(what_is_no_file_is_refused),
+		cmocka_unit_test(ids_differ),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

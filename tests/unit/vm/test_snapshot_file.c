@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "freeze/snapshot_folder.h"
 #include "freeze/snapshot_state.h"
 #include "vm/disk.h"
 #include "vm/snapshot_file.h"
@@ -114,6 +115,45 @@ static void what_makes_no_sense_is_named(void **state UNUSED)
 	}
 }
 
+static int read_with_id(const char *id, struct vm_config *c, struct error *err)
+{
+	char *text = NULL;
+	int len = asprintf(&text,
+			   "{\"snapshot\": %d, \"id\": %s, \"arch\": \"%s\", \"session\": "
+			   "\"shell\", \"command\": null, \"kernel\": {\"path\": null, "
+			   "\"release\": null}, \"cpu_vendor\": null, " SHAPE
+			   ", \"disks\": [], \"nets\": []}",
+			   SNAPSHOT_VERSION, id, arch_name);
+	int r;
+
+	assert_true(len > 0);
+	r = snapshot_read_description(text, (size_t)len, c, err);
+	free(text);
+	return r;
+}
+
+static void the_id_is_read(void **state UNUSED)
+{
+	static const char *const bad[] = {"null",
+					  "3",
+					  "\"\"",
+					  "\"0123456789abcdef0123456789abcde\"",
+					  "\"0123456789abcdef0123456789abcdeG\"",
+					  "\"0123456789abcdef0123456789abcdef0\""};
+	struct vm_config c = {0};
+
+	assert_int_equal(read_with_id("\"0123456789abcdef0123456789abcdef\"", &c, NULL), 0);
+	assert_string_equal(c.snapshot_id, "0123456789abcdef0123456789abcdef");
+	vm_config_done(&c);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error err = {0};
+
+		assert_int_equal(read_with_id(bad[i], &c, &err), -EINVAL);
+		assert_non_null(strstr(err.what, "id "));
+		vm_config_done(&c);
+	}
+}
+
 /* ---- disks ------------------------------------------------------------------------------------
  */
 
@@ -197,6 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(what_makes_no_sense_is_named),
+		cmocka_unit_test(the_id_is_read),
 		cmocka_unit_test(a_disk_is_known_again),
 		cmocka_unit_test(another_is_put_in_its_place),
 	};
