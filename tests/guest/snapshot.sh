@@ -269,6 +269,21 @@ cp -r --sparse=always booted bad
 sed -i 's/"vcpus": 1/"vcpus": 2/' bad/snapshot.json
 refused "a description that was edited" "description"
 
+# Another snapshot of the same machine: each file of it is whole, and as long.
+rm -rf bad
+cp -r --sparse=always booted bad
+cp --sparse=always smp.snap/memory bad/memory
+refused "another snapshot's memory" "memory: it is another snapshot's"
+
+rm -rf bad
+cp -r --sparse=always booted bad
+rm bad/snapshot.json
+mkfifo bad/snapshot.json
+timeout 10 "$STASIS" restore bad </dev/null >out 2>err
+status=$?
+ok "a pipe in place of the description is refused (saw $status)" is $status 125
+ok "... by name" grep -q 'snapshot.json: a file is accepted' err
+
 mkdir lab
 echo '{"snapshot": 2, "lab": {"folder": "/run/lab/snapshots/0123"}}' >lab/snapshot.json
 "$STASIS" restore lab </dev/null >out 2>err
