@@ -237,7 +237,7 @@ static int check_kind(const json_t *json, struct error *err)
 
 	if (r < 0)
 		return r;
-	if (version != SNAPSHOT_VERSION)
+	if (version < SNAPSHOT_OLDEST || version > SNAPSHOT_VERSION)
 		return error_usage(err, "the description has version %llu, and %d is known",
 				   (unsigned long long)version, SNAPSHOT_VERSION);
 	if (!arch)

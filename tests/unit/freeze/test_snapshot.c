@@ -115,6 +115,26 @@ static void what_lacks_or_is_too_much_is_named(void **state)
 	free(data);
 }
 
+/* Up to what is known: the reader is told which it is. */
+static void older_sections_are_taken(void **state)
+{
+	struct snapshot_state s;
+	struct state_io io;
+	size_t len;
+	uint8_t *data = make(&len);
+
+	(void)state;
+	assert_int_equal(decode(data, len, &s, NULL), 0);
+	assert_int_equal(snapshot_take(&s, "vm", 4, &io, NULL), 0);
+	assert_int_equal(io.version, 3);
+	assert_true(state_since(&io, 3));
+	assert_false(state_since(&io, 4));
+	state_save(&io);
+	assert_true(state_since(&io, 4));
+	snapshot_state_done(&s);
+	free(data);
+}
+
 static void expect_refused(const uint8_t *data, size_t len, size_t what)
 {
 	/* A copy of its own length, so that a sanitizer sees a step past its end. */
@@ -484,6 +504,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sections_come_back),
 		cmocka_unit_test(what_lacks_or_is_too_much_is_named),
+		cmocka_unit_test(older_sections_are_taken),
 		cmocka_unit_test(a_failure_is_kept),
 		cmocka_unit_test(every_flip_is_refused),
 		cmocka_unit_test(every_length_is_refused),
