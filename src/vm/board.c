@@ -64,6 +64,8 @@ static void on_unmasked(struct irqchip *chip, uint32_t pins)
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		if (pins >> slot_of(b, ARCH_UART, i)->gsi & 1 && serial_irq_pending(&b->uart[i]))
 			irq_raise(&b->uart[i].irq);
+	if (b->vmgenid_irq_fd >= 0 && pins >> slot_of(b, ARCH_VMGENID, 0)->gsi & 1)
+		vmgenid_resume(&b->vmgenid);
 }
 
 /* Where the shape needs one in user space. */

@@ -114,14 +114,19 @@ int board_state_restore(struct board *b, struct snapshot_state *state, struct er
 	return t.r;
 }
 
-void board_state_resume(struct board *b)
+void board_state_settle(struct board *b)
 {
-	/* First the routes that interrupts take. */
+	/* Routes raise what waits for them: board.c, on_unmasked. */
 	if (b->irqchip.present)
 		ioapic_settle(&b->irqchip.ioapic);
+	else
+		vmgenid_resume(&b->vmgenid);
+}
+
+void board_state_resume(struct board *b)
+{
 	board_release(b);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		if (b->uart_irq_fd[i] >= 0)
 			serial_resume(&b->uart[i]);
-	vmgenid_resume(&b->vmgenid);
 }

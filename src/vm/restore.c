@@ -208,6 +208,13 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 	return state_result(&io, err);
 }
 
+void restore_vcpus_ready(void *arg)
+{
+	struct machine *m = arg;
+
+	board_state_settle(&m->board);
+}
+
 void restore_resume(struct machine *m)
 {
 	board_state_resume(&m->board);

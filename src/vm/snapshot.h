@@ -73,7 +73,9 @@ int restore_prefault(struct restore *r, const struct guest_memory *mem,
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
-/* Once they all have, and the machine is ready to hear of its guest: devices go on. */
+/* Control thread: once they all have, and before any runs. arg: the machine. */
+void restore_vcpus_ready(void *arg);
+/* Then, and once the machine is ready to hear of its guest: devices go on. */
 void restore_resume(struct machine *m);
 
 #endif

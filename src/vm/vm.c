@@ -142,6 +142,7 @@ static int build_vcpus(struct machine *m, struct error *err)
 		.arg = m,
 		.set_up = m->config->restore ? restore_vcpu : NULL,
 		.set_up_limit_ns = m->config->restore ? RESTORE_LIMIT_NS : 0,
+		.all_set_up = m->config->restore ? restore_vcpus_ready : NULL,
 	};
 	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
 
