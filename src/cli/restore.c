@@ -127,15 +127,13 @@ static const struct cli_option options[] = {
 	{"in-lab", 0, NULL, set_in_lab, NULL},
 };
 
-static int check_disks(struct request *q, struct error *err)
+static int replace_disks(struct request *q, struct error *err)
 {
 	struct vm_config *c = &q->config;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < q->disk_count; i++)
 		r = vm_disk_replace(c->disk, c->disk_count, q->disk[i], err);
-	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
-		r = vm_disk_check(&c->disk[i], err);
 	return r;
 }
 
@@ -162,7 +160,7 @@ static int restore(struct request *q, const char *path)
 		return command_failed(&err);
 	}
 	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
-	    check_disks(q, &err) < 0)
+	    replace_disks(q, &err) < 0)
 		return command_failed(&err);
 	return q->count ? clones_run(&q->config, q->count) : run_here(&q->config, q->in_lab);
 }

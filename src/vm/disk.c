@@ -188,15 +188,15 @@ int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err
 	return 0;
 }
 
-int vm_disk_check(const struct vm_disk *d, struct error *err)
+int vm_disk_check(const struct vm_disk *d, int fd, struct error *err)
 {
 	const char *why = NULL;
 	struct stat st;
 
-	if (stat(d->path, &st) < 0)
-		return error_usage(err, "disk %s, %s: %s", d->id, d->path, strerror(errno));
-	if (d->read_only || d->told)
+	if (d->told)
 		return 0; /* its size is the device's to check */
+	if (fstat(fd, &st) < 0)
+		return error_set(err, -errno, "looking at disk %s, %s", d->id, d->path);
 	if (!S_ISREG(st.st_mode) || !d->inode)
 		why = "whether it has changed since can't be told";
 	else if (st.st_ino != d->inode)

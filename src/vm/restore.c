@@ -142,6 +142,18 @@ int restore_prefault(struct restore *r, const struct guest_memory *mem, struct e
 	return 0;
 }
 
+int restore_check_disks(const struct machine *m, struct error *err)
+{
+	int r = 0;
+
+	/* A clone's own copy was looked at when it was made. */
+	for (size_t i = 0; r == 0 && i < m->config->disk_count; i++)
+		if (!m->config->disk[i].copy)
+			r = vm_disk_check(&m->config->disk[i], virtio_blk_fd(m->board.disk[i]),
+					  err);
+	return r;
+}
+
 /* ---- the machine ------------------------------------------------------------------------------
  */
 

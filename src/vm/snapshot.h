@@ -69,6 +69,8 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
  * nothing is shared then. Contention where the host lacks the memory. */
 int restore_prefault(struct restore *r, const struct guest_memory *mem,
 		     struct error *err) MUST_CHECK;
+/* Whether the disks, which the board has opened and locked, are as they were. */
+int restore_check_disks(const struct machine *m, struct error *err) MUST_CHECK;
 /* All but the vCPUs; takes every section. Devices wired, no vCPU set up. */
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */

@@ -190,6 +190,8 @@ static int build(struct machine *m, struct error *err)
 	board.vsock.listen_fd = m->vsock.socket.fd;
 	if (r == 0)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
+	if (r == 0 && m->config->restore)
+		r = restore_check_disks(m, err);
 	if (r == 0)
 		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
 	if (r == 0)

@@ -203,6 +203,28 @@ kill $pid
 wait $pid
 ok "a copy of then goes on from there" records copy.img copy.lines
 
+truncate -s 1M ro.img
+"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-halt.elf" -i empty --name ro --disk ro.img,ro \
+	</dev/null >ro.out 2>err &
+pid=$!
+until grep -qs 'payload is up' ro.out; do sleep 0.05; done
+"$STASIS" snapshot ro ro.snap
+wait $pid
+"$STASIS" restore ro.snap --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "a guest with a disk that it can but read goes on (saw $status)" is $status 124
+touch ro.img
+"$STASIS" restore ro.snap --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... not where that has changed (saw $status)" is $status 125
+ok "... by name" grep -q 'disk disk0, .*it has changed since the snapshot' err
+"$STASIS" restore ro.snap --count 2 --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... nor as clones (saw $status)" is "$status $(grep -c 'changed since' err)" "125 1"
+"$STASIS" restore ro.snap --disk disk0=ro.img --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... but where one says that it has what it had (saw $status)" is $status 124
+
 # ---- COMMAND, and its streams -------------------------------------------------------------------------
 
 # A guest that says by virtio-console what init says: payload_session.c. Its COMMAND counts until it is
