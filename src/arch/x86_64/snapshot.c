@@ -454,6 +454,8 @@ static void restore_tsc(const struct arch_vm *vm, int fd, struct arch_clock *clo
 			     saved->khz, khz);
 		return;
 	}
+	if (apart > TSC_PPM)
+		clock_scale_tsc(clock, saved->khz, (uint32_t)khz);
 	clock_restore_tsc(fd, saved->tsc, vm->restored_tsc, clock);
 	if (deadline && one_msr(fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline) < 0)
 		state_refuse(io, "", "this host's KVM has no deadline timer");
