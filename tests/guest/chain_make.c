@@ -150,20 +150,28 @@ static void make_plain(int fd)
 	free(cpuid);
 }
 
-/* The CPUID comes first in a vCPU's state: a back end has put back there what it can't hide. */
+/* What a back end has put back because it can't hide it, and the rate that only this host's TSC
+ * has: 0 is any. Sections as in base/state_io.h. */
 static void save_plain(struct state_io *io)
 {
-	uint8_t *at = io->bytes + STATE_HEAD_BYTES;
-	uint32_t count;
+	for (size_t at = 0; at < io->len;) {
+		uint8_t *section = io->bytes + at, *fields = section + STATE_HEAD_BYTES;
+		uint32_t len, count;
 
-	memcpy(&count, at, sizeof(count));
-	at += sizeof(count);
-	for (uint32_t i = 0; i < count; i++, at += sizeof(struct kvm_cpuid_entry2)) {
-		struct kvm_cpuid_entry2 entry;
+		memcpy(&len, section + 20, sizeof(len));
+		memcpy(&count, fields, sizeof(count));
+		at += STATE_HEAD_BYTES + len;
+		if (!strcmp((const char *)section, "tsc"))
+			memset(fields + 16, 0, 4);
+		if (strcmp((const char *)section, "cpuid"))
+			continue;
+		for (fields += 4; count-- > 0; fields += sizeof(struct kvm_cpuid_entry2)) {
+			struct kvm_cpuid_entry2 entry;
 
-		memcpy(&entry, at, sizeof(entry));
-		reduce(&entry);
-		memcpy(at, &entry, sizeof(entry));
+			memcpy(&entry, fields, sizeof(entry));
+			reduce(&entry);
+			memcpy(fields, &entry, sizeof(entry));
+		}
 	}
 }
 
