@@ -31,27 +31,35 @@ static bool is_ours(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-/* Whether it may be replaced: nothing is in it but what a snapshot has. */
-static int check_target(const char *path, struct error *err)
+/* Whether it may be replaced: nothing is in it but what a snapshot has. *ret_full: there is some of
+ * that. */
+static int check_target(const char *path, bool *ret_full, struct error *err)
 {
 	const struct dirent *entry;
 	struct stat st;
 	DIR *dir;
+	bool full = false;
 	int r = 0;
 
-	if (lstat(path, &st) < 0 && errno == ENOENT)
+	if (lstat(path, &st) < 0 && errno == ENOENT) {
+		*ret_full = false;
 		return 0;
+	}
 	/* The link would be replaced, and not what it leads to. */
 	if (S_ISLNK(st.st_mode))
 		return error_usage(err, "%s: it is a symbolic link", path);
 	dir = opendir(path);
 	if (!dir)
 		return error_usage(err, "%s: %s", path, strerror(errno));
-	while (r == 0 && (entry = readdir(dir)))
+	while (r == 0 && (entry = readdir(dir))) {
+		full = full || entry->d_name[0] != '.';
 		if (!is_ours(entry->d_name))
 			r = error_usage(err, "%s: it is there, and %s in it is no snapshot's", path,
 					entry->d_name);
+	}
 	closedir(dir);
+	if (r == 0)
+		*ret_full = full;
 	return r;
 }
 
@@ -134,6 +142,44 @@ static int lock_new(struct snapshot_folder *f)
 	return remove_files(f->fd, false);
 }
 
+static int touch(int dir, const char *name)
+{
+	CLEANUP_FD int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : 0;
+}
+
+/* Before anything is stopped: NFS and others can't, and say so only when they are asked. */
+static int try_exchange(const struct snapshot_folder *f, struct error *err)
+{
+	int r = touch(f->fd, SNAPSHOT_STATE);
+
+	if (r == 0)
+		r = touch(f->fd, SNAPSHOT_MEMORY);
+	if (r == 0 && renameat2(f->fd, SNAPSHOT_STATE, f->fd, SNAPSHOT_MEMORY, RENAME_EXCHANGE) < 0)
+		r = -errno;
+	(void)!unlinkat(f->fd, SNAPSHOT_STATE, 0);
+	(void)!unlinkat(f->fd, SNAPSHOT_MEMORY, 0);
+	if (r != -EINVAL && r != -ENOSYS)
+		return r < 0 ? error_set_shortage(err, r, "writing to the folder %s", f->tmp) : 0;
+	error_usage(err, "%s: this file system can't put another in its place in one step",
+		    f->path);
+	error_hint(err, "a folder that is not there yet can be written, and the old one removed "
+			"then");
+	return -EINVAL;
+}
+
+/* Where nothing is to be replaced. Without flags, NFS has it as well: of what has come there
+ * meanwhile, an empty folder alone goes. */
+static int name_first(const struct snapshot_folder *f)
+{
+	if (renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	return rename(f->tmp, f->path) == 0 ? 0 : -errno;
+}
+
 static void forget(struct snapshot_folder *f)
 {
 	fd_close(&f->fd);
@@ -145,6 +191,7 @@ static void forget(struct snapshot_folder *f)
 int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct error *err)
 {
 	size_t len = strlen(path);
+	bool full = false;
 	int r;
 
 	*f = (struct snapshot_folder){.fd = -1};
@@ -156,13 +203,18 @@ int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct err
 		forget(f);
 		return error_set(err, -ENOMEM, "writing the snapshot %s", path);
 	}
-	r = check_target(f->path, err);
+	r = check_target(f->path, &full, err);
 	if (r == 0) {
 		r = lock_new(f);
 		if (r == -EWOULDBLOCK)
 			error_contention(err, "%s: another snapshot is being written there", path);
 		else if (r < 0)
 			error_set_shortage(err, r, "making the folder %s", f->tmp);
+	}
+	if (r == 0 && full) {
+		r = try_exchange(f, err);
+		if (r < 0)
+			snapshot_folder_abort(f);
 	}
 	if (r < 0)
 		forget(f);
@@ -205,20 +257,20 @@ int snapshot_folder_append(struct snapshot_folder *f, const char *name, const vo
 int snapshot_folder_commit(struct snapshot_folder *f, struct error *err)
 {
 	/* Saving took its time: what has been put there meanwhile is not to be replaced. */
-	int r = check_target(f->path, err);
-	bool exchanged = false;
+	bool exchanged = false, full = false;
+	int r = check_target(f->path, &full, err);
 
 	if (r < 0) {
 		snapshot_folder_abort(f);
 		return r;
 	}
 	r = fsync(f->fd) < 0 ? -errno : 0;
-	if (r == 0 && renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_NOREPLACE) < 0) {
+	if (r == 0)
+		r = name_first(f);
+	if (r == -EEXIST || r == -ENOTEMPTY) {
 		/* One call, so that there is a whole one at every instant. */
-		exchanged = errno == EEXIST &&
-			    renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0;
-		if (!exchanged)
-			r = -errno;
+		exchanged = renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0;
+		r = exchanged ? 0 : -errno;
 	}
 	if (r < 0) {
 		error_set(err, r, "naming the snapshot %s", f->path);

@@ -31,8 +31,8 @@ struct snapshot_folder {
 	int fd;	    /* of tmp, locked; -1: not open */
 };
 
-/* Begins. What stands at path has to be a snapshot, an empty folder, or nothing.
- * Contention where another writer is at it. */
+/* Begins. What stands at path has to be a snapshot, an empty folder, or nothing; no snapshot where
+ * the file system can't exchange two folders (NFS). Contention where another writer is at it. */
 int snapshot_folder_open(struct snapshot_folder *f, const char *path, struct error *err) MUST_CHECK;
 /* Another at each call. */
 void snapshot_new_id(char ret_id[SNAPSHOT_ID_LEN + 1]);

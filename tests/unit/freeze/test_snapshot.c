@@ -393,6 +393,68 @@ static void what_comes_meanwhile_is_left_alone(void **state)
 	free(link);
 }
 
+/* As on NFS, which knows no flags. */
+static bool is_nfs;
+
+int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+	if (!is_nfs || !flags)
+		return __real_renameat2(from_dir, from, to_dir, to, flags);
+	errno = EINVAL;
+	return -1;
+}
+
+static void without_an_exchange_nothing_is_replaced(void **state)
+{
+	char *path = in_scratch("snap"), *empty = in_scratch("empty");
+	struct snapshot_folder f;
+	struct error err = {0};
+
+	(void)state;
+	is_nfs = true;
+	write_one(path, "first");
+	expect_content(path, "first");
+	assert_int_equal(mkdir(empty, 0700), 0);
+	write_one(empty, "in an empty one");
+	expect_content(empty, "in an empty one");
+	/* Said at the beginning, and nothing is left of it. */
+	assert_int_equal(snapshot_folder_open(&f, path, &err), -EINVAL);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_non_null(strstr(err.what, "can't put another in its place"));
+	assert_non_null(strstr(err.hint, "not there yet"));
+	expect_content(path, "first");
+	assert_int_equal(entries(), 2);
+	is_nfs = false;
+	assert_int_equal(snapshot_folder_open(&f, path, &err), 0);
+	snapshot_folder_abort(&f);
+	free(path);
+	free(empty);
+}
+
+static void what_came_meanwhile_stays_without_an_exchange(void **state)
+{
+	char *path = in_scratch("snap");
+	struct snapshot_folder f, g;
+	struct error err = {0};
+
+	(void)state;
+	is_nfs = true;
+	assert_int_equal(snapshot_folder_open(&f, path, NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, "mine", 4, NULL), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	g = (struct snapshot_folder){.path = path,
+				     .fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	assert_int_equal(snapshot_folder_write(&g, SNAPSHOT_STATE, "theirs", 6, NULL), 0);
+	close(g.fd);
+	assert_true(snapshot_folder_commit(&f, &err) < 0);
+	is_nfs = false;
+	expect_content(path, "theirs");
+	assert_int_equal(entries(), 1);
+	free(path);
+}
+
 /* ---- reading -----------------------------------------------------------------------------------
  */
 
@@ -514,6 +576,8 @@ int main(void)
 		FOLDER_TEST(two_writers_do_not_meet),
 		FOLDER_TEST(other_things_are_left_alone),
 		FOLDER_TEST(what_comes_meanwhile_is_left_alone),
+		FOLDER_TEST(without_an_exchange_nothing_is_replaced),
+		FOLDER_TEST(what_came_meanwhile_stays_without_an_exchange),
 		FOLDER_TEST(one_folder_is_read),
 		FOLDER_TEST(what_is_no_file_is_refused),
 		cmocka_unit_test(ids_differ),
