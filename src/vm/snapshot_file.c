@@ -332,6 +332,9 @@ static int read_nets(const json_t *json, struct vm_config *c, struct error *err)
 		int r = value ? vm_net_parse(value, &c->net[c->net_count], err)
 			      : wrong("nets", err);
 
+		/* That is the lab's own word, whose networks are not saved. */
+		if (r == 0 && c->net[c->net_count].uplink >= 0)
+			r = wrong("nets", err);
 		if (r < 0)
 			return r;
 	}

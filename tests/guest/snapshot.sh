@@ -187,6 +187,10 @@ ok "... also while it is frozen, and its disk is copied then (saw $status)" is $
 "$STASIS" restore disk.snap </dev/null >out 2>err
 status=$?
 ok "a disk that has changed since is refused (saw $status)" is $status 125
+ok "... once it was said that it is opened" grep -q "^stasis: opens disk disk0: $work/disk.img, to read and write" err
+"$STASIS" restore -q disk.snap </dev/null >out 2>err
+ok "... but with -q" is "$(grep -c 'opens disk' err)" 0
+"$STASIS" restore disk.snap </dev/null >out 2>err
 ok "... by name" grep -q 'disk disk0, .*it has changed since the snapshot' err
 "$STASIS" restore disk.snap --disk other=copy.img </dev/null >out 2>err
 status=$?

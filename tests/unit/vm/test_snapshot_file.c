@@ -22,8 +22,9 @@
 	"\"cores_per_llc\": 1, \"threads_per_core\": 1, \"vcpus\": 1, \"nodes\": [{\"llcs\": 1, "  \
 	"\"memory_bytes\": 67108864, \"latency_ns\": 0, \"bandwidth_mbs\": 0, \"cache_bytes\": "   \
 	"0, \"distances\": [10]}]"
-#define DISK                                                                                       \
-	"{\"id\": \"disk0\", \"path\": \"/images/a.img\", \"bytes\": 4096, \"read_only\": true, "  \
+#define DISK DISK_AT("/images/a.img")
+#define DISK_AT(path)                                                                              \
+	"{\"id\": \"disk0\", \"path\": \"" path "\", \"bytes\": 4096, \"read_only\": true, "       \
 	"\"direct\": false, \"iops\": null, \"bps\": 1000, \"inode\": 7, \"modified_ns\": 12}"
 
 /* A description with these fields. */
@@ -95,6 +96,14 @@ static void what_makes_no_sense_is_named(void **state UNUSED)
 		{"\"shell\"", "null", "null", "[]", "disks"},
 		{"\"shell\"", "null", "[{}]", "[]", "disk"},
 		{"\"shell\"", "null", "[" DISK ", 3]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/../etc/shadow") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/..") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/./a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images//a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/.") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[]", "[\"tap=t0,uplink=2\"]", "nets"},
 		{"\"shell\"", "null", "[]", "{}", "nets"},
 		{"\"shell\"", "null", "[]", "[null]", "nets"},
 		{"\"shell\"", "null", "[]", "[\"tap=\"]", "tap"},
