@@ -257,6 +257,9 @@ void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct sta
 /* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
  * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. */
 void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io);
+/* Whether an edge on it would be lost now, because a controller of KVM's has it masked. Any thread.
+ */
+bool arch_edge_is_lost(const struct kvm *kvm, uint32_t gsi);
 /* vCPU thread, parked: everything of one vCPU. state: of that park. */
 void arch_vcpu_save(struct arch_vm *vm, unsigned index, int vcpu_fd,
 		    const struct arch_vcpu_state *state, struct arch_clock *clock,

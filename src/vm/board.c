@@ -274,6 +274,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 
 	b->loop = loop;
 	b->topology = config->topology;
+	b->kvm = kvm;
 	bus_init(&b->bus);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		b->uart_irq_fd[i] = -1;
@@ -396,8 +397,10 @@ void board_done(struct board *b)
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);
-	if (b->loop)
+	if (b->loop) {
+		loop_timer_clear(b->loop, &b->vmgenid_retry);
 		fd_close(&b->vmgenid_irq_fd);
+	}
 	irqchip_done(&b->irqchip);
 	bus_done(&b->bus);
 	*b = (struct board){0};

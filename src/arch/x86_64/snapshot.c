@@ -554,6 +554,14 @@ static void chip_state(int vm_fd, uint32_t id, struct state_io *io)
 	state_end(io);
 }
 
+bool arch_edge_is_lost(const struct kvm *kvm, uint32_t gsi)
+{
+	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
+
+	return gsi < KVM_IOAPIC_NUM_PINS && kvm_ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &chip) == 0 &&
+	       chip.chip.ioapic.redirtbl[gsi].fields.mask;
+}
+
 static void pit_state(struct arch_vm *vm, struct state_io *io)
 {
 	struct kvm_pit_state2 pit = vm->pit.was;
