@@ -215,11 +215,14 @@ void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {
-	uint64_t guest_ns;    /* the VM's clock at the stop, where the architecture has one */
-	uint64_t host;	      /* the host's counter at the stop */
-	uint64_t host_ns;     /* … and its time (now_ns) */
-	uint64_t frozen_ns;   /* how long the last stop was */
-	uint64_t skipped;     /* ticks of the counter that the guest has not seen, in all freezes */
+	uint64_t guest_ns;  /* the VM's clock at the stop, where the architecture has one */
+	uint64_t host;	    /* the host's counter at the stop */
+	uint64_t host_ns;   /* … and its time (now_ns) */
+	uint64_t frozen_ns; /* how long the last stop was */
+	uint64_t skipped;   /* ticks of the counter that the guest has not seen, in all freezes */
+	/* x86: where KVM scales the guest's counter, its rate << 32 | the host's, in kHz; else 0.
+	 * Any thread, relaxed: each vCPU sets the same before it needs it. */
+	_Atomic uint64_t scale;
 	uint64_t guest_count; /* aarch64: its counter at the stop, to be set by a vCPU; 0: it is */
 	_Atomic uint32_t
 		lacks; /* bit n: this host can't do arch_clock_lacks[n]; any thread, relaxed */
@@ -254,6 +257,9 @@ void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct sta
 /* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
  * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. */
 void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io);
+/* Whether an edge on it would be lost now, because a controller of KVM's has it masked. Any thread.
+ */
+bool arch_edge_is_lost(const struct kvm *kvm, uint32_t gsi);
 /* vCPU thread, parked: everything of one vCPU. state: of that park. */
 void arch_vcpu_save(struct arch_vm *vm, unsigned index, int vcpu_fd,
 		    const struct arch_vcpu_state *state, struct arch_clock *clock,

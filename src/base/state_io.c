@@ -21,7 +21,7 @@ void state_save(struct state_io *io)
 void state_restore(struct state_io *io, const void *data, size_t len)
 {
 	/* Of nothing, too, there is a place to read from: adding to NULL is undefined. */
-	*io = (struct state_io){.restoring = true, .from = data ?: "", .len = len};
+	*io = (struct state_io){.restoring = true, .version = 1, .from = data ?: "", .len = len};
 }
 
 void state_free(struct state_io *io)

@@ -4,6 +4,14 @@
  *   if (state_begin(io, "serial", 1)) { state_u8(io, "ier", &ier); … }
  *   state_end(io);
  *
+ * Versions. A section's fields are only ever appended, and its version is one more then; a whole
+ * section is appended to the others in the same way, and the version of the whole is one more. A
+ * reader knows all versions from 1 on, and gives what an older one lacks the value that the
+ * function's comment says:
+ *
+ *   version = state_begin(io, "serial", 2); … if (version >= 2) state_u8(io, "new", &new);
+ *   if (state_since(io, 2)) { state_begin(io, "later", 1); … }
+ *
  *   section   name 16, padded with zeros | version 2 | zero 2 | length 4 | length bytes
  *             little-endian, back to back; fields without padding, in the order of their calls */
 #ifndef STASIS_BASE_STATE_IO_H
@@ -18,7 +26,8 @@
 
 struct state_io {
 	bool restoring;
-	uint8_t *bytes; /* saving: owned */
+	unsigned version; /* restoring: of the whole, by who has the bytes; 1 if nobody says */
+	uint8_t *bytes;	  /* saving: owned */
 	size_t len, cap;
 	const uint8_t *from; /* restoring: borrowed */
 	size_t at, section_end;
@@ -42,6 +51,12 @@ void state_free(struct state_io *io); /* accepts a zeroed one */
 unsigned state_begin(struct state_io *io, const char *name, uint16_t version);
 /* Refuses a section that is longer than its fields. */
 void state_end(struct state_io *io);
+
+/* Whether the whole has what came with that version of it: always, when saving. */
+static inline bool state_since(const struct state_io *io, unsigned version)
+{
+	return !io->restoring || io->version >= version;
+}
 
 /* Each puts *v, or gets it; a refusal leaves *v as it was. */
 void state_u8(struct state_io *io, const char *field, uint8_t *v);

@@ -82,14 +82,17 @@ ssize_t fd_read_all(int fd, void *data, size_t len)
  * pass; files of /proc and /sys have size 0 and grow the buffer as they come. */
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len)
 {
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : file_read_fd(fd, max, ret_data, ret_len);
+}
+
+int file_read_fd(int fd, size_t max, char **ret_data, size_t *ret_len)
+{
 	CLEANUP_FREE char *data = NULL;
-	CLEANUP_FD int fd = -1;
 	size_t len = 0, cap;
 	struct stat st;
 
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > max)

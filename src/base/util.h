@@ -22,6 +22,8 @@ static inline uint64_t now_ns(void)
 void fd_close(int *fd);
 /* The whole of a file. *ret_data is malloc'ed, with a NUL after its len bytes. -EFBIG above max. */
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len) MUST_CHECK;
+/* The same of one that is open, from where it stands. */
+int file_read_fd(int fd, size_t max, char **ret_data, size_t *ret_len) MUST_CHECK;
 /* Writes all of it, over short writes and EINTR. Negative errno on failure. */
 int fd_write_all(int fd, const void *data, size_t len) MUST_CHECK;
 /* Reads until len or end of file; returns bytes read or a negative errno. */

@@ -20,8 +20,7 @@
 #include "vm/lab/paths.h"
 #include "vm/snapshot_file.h"
 
-#define DESCRIPTION_MAX MIB(4)
-#define FORGET		"--forget"
+#define FORGET "--forget"
 
 static bool is_in_lab(const char *folder)
 {
@@ -52,16 +51,16 @@ static int forget(const char *folder)
 /* The description goes out, as a file of the session. */
 static int give(const char *folder, struct error *err)
 {
-	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_DESCRIPTION, folder);
 	CLEANUP_FREE char *text = NULL;
 	CLEANUP_FD int fd =
 		open(SNAPSHOT_DESCRIPTION, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	size_t len = 0;
-	int r = path ? file_read(path, DESCRIPTION_MAX, &text, &len) : -ENOMEM;
+	int r = snapshot_description_read(folder, &text, &len, err);
 
-	if (r == 0)
-		r = fd < 0 ? -errno : fd_write_all(fd, text, len);
-	return r < 0 ? error_set(err, r, "reading the snapshot in the lab") : 0;
+	if (r < 0)
+		return r;
+	r = fd < 0 ? -errno : fd_write_all(fd, text, len);
+	return r < 0 ? error_set(err, r, "giving the snapshot's description out of the lab") : 0;
 }
 
 /* NAME FOLDER [--keep-running], or --forget FOLDER. */
@@ -119,9 +118,13 @@ static int ask_lab(const struct arch_kind *kind, const char *first, const char *
 
 static json_t *read_description(const char *path)
 {
-	CLEANUP_FREE char *file = text_format("%s/" SNAPSHOT_DESCRIPTION, path);
+	CLEANUP_FREE char *text = NULL;
+	struct error ignored = {0};
+	size_t len;
 
-	return file ? json_load_file(file, 0, NULL) : NULL;
+	return snapshot_description_read(path, &text, &len, &ignored) == 0
+		       ? json_loadb(text, len, 0, NULL)
+		       : NULL;
 }
 
 /* Where in the lab it is; NULL: it is none of the lab's. */

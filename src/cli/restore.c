@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/text.h"
 #include "base/util.h"
 #include "cli/clones.h"
 #include "cli/commands.h"
@@ -127,16 +128,37 @@ static const struct cli_option options[] = {
 	{"in-lab", 0, NULL, set_in_lab, NULL},
 };
 
-static int check_disks(struct request *q, struct error *err)
+static int replace_disks(struct request *q, struct error *err)
 {
 	struct vm_config *c = &q->config;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < q->disk_count; i++)
 		r = vm_disk_replace(c->disk, c->disk_count, q->disk[i], err);
-	for (size_t i = 0; r == 0 && i < c->disk_count; i++)
-		r = vm_disk_check(&c->disk[i], err);
 	return r;
+}
+
+/* Whoever made the snapshot named them; the person who restores it sees what that opens. count: of
+ * clones. */
+static void tell_what_is_opened(const struct vm_config *c, unsigned count)
+{
+	for (size_t i = 0; i < c->disk_count; i++) {
+		const struct vm_disk *d = &c->disk[i];
+		CLEANUP_FREE char *path = strdup(d->path);
+
+		if (path)
+			text_one_line(path);
+		log_warn("opens disk %s: %s, to %s", d->id, path ?: "?",
+			 d->read_only ? "read"
+			 : count      ? "copy it for each clone"
+				      : "read and write");
+	}
+	for (size_t i = 0; i < c->net_count; i++)
+		if (c->net[i].kind == VM_NET_USER)
+			log_warn("opens a network in user mode: the guest reaches what you do");
+		else
+			log_warn("opens the network tap=%s%s", c->net[i].tap,
+				 count ? "-N, of each clone" : "");
 }
 
 static int restore(struct request *q, const char *path)
@@ -162,8 +184,9 @@ static int restore(struct request *q, const char *path)
 		return command_failed(&err);
 	}
 	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
-	    check_disks(q, &err) < 0)
+	    replace_disks(q, &err) < 0)
 		return command_failed(&err);
+	tell_what_is_opened(&q->config, q->count);
 	return q->count ? clones_run(&q->config, q->count) : run_here(&q->config, q->in_lab);
 }
 

@@ -23,7 +23,8 @@ int vmgenid_init(struct vmgenid *dev, const struct guest_memory *mem, uint64_t g
 		 struct error *err) MUST_CHECK;
 /* Its section; a restore, into memory that is the snapshot's already, makes another number. */
 void vmgenid_state(struct vmgenid *dev, struct state_io *io);
-/* Tells the guest, if it is another one. Once interrupts have their ways. */
+/* Tells the guest, if it is another one and it was not told yet. Once its interrupt has its way: an
+ * edge into a masked pin would be lost. */
 void vmgenid_resume(struct vmgenid *dev);
 
 #endif

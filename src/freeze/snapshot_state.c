@@ -164,7 +164,7 @@ static int check_head(const uint8_t *data, size_t len, const void *description,
 	if (len < HEAD_LEN || memcmp(data, MAGIC, MAGIC_LEN))
 		return error_usage(err, "state: it is no snapshot's state, or cut short");
 	version = get_number(data + HEAD_VERSION, 4);
-	if (version != SNAPSHOT_VERSION)
+	if (version < SNAPSHOT_OLDEST || version > SNAPSHOT_VERSION)
 		return error_usage(err, "state: it has version %llu, and %d is known",
 				   (unsigned long long)version, SNAPSHOT_VERSION);
 	count = get_number(data + HEAD_SECTIONS, 4);
@@ -206,7 +206,8 @@ static int read_row(const uint8_t *data, size_t len, unsigned i, uint64_t *at,
 	const uint8_t *row = data + HEAD_LEN + (size_t)i * ROW_LEN;
 	uint64_t section_len = get_number(row + ROW_LEN_AT, 8);
 
-	if (!read_name(row, ret->name) || get_number(row + ROW_ZERO, 4) != 0)
+	if (!read_name(row, ret->name) || get_number(row + ROW_VERSION, 4) == 0 ||
+	    get_number(row + ROW_ZERO, 4) != 0)
 		return error_usage(err, "state: row %u of its table makes no sense", i);
 	if (get_number(row + ROW_AT, 8) != *at || section_len > len - *at)
 		return error_usage(err, "section %s: it is not where it has to be", ret->name);
@@ -269,12 +270,13 @@ int snapshot_take(struct snapshot_state *state, const char *name, unsigned versi
 
 	if (!s || s->taken)
 		return error_usage(err, "section %s is missing", name);
-	if (s->version != version)
+	if (s->version > version)
 		return error_usage(err, "section %s has version %u, and %u is known", name,
 				   s->version, version);
 	s->taken = true;
 	state_restore(ret_io, s->data, s->len);
 	ret_io->where = s->name;
+	ret_io->version = s->version;
 	return 0;
 }
 

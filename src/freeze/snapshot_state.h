@@ -9,7 +9,9 @@
  *   …        the sections, one after another, without gaps        (all little-endian)
  *
  * So every byte is in one checksum or in a field that has one right value. What is in a section is
- * base/state_io.h's. */
+ * base/state_io.h's, and so is the rule of its versions: what a section had in one version, it has
+ * in all later ones, and a reader takes all that came before. The file's version changes only when
+ * one that reads by this rule can't read it any more. */
 #ifndef STASIS_FREEZE_SNAPSHOT_STATE_H
 #define STASIS_FREEZE_SNAPSHOT_STATE_H
 
@@ -18,6 +20,7 @@
 #include "base/state_io.h"
 
 #define SNAPSHOT_VERSION      2
+#define SNAPSHOT_OLDEST	      2	   /* that is read: the file's, and the description's */
 #define SNAPSHOT_NAME_MAX     31   /* bytes of a section's name, without the NUL */
 #define SNAPSHOT_SECTIONS_MAX 2048 /* a vCPU has one, a device has one */
 
@@ -58,8 +61,9 @@ struct snapshot_state {
 int snapshot_decode(const uint8_t *data, size_t len, const void *description,
 		    size_t description_len, struct snapshot_state *ret_state,
 		    struct error *err) MUST_CHECK;
-/* The section of that name, once, to be restored from; what it refuses begins with its name. Usage
- * error where it is missing, or of another version. */
+/* The section of that name, once, to be restored from, with the version that it has (state_since);
+ * what it refuses begins with its name. Usage error where it is missing, or of a version above
+ * the one that is known. */
 int snapshot_take(struct snapshot_state *state, const char *name, unsigned version,
 		  struct state_io *ret_io, struct error *err) MUST_CHECK;
 bool snapshot_has(const struct snapshot_state *state, const char *name);

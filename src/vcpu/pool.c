@@ -264,11 +264,14 @@ int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *er
 	r = create_threads(pool, err);
 	if (r == 0)
 		r = all_set_up(pool, err);
-	if (r < 0)
+	if (r < 0) {
 		vcpu_pool_stop(pool);
-	else
-		gate_open(pool);
-	return r;
+		return r;
+	}
+	if (pool->config.all_set_up)
+		pool->config.all_set_up(pool->config.arg);
+	gate_open(pool);
+	return 0;
 }
 
 /* ---- stopping -------------------------------------------------------------------------- */

@@ -64,6 +64,8 @@ static void on_unmasked(struct irqchip *chip, uint32_t pins)
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		if (pins >> slot_of(b, ARCH_UART, i)->gsi & 1 && serial_irq_pending(&b->uart[i]))
 			irq_raise(&b->uart[i].irq);
+	if (b->vmgenid_irq_fd >= 0 && pins >> slot_of(b, ARCH_VMGENID, 0)->gsi & 1)
+		vmgenid_resume(&b->vmgenid);
 }
 
 /* Where the shape needs one in user space. */
@@ -272,6 +274,7 @@ int board_init(struct board *b, struct loop *loop, struct kvm *kvm, struct guest
 
 	b->loop = loop;
 	b->topology = config->topology;
+	b->kvm = kvm;
 	bus_init(&b->bus);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		b->uart_irq_fd[i] = -1;
@@ -394,8 +397,10 @@ void board_done(struct board *b)
 	free(b->virtio);
 	for (unsigned i = 0; b->loop && i < BOARD_UARTS; i++)
 		fd_close(&b->uart_irq_fd[i]);
-	if (b->loop)
+	if (b->loop) {
+		loop_timer_clear(b->loop, &b->vmgenid_retry);
 		fd_close(&b->vmgenid_irq_fd);
+	}
 	irqchip_done(&b->irqchip);
 	bus_done(&b->bus);
 	*b = (struct board){0};

@@ -39,6 +39,9 @@ struct board {
 	struct legacy i8042, power, pvpanic;
 	struct vmgenid vmgenid;
 	int vmgenid_irq_fd; /* -1: this machine has none */
+	struct loop_timer vmgenid_retry;
+	uint64_t vmgenid_retry_ns; /* until the next one */
+	const struct kvm *kvm;	   /* borrowed */
 	struct virtio_console *console;
 	struct virtio_rng *rng;
 	struct virtio_vsock *vsock;

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/util.h"
+
 enum { DEVICE_VERSION = 1 };
 
 /* Where devices' state goes, or comes from. */
@@ -114,14 +116,52 @@ int board_state_restore(struct board *b, struct snapshot_state *state, struct er
 	return t.r;
 }
 
+/* Where the controller is KVM's, nobody says when the guest lets the interrupt through: it is
+ * looked at after 1 ms and then after twice as long each time. A guest that has not done so after a
+ * minute has no driver for it. */
+#define RETRY_NS     1000000u
+#define RETRY_MAX_NS 60000000000u
+
+static uint32_t vmgenid_gsi(const struct board *b)
+{
+	for (size_t i = 0; i < b->slot_count; i++)
+		if (b->slot[i].kind == ARCH_VMGENID)
+			return b->slot[i].gsi;
+	return UINT32_MAX;
+}
+
+static void tell_generation(struct board *b)
+{
+	if (!b->vmgenid.changed || b->vmgenid_retry_ns > RETRY_MAX_NS)
+		return;
+	/* Without memory for the timer it is now or never. */
+	if (!arch_edge_is_lost(b->kvm, vmgenid_gsi(b)) ||
+	    loop_timer_set(b->loop, &b->vmgenid_retry, now_ns() + b->vmgenid_retry_ns) < 0)
+		vmgenid_resume(&b->vmgenid);
+	b->vmgenid_retry_ns *= 2;
+}
+
+static void on_retry(struct loop_timer *t)
+{
+	tell_generation(container_of(t, struct board, vmgenid_retry));
+}
+
+void board_state_settle(struct board *b)
+{
+	/* Routes raise what waits for them: board.c, on_unmasked. */
+	if (b->irqchip.present) {
+		ioapic_settle(&b->irqchip.ioapic);
+		return;
+	}
+	b->vmgenid_retry.fire = on_retry;
+	b->vmgenid_retry_ns = RETRY_NS;
+	tell_generation(b);
+}
+
 void board_state_resume(struct board *b)
 {
-	/* First the routes that interrupts take. */
-	if (b->irqchip.present)
-		ioapic_settle(&b->irqchip.ioapic);
 	board_release(b);
 	for (unsigned i = 0; i < BOARD_UARTS; i++)
 		if (b->uart_irq_fd[i] >= 0)
 			serial_resume(&b->uart[i]);
-	vmgenid_resume(&b->vmgenid);
 }

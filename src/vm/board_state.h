@@ -11,7 +11,10 @@ void board_state_save(struct board *b, struct snapshot_writer *w);
  * name; the board is to be freed then. */
 int board_state_restore(struct board *b, struct snapshot_state *state,
 			struct error *err) MUST_CHECK;
-/* Once vCPUs and interrupt controllers are restored, instead of board_release: what is pending is
+/* Once vCPUs and interrupt controllers are restored, and before any runs: interrupts have their
+ * ways, and the guest's first instruction finds pending that it is another generation. */
+void board_state_settle(struct board *b);
+/* After it, instead of board_release: what is pending is
  * raised again, since its edge may be lost, and queues are looked at. */
 void board_state_resume(struct board *b);
 

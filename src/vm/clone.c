@@ -36,20 +36,35 @@ static int make_nameless(const struct vm_disk *d, struct error *err)
 	return fd >= 0 ? fd : refuse(d, -errno, "making a file beside it", err);
 }
 
+/* Open, held against writers, and as it was: its descriptor, or a negative errno. */
+static int open_original(const struct vm_disk *d, struct error *err)
+{
+	/* Not to wait for the other end of what is no file. */
+	int fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r;
+
+	if (fd < 0)
+		return error_usage(err, "disk %s, %s: %s", d->id, d->path, strerror(errno));
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		r = vm_disk_check(d, fd, err);
+	else
+		r = errno == EWOULDBLOCK ? error_contention(err, "disk %s, %s: a VM writes to it",
+							    d->id, d->path)
+					 : error_usage(err, "disk %s, %s: locking it: %s", d->id,
+						       d->path, strerror(errno));
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
 /* Its descriptor, or a negative errno. */
 static int copy_disk(const struct vm_disk *d, struct error *err)
 {
-	/* Not to wait for the other end of what is no file. */
-	CLEANUP_FD int from = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	CLEANUP_FD int from = open_original(d, err);
 	int fd, r;
 
 	if (from < 0)
-		return refuse(d, -errno, "opening it", err);
-	if (flock(from, LOCK_SH | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK
-			       ? error_contention(err, "disk %s, %s: a VM writes to it", d->id,
-						  d->path)
-			       : refuse(d, -errno, "locking it", err);
+		return from;
 	fd = make_nameless(d, err);
 	if (fd < 0 || ioctl(fd, FICLONE, from) == 0)
 		return fd;
@@ -123,11 +138,10 @@ int vm_clone_check(const struct vm_config *c, unsigned count, struct error *err)
 		r = settle_net(&net, count - 1, err);
 	}
 	for (size_t i = 0; r == 0 && i < c->disk_count; i++) {
-		if (c->disk[i].read_only)
-			continue;
-		r = copy_disk(&c->disk[i], err);
+		r = c->disk[i].read_only ? open_original(&c->disk[i], err)
+					 : copy_disk(&c->disk[i], err);
 		if (r >= 0)
-			r = close(r); /* that one could be made */
+			r = close(r); /* it could be had */
 	}
 	return r;
 }

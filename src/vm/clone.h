@@ -9,7 +9,7 @@
 
 /* Before any is begun: whether `count` of them can be. c has a name, and the snapshot's disks.
  * Usage errors: a name that gets too long, a disk that is written to and whose file system can't
- * share blocks between files. Contention: a disk that a VM writes to. */
+ * share blocks between files, one that changed since. Contention: a disk that a VM writes to. */
 int vm_clone_check(const struct vm_config *c, unsigned count, struct error *err) MUST_CHECK;
 /* Makes c the i-th one's: "-I" behind its name, the paths of its report and control socket, and the
  * names of its taps; a MAC address by its name; a copy of each disk that it writes to, which shares

@@ -81,6 +81,7 @@ struct vm_config {
 	char *qmp;		 /* path of another control socket, or NULL */
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
+	char snapshot_id[33];	 /* with restore: what its memory ends with; empty: nothing does */
 	char *lab_snapshot;	 /* in the lab: begin from its folder in there; NULL: boot */
 	int verbosity;		 /* -1 quiet, 0, 1, 2 */
 };

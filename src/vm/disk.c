@@ -160,6 +160,17 @@ static bool read_number(const json_t *json, const char *field, uint64_t most, ui
 	return true;
 }
 
+/* As realpath gives it: a reader sees what it leads to. */
+static bool is_canonical(const char *path)
+{
+	size_t len = strlen(path);
+
+	return path[0] == '/' && path[len - 1] != '/' && !strstr(path, "//") &&
+	       !strstr(path, "/./") && !strstr(path, "/../") &&
+	       !(len >= 2 && !strcmp(path + len - 2, "/.")) &&
+	       !(len >= 3 && !strcmp(path + len - 3, "/.."));
+}
+
 int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err)
 {
 	const char *id = json_string_value(json_object_get(json, "id"));
@@ -173,7 +184,7 @@ int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err
 		.modified_ns = json_integer_value(modified),
 	};
 
-	if (!id || !is_id(id) || !path || path[0] != '/' || !json_is_boolean(read_only) ||
+	if (!id || !is_id(id) || !path || !is_canonical(path) || !json_is_boolean(read_only) ||
 	    !json_is_boolean(direct) || !json_is_integer(modified) ||
 	    !read_number(json, "iops", IOPS_MAX, &d.iops) ||
 	    !read_number(json, "bps", BPS_MAX, &d.bps) ||
@@ -188,15 +199,15 @@ int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err
 	return 0;
 }
 
-int vm_disk_check(const struct vm_disk *d, struct error *err)
+int vm_disk_check(const struct vm_disk *d, int fd, struct error *err)
 {
 	const char *why = NULL;
 	struct stat st;
 
-	if (stat(d->path, &st) < 0)
-		return error_usage(err, "disk %s, %s: %s", d->id, d->path, strerror(errno));
-	if (d->read_only || d->told)
+	if (d->told)
 		return 0; /* its size is the device's to check */
+	if (fstat(fd, &st) < 0)
+		return error_set(err, -errno, "looking at disk %s, %s", d->id, d->path);
 	if (!S_ISREG(st.st_mode) || !d->inode)
 		why = "whether it has changed since can't be told";
 	else if (st.st_ino != d->inode)

@@ -34,8 +34,9 @@ json_t *vm_disk_json(const struct vm_disk *disk);
 json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
 /* … and back; hostile. The file is not looked at. */
 int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err) MUST_CHECK;
-/* That of a snapshot: whether it is as it was. A usage error, unless the guest can but read it. */
-int vm_disk_check(const struct vm_disk *disk, struct error *err) MUST_CHECK;
+/* That of a snapshot: whether fd, which is open and locked, is the file that it was, as it was. A
+ * usage error if not. */
+int vm_disk_check(const struct vm_disk *disk, int fd, struct error *err) MUST_CHECK;
 /* Another file in its place, or the same as it is now: value is ID=PATH. */
 int vm_disk_replace(struct vm_disk *disks, size_t count, const char *value,
 		    struct error *err) MUST_CHECK;

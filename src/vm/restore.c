@@ -1,6 +1,5 @@
 /* Begins a machine from a snapshot's folder. Control thread, but for restore_vcpu. */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,49 +13,62 @@
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
-#define DESCRIPTION_MAX	 MIB(4)
 #define STATE_MAX	 GIB(1)
 #define QUIESCE_LIMIT_NS 1000000000u
 
 /* ---- the folder -------------------------------------------------------------------------------
  */
 
-static int read_at(const char *folder, const char *name, size_t max, char **ret_data,
-		   size_t *ret_len, struct error *err)
+/* What the memory ends with is what the description says. An older one has no id. */
+static int check_id(int fd, const char *id, struct error *err)
 {
-	CLEANUP_FREE char *path = text_format("%s/%s", folder, name);
-	int r = path ? file_read(path, max, ret_data, ret_len) : -ENOMEM;
-
-	return r < 0 ? error_usage(err, "%s: %s", name, strerror(-r)) : 0;
-}
-
-static int open_memory(struct restore *r, struct error *err)
-{
-	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_MEMORY, r->path);
+	char end[SNAPSHOT_ID_LEN] = "";
 	struct stat st;
 
-	if (!path)
-		return error_set(err, -ENOMEM, "reading a snapshot");
-	r->memory_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (r->memory_fd < 0 || fstat(r->memory_fd, &st) < 0)
-		return error_usage(err, SNAPSHOT_MEMORY ": %s", strerror(errno));
-	return S_ISREG(st.st_mode) ? 0 : error_usage(err, SNAPSHOT_MEMORY ": a file is accepted");
+	if (!id[0])
+		return 0;
+	if (fstat(fd, &st) < 0 || st.st_size < SNAPSHOT_ID_LEN ||
+	    pread(fd, end, sizeof(end), st.st_size - SNAPSHOT_ID_LEN) != SNAPSHOT_ID_LEN)
+		return error_usage(err, SNAPSHOT_MEMORY ": its end can't be read");
+	return memcmp(end, id, SNAPSHOT_ID_LEN) == 0
+		       ? 0
+		       : error_usage(err, SNAPSHOT_MEMORY ": it is another snapshot's, or cut off");
 }
 
-static int read_folder(struct restore *r, struct vm_config *c, struct error *err)
+static int read_files(struct restore *r, const struct snapshot_files *files, struct vm_config *c,
+		      struct error *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t text_len = 0;
-	int code = read_at(r->path, SNAPSHOT_DESCRIPTION, DESCRIPTION_MAX, &text, &text_len, err);
+	int code = snapshot_file_read(files->description, SNAPSHOT_DESCRIPTION,
+				      SNAPSHOT_DESCRIPTION_MAX, &text, &text_len, err);
 
 	if (code == 0)
-		code = read_at(r->path, SNAPSHOT_STATE, STATE_MAX, (char **)&r->data, &r->len, err);
+		code = snapshot_file_read(files->state, SNAPSHOT_STATE, STATE_MAX,
+					  (char **)&r->data, &r->len, err);
 	/* First that it is whole, then what it says. */
 	if (code == 0)
 		code = snapshot_decode(r->data, r->len, text, text_len, &r->state, err);
 	if (code == 0)
 		code = snapshot_read_description(text, text_len, c, err);
-	return code < 0 ? code : open_memory(r, err);
+	return code < 0 ? code : check_id(files->memory, c->snapshot_id, err);
+}
+
+static int read_folder(struct restore *r, struct vm_config *c, struct error *err)
+{
+	struct snapshot_files files;
+	int code = snapshot_files_open(r->path, &files, err);
+
+	if (code < 0)
+		return code;
+	code = read_files(r, &files, c, err);
+	if (code == 0) {
+		r->memory_fd = files.memory;
+		r->memory_tail = c->snapshot_id[0] ? SNAPSHOT_ID_LEN : 0;
+		files.memory = -1;
+	}
+	snapshot_files_close(&files);
+	return code;
 }
 
 int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
@@ -95,17 +107,17 @@ void restore_free(struct restore *r)
 int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err)
 {
 	const struct guest_range *last = &mem->region[mem->count - 1].range;
+	uint64_t size = last->gpa + last->size + r->memory_tail;
 	struct stat st;
 	int code = 0;
 
 	if (fstat(r->memory_fd, &st) < 0)
 		return error_set(err, -errno, "%s/" SNAPSHOT_MEMORY, r->path);
-	if ((uint64_t)st.st_size != last->gpa + last->size)
+	if ((uint64_t)st.st_size != size)
 		return error_usage(err,
 				   "%s: " SNAPSHOT_MEMORY ": it has %lld bytes, and %llu are "
 				   "needed",
-				   r->path, (long long)st.st_size,
-				   (unsigned long long)(last->gpa + last->size));
+				   r->path, (long long)st.st_size, (unsigned long long)size);
 	for (unsigned i = 0; code == 0 && i < mem->count; i++) {
 		const struct guest_range *range = &mem->region[i].range;
 
@@ -128,6 +140,18 @@ int restore_prefault(struct restore *r, const struct guest_memory *mem, struct e
 					  r->path);
 	}
 	return 0;
+}
+
+int restore_check_disks(const struct machine *m, struct error *err)
+{
+	int r = 0;
+
+	/* A clone's own copy was looked at when it was made. */
+	for (size_t i = 0; r == 0 && i < m->config->disk_count; i++)
+		if (!m->config->disk[i].copy)
+			r = vm_disk_check(&m->config->disk[i], virtio_blk_fd(m->board.disk[i]),
+					  err);
+	return r;
 }
 
 /* ---- the machine ------------------------------------------------------------------------------
@@ -194,6 +218,13 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 
 	arch_vcpu_restore(m->arch, vcpu->index, vcpu->fd, &m->freeze.clock, &io);
 	return state_result(&io, err);
+}
+
+void restore_vcpus_ready(void *arg)
+{
+	struct machine *m = arg;
+
+	board_state_settle(&m->board);
 }
 
 void restore_resume(struct machine *m)

@@ -88,6 +88,9 @@ static void on_memory(struct vmcore *v, const struct error *err, void *arg)
 	s->memory = NULL;
 	vmcore_free(v); /* err with it */
 	if (failed.code == 0)
+		(void)!snapshot_folder_append(&s->folder, SNAPSHOT_MEMORY, s->id, SNAPSHOT_ID_LEN,
+					      &failed);
+	if (failed.code == 0)
 		(void)!snapshot_folder_commit(&s->folder, &failed);
 	finish(s, failed.code < 0 ? &failed : NULL);
 }
@@ -133,7 +136,8 @@ static int sync_disks(struct machine *m, struct error *err)
 static int write_files(struct snapshot *s, struct error *err)
 {
 	struct machine *m = s->machine;
-	CLEANUP_FREE char *text = snapshot_describe(m->config, m->arch, &m->mem, m->board.disk);
+	CLEANUP_FREE char *text =
+		snapshot_describe(m->config, m->arch, &m->mem, m->board.disk, s->id);
 	CLEANUP_FREE uint8_t *state = NULL;
 	size_t len = 0;
 	int r = text ? make_state(s, text, &state, &len, err)
@@ -247,6 +251,7 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 		.folder = {.fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
 	};
+	snapshot_new_id(s->id);
 	r = s->path && s->vcpu ? snapshot_folder_open(&s->folder, path, err)
 			       : error_set(err, -ENOMEM, "saving the machine");
 	if (r == 0)

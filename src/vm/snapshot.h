@@ -30,6 +30,7 @@ struct snapshot {
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
+	char id[SNAPSHOT_ID_LEN + 1];
 	struct state_io *vcpu; /* of each vCPU; owned */
 	struct vmcore *memory; /* being written, or NULL */
 };
@@ -49,8 +50,9 @@ void machine_snapshot_done(struct machine *m);
 
 struct restore {
 	char *path;
-	int memory_fd; /* -1: none */
-	uint8_t *data; /* of the file "state" */
+	int memory_fd;	      /* -1: none */
+	unsigned memory_tail; /* bytes behind the RAM in it */
+	uint8_t *data;	      /* of the file "state" */
 	size_t len;
 	struct snapshot_state state;
 	struct state_io *vcpu; /* a section of each; owned */
@@ -67,11 +69,15 @@ int restore_memory(struct restore *r, struct guest_memory *mem, struct error *er
  * nothing is shared then. Contention where the host lacks the memory. */
 int restore_prefault(struct restore *r, const struct guest_memory *mem,
 		     struct error *err) MUST_CHECK;
+/* Whether the disks, which the board has opened and locked, are as they were. */
+int restore_check_disks(const struct machine *m, struct error *err) MUST_CHECK;
 /* All but the vCPUs; takes every section. Devices wired, no vCPU set up. */
 int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
-/* Once they all have, and the machine is ready to hear of its guest: devices go on. */
+/* Control thread: once they all have, and before any runs. arg: the machine. */
+void restore_vcpus_ready(void *arg);
+/* Then, and once the machine is ready to hear of its guest: devices go on. */
 void restore_resume(struct machine *m);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "base/util.h"
+#include "freeze/snapshot_folder.h"
 #include "freeze/snapshot_state.h"
 #include "guest/topology_request.h"
 
@@ -80,7 +81,8 @@ static json_t *nets_of(const struct vm_config *c)
 }
 
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
-			const struct guest_memory *mem, struct virtio_blk *const *disk)
+			const struct guest_memory *mem, struct virtio_blk *const *disk,
+			const char *id)
 {
 	const struct topology *t = &c->topology;
 	json_t *features = json_object(), *json;
@@ -91,18 +93,19 @@ char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 
 	arch_vm_features(vm, add_feature, features);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	json = json_pack(
-		"{s:i, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:o, s:s, s:i, s:i, s:i, s:o, "
-		"s:o, s:o, s:o, s:o}",
-		"snapshot", SNAPSHOT_VERSION, "stasis", STASIS_VERSION, "time", stamp, "arch",
-		arch_name, "name", or_null(c->name), "kernel", "path",
-		or_null(c->kernel_name ?: c->kernel), "release", or_null(c->kernel_release),
-		"session", vm_session_name(c->session), "command", vm_command_json(c->command),
-		"cpu_vendor", or_null(c->cpu_vendor), "topology",
-		topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
-		"cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
-		(int)t->threads_per_core, "nodes", nodes_of(t), "memory", regions_of(mem), "disks",
-		disks_of(c, disk), "nets", nets_of(c), "cpu_features", features);
+	json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:o, s:s, s:i, "
+			 "s:i, s:i, s:o, "
+			 "s:o, s:o, s:o, s:o}",
+			 "snapshot", SNAPSHOT_VERSION, "id", id, "stasis", STASIS_VERSION, "time",
+			 stamp, "arch", arch_name, "name", or_null(c->name), "kernel", "path",
+			 or_null(c->kernel_name ?: c->kernel), "release",
+			 or_null(c->kernel_release), "session", vm_session_name(c->session),
+			 "command", vm_command_json(c->command), "cpu_vendor",
+			 or_null(c->cpu_vendor), "topology",
+			 topology_format(t, shape, sizeof(shape)), "vcpus", (int)topology_vcpus(t),
+			 "cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
+			 (int)t->threads_per_core, "nodes", nodes_of(t), "memory", regions_of(mem),
+			 "disks", disks_of(c, disk), "nets", nets_of(c), "cpu_features", features);
 	if (!json)
 		return NULL;
 	text = json_dumps(json, JSON_INDENT(2));
@@ -234,7 +237,7 @@ static int check_kind(const json_t *json, struct error *err)
 
 	if (r < 0)
 		return r;
-	if (version != SNAPSHOT_VERSION)
+	if (version < SNAPSHOT_OLDEST || version > SNAPSHOT_VERSION)
 		return error_usage(err, "the description has version %llu, and %d is known",
 				   (unsigned long long)version, SNAPSHOT_VERSION);
 	if (!arch)
@@ -258,6 +261,22 @@ static int read_session(const json_t *json, struct vm_config *c, struct error *e
 		return 0;
 	}
 	return wrong("session", err);
+}
+
+/* What was saved before there was one has none. */
+static int read_id(const json_t *json, struct vm_config *c, struct error *err)
+{
+	const json_t *id = json_object_get(json, "id");
+	const char *text = json_string_value(id);
+
+	c->snapshot_id[0] = '\0';
+	if (!id)
+		return 0;
+	if (!text || strlen(text) != SNAPSHOT_ID_LEN ||
+	    strspn(text, "0123456789abcdef") != SNAPSHOT_ID_LEN)
+		return wrong("id", err);
+	memcpy(c->snapshot_id, text, SNAPSHOT_ID_LEN + 1);
+	return 0;
 }
 
 static int read_command(const json_t *json, struct vm_config *c, struct error *err)
@@ -313,6 +332,9 @@ static int read_nets(const json_t *json, struct vm_config *c, struct error *err)
 		int r = value ? vm_net_parse(value, &c->net[c->net_count], err)
 			      : wrong("nets", err);
 
+		/* That is the lab's own word, whose networks are not saved. */
+		if (r == 0 && c->net[c->net_count].uplink >= 0)
+			r = wrong("nets", err);
 		if (r < 0)
 			return r;
 	}
@@ -329,6 +351,8 @@ int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 		return error_usage(err, "the description is no JSON: line %d: %s", where.line,
 				   where.text);
 	r = check_kind(json, err);
+	if (r == 0)
+		r = read_id(json, c, err);
 	if (r == 0)
 		r = read_shape(json, &c->topology, err);
 	kernel = json_object_get(json, "kernel");

@@ -10,11 +10,12 @@
 #include "vm/config.h"
 
 /* Its text, with a newline at its end. The caller frees it. NULL when out of memory. vm: what
- * features its CPUs have. disk: each of c's, as it is now. */
+ * features its CPUs have. disk: each of c's, as it is now. id: what its memory ends with. */
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
-			const struct guest_memory *mem, struct virtio_blk *const *disk);
+			const struct guest_memory *mem, struct virtio_blk *const *disk,
+			const char *id);
 /* Fills in what a restored machine has of its first life: shape, session, COMMAND, kernel, CPUs'
- * vendor, disks, networks. c is zeroed in these. Usage errors that name the field. */
+ * vendor, disks, networks, the id. c is zeroed in these. Usage errors that name the field. */
 int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 			      struct error *err) MUST_CHECK;
 

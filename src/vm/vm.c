@@ -142,6 +142,7 @@ static int build_vcpus(struct machine *m, struct error *err)
 		.arg = m,
 		.set_up = m->config->restore ? restore_vcpu : NULL,
 		.set_up_limit_ns = m->config->restore ? RESTORE_LIMIT_NS : 0,
+		.all_set_up = m->config->restore ? restore_vcpus_ready : NULL,
 	};
 	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
 
@@ -189,6 +190,8 @@ static int build(struct machine *m, struct error *err)
 	board.vsock.listen_fd = m->vsock.socket.fd;
 	if (r == 0)
 		r = board_init(&m->board, m->loop, &m->kvm, &m->mem, &board, err);
+	if (r == 0 && m->config->restore)
+		r = restore_check_disks(m, err);
 	if (r == 0)
 		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
 	if (r == 0)

@@ -1,8 +1,9 @@
 /* Makes the first snapshot of the guest of hash chains: CPUs that are about to begin at CPL 3,
  * which every KVM runs at native speed, with FPU and vector registers; one that emulates CPL 0 has
- * no way there. usage: chain-make DIR PAYLOAD CPUS ROUNDS [MIB]; 77 without KVM. With
+ * no way there. usage: chain-make DIR PAYLOAD CPUS ROUNDS [MIB | plain]; 77 without KVM. With
  * MIB, it has so much memory, and all of it from 16 MiB on has content: each page begins with its
- * number. */
+ * number. plain: its CPUs say AMD, and have no more than the first of 64 bits had, so that other
+ * hosts take it: as the stored samples are made. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -119,8 +120,64 @@ static void enter(int fd, unsigned cpu, unsigned cpus, unsigned long rounds)
 	must(kvm_ioctl(fd, KVM_SET_MP_STATE, &mp), "KVM_SET_MP_STATE");
 }
 
+/* Features that come and go with hosts: no more than the first 64-bit CPUs had. */
+static void reduce(struct kvm_cpuid_entry2 *e)
+{
+	if (e->function == 1) {
+		e->ecx &= 1u << 0 /* SSE3 */ | 1u << 21 /* X2APIC */ | 1u << 31;
+		e->edx &= 0x0783fbff;
+	} else if (e->function == 0x80000001) {
+		e->ecx = 0;
+		e->edx &= 0x2193fbff; /* no RDTSCP, 1 GiB pages, FFXSR */
+	} else if (e->function == 0x80000008) {
+		e->ebx = 0;
+	} else if (e->function == 7 || e->function == 0xd || e->function == 0x40000001 ||
+		   e->function == 0x80000007) {
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+	}
+}
+
+/* KVM asks it which MSRs there are. */
+static void make_plain(int fd)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(cpuid->entries[0]));
+
+	cpuid->nent = 256;
+	must(kvm_ioctl(fd, KVM_GET_CPUID2, cpuid), "KVM_GET_CPUID2");
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		reduce(&cpuid->entries[i]);
+	must(kvm_ioctl(fd, KVM_SET_CPUID2, cpuid), "KVM_SET_CPUID2");
+	free(cpuid);
+}
+
+/* What a back end has put back because it can't hide it, and the rate that only this host's TSC
+ * has: 0 is any. Sections as in base/state_io.h. */
+static void save_plain(struct state_io *io)
+{
+	for (size_t at = 0; at < io->len;) {
+		uint8_t *section = io->bytes + at, *fields = section + STATE_HEAD_BYTES;
+		uint32_t len, count;
+
+		memcpy(&len, section + 20, sizeof(len));
+		memcpy(&count, fields, sizeof(count));
+		at += STATE_HEAD_BYTES + len;
+		if (!strcmp((const char *)section, "tsc"))
+			memset(fields + 16, 0, 4);
+		if (strcmp((const char *)section, "cpuid"))
+			continue;
+		for (fields += 4; count-- > 0; fields += sizeof(struct kvm_cpuid_entry2)) {
+			struct kvm_cpuid_entry2 entry;
+
+			memcpy(&entry, fields, sizeof(entry));
+			reduce(&entry);
+			memcpy(fields, &entry, sizeof(entry));
+		}
+	}
+}
+
 static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topology *t,
-		       unsigned long rounds, struct arch_clock *clock, struct snapshot_writer *w)
+		       unsigned long rounds, bool plain, struct arch_clock *clock,
+		       struct snapshot_writer *w)
 {
 	struct arch_vcpu_state *state = aligned_alloc(16, arch_vcpu_state_size);
 	unsigned cpus = topology_vcpus(t);
@@ -135,12 +192,16 @@ static void save_vcpus(struct kvm *kvm, struct arch_vm *vm, const struct topolog
 		must(fd, "KVM_CREATE_VCPU");
 		if (arch_vcpu_setup(vm, i, fd, &err) < 0)
 			die("a vCPU", &err);
+		if (plain)
+			make_plain(fd);
 		enter(fd, i, cpus, rounds);
 		memset(state, 0, arch_vcpu_state_size);
 		must(arch_vcpu_capture(fd, NULL, state), "capturing a vCPU");
 		state_save(&io);
 		arch_vcpu_save(vm, i, fd, state, clock, &io);
 		close(fd);
+		if (plain && !io.err.code)
+			save_plain(&io);
 		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &io);
 	}
 	free(state);
@@ -164,7 +225,9 @@ static const struct legacy_ops no_events = {.event = on_event};
 int main(int argc, char **argv)
 {
 	struct vm_config config = {.session = VM_SESSION_NONE};
-	const struct arch_vm_config vm_config = {.topology = &config.topology};
+	struct arch_vm_config vm_config = {.topology = &config.topology};
+	static char amd[] = "amd";
+	bool plain;
 	struct kvm kvm = {.fd = -1, .vm_fd = -1};
 	static struct guest_memory mem;
 	struct snapshot_writer w = {0};
@@ -191,14 +254,17 @@ int main(int argc, char **argv)
 	uint64_t memory = MEMORY;
 	unsigned bits;
 	size_t len = 0;
-	char *text;
+	char *text, id[SNAPSHOT_ID_LEN + 1];
 
 	if (argc != 5 && argc != 6)
 		return 2;
-	if (argc == 6)
+	plain = argc == 6 && !strcmp(argv[5], "plain");
+	if (argc == 6 && !plain)
 		memory = MIB(strtoull(argv[5], NULL, 10));
 	if (memory < MEMORY || memory > GIB(1))
 		return 2;
+	if (plain)
+		vm_config.cpu_vendor = config.cpu_vendor = amd;
 	if (access("/dev/kvm", R_OK | W_OK) < 0)
 		return 77;
 	if (topology_from_cpus((unsigned)atoi(argv[3]), &config.topology, &err) < 0 ||
@@ -210,7 +276,7 @@ int main(int argc, char **argv)
 	    kvm_set_memory(&kvm, &mem, &err) < 0)
 		die("a machine", &err);
 	fill(&mem, argv[2]);
-	if (argc == 6)
+	if (argc == 6 && !plain)
 		fill_rest(&mem, memory);
 	for (unsigned i = 0; i < PORT_COUNT; i++)
 		port[i] = (struct virtio_console_port){.in_fd = -1, .out_fd = -1};
@@ -218,7 +284,7 @@ int main(int argc, char **argv)
 	    board_init(&board, loop, &kvm, &mem, &board_config, &err) < 0 ||
 	    !board_quiesce(&board, 1000000000))
 		die("a board", &err);
-	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), &clock, &w);
+	save_vcpus(&kvm, vm, &config.topology, strtoul(argv[4], NULL, 10), plain, &clock, &w);
 	arch_clock_stop(vm, &clock);
 	state_save(&io);
 	arch_vm_save(vm, &clock, &io);
@@ -228,15 +294,17 @@ int main(int argc, char **argv)
 	state_save(&io);
 	session_state(&session, &io);
 	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
-	text = snapshot_describe(&config, vm, &mem, board.disk);
+	snapshot_new_id(id);
+	text = snapshot_describe(&config, vm, &mem, board.disk, id);
 	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
 		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_STATE, state, len, &err) < 0 ||
 	    snapshot_folder_write(&folder, SNAPSHOT_DESCRIPTION, text, strlen(text), &err) < 0)
 		die("writing", &err);
-	write_memory(&folder, &mem, memory, argc == 6 ? memory : MIB(3));
-	if (snapshot_folder_commit(&folder, &err) < 0)
+	write_memory(&folder, &mem, memory, argc == 6 && !plain ? memory : MIB(3));
+	if (snapshot_folder_append(&folder, SNAPSHOT_MEMORY, id, SNAPSHOT_ID_LEN, &err) < 0 ||
+	    snapshot_folder_commit(&folder, &err) < 0)
 		die("writing", &err);
 	snapshot_writer_done(&w);
 	board_done(&board);

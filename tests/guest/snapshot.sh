@@ -187,6 +187,10 @@ ok "... also while it is frozen, and its disk is copied then (saw $status)" is $
 "$STASIS" restore disk.snap </dev/null >out 2>err
 status=$?
 ok "a disk that has changed since is refused (saw $status)" is $status 125
+ok "... once it was said that it is opened" grep -q "^stasis: opens disk disk0: $work/disk.img, to read and write" err
+"$STASIS" restore -q disk.snap </dev/null >out 2>err
+ok "... but with -q" is "$(grep -c 'opens disk' err)" 0
+"$STASIS" restore disk.snap </dev/null >out 2>err
 ok "... by name" grep -q 'disk disk0, .*it has changed since the snapshot' err
 "$STASIS" restore disk.snap --disk other=copy.img </dev/null >out 2>err
 status=$?
@@ -202,6 +206,28 @@ more copy.lines 10
 kill $pid
 wait $pid
 ok "a copy of then goes on from there" records copy.img copy.lines
+
+truncate -s 1M ro.img
+"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-halt.elf" -i empty --name ro --disk ro.img,ro \
+	</dev/null >ro.out 2>err &
+pid=$!
+until grep -qs 'payload is up' ro.out; do sleep 0.05; done
+"$STASIS" snapshot ro ro.snap
+wait $pid
+"$STASIS" restore ro.snap --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "a guest with a disk that it can but read goes on (saw $status)" is $status 124
+touch ro.img
+"$STASIS" restore ro.snap --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... not where that has changed (saw $status)" is $status 125
+ok "... by name" grep -q 'disk disk0, .*it has changed since the snapshot' err
+"$STASIS" restore ro.snap --count 2 --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... nor as clones (saw $status)" is "$status $(grep -c 'changed since' err)" "125 1"
+"$STASIS" restore ro.snap --disk disk0=ro.img --timeout 200ms </dev/null >out 2>err
+status=$?
+ok "... but where one says that it has what it had (saw $status)" is $status 124
 
 # ---- COMMAND, and its streams -------------------------------------------------------------------------
 
@@ -268,6 +294,21 @@ rm -rf bad
 cp -r --sparse=always booted bad
 sed -i 's/"vcpus": 1/"vcpus": 2/' bad/snapshot.json
 refused "a description that was edited" "description"
+
+# Another snapshot of the same machine: each file of it is whole, and as long.
+rm -rf bad
+cp -r --sparse=always booted bad
+cp --sparse=always smp.snap/memory bad/memory
+refused "another snapshot's memory" "memory: it is another snapshot's"
+
+rm -rf bad
+cp -r --sparse=always booted bad
+rm bad/snapshot.json
+mkfifo bad/snapshot.json
+timeout 10 "$STASIS" restore bad </dev/null >out 2>err
+status=$?
+ok "a pipe in place of the description is refused (saw $status)" is $status 125
+ok "... by name" grep -q 'snapshot.json: a file is accepted' err
 
 mkdir lab
 echo '{"snapshot": 2, "lab": {"folder": "/run/lab/snapshots/0123"}}' >lab/snapshot.json

@@ -417,6 +417,23 @@ void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state,
 	lack(clock, LACK_TIMER);
 }
 
+void clock_scale_tsc(struct arch_clock *clock, uint32_t guest_khz, uint32_t host_khz)
+{
+	atomic_store_explicit(&clock->scale, (uint64_t)guest_khz << 32 | host_khz,
+			      memory_order_relaxed);
+}
+
+/* What a guest's TSC without an offset says when the host's says tsc. KVM rounds its ratio to 32 or
+ * 48 bits, by vendor: so this is off by some microseconds, and for all vCPUs by the same. */
+static uint64_t scaled(const struct arch_clock *clock, uint64_t tsc)
+{
+	uint64_t scale = atomic_load_explicit(&clock->scale, memory_order_relaxed);
+
+	if (!scale)
+		return tsc;
+	return (uint64_t)((unsigned __int128)tsc * (scale >> 32) / (uint32_t)scale);
+}
+
 /* Whether KVM has set it back by itself: where the host's TSC is unstable, it gives a vCPU that it
  * loads, so at every ioctl, the TSC that it last left the guest with. Half: host CPUs' may differ.
  */
@@ -426,7 +443,8 @@ static bool tsc_stood_still(const struct arch_vcpu_state *state, uint64_t tsc, u
 }
 
 /* The same for all vCPUs, so that TSCs which agreed still do. */
-static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks)
+static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks,
+			   const struct arch_clock *clock)
 {
 	uint64_t offset, wanted;
 	struct kvm_device_attr attr = {
@@ -440,7 +458,7 @@ static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t
 		return r;
 	/* All the same it is set, to what it is: KVM lets such a TSC catch up with the time since
 	 * it was set last, which must not have the freeze in it. What is read back is another. */
-	if (tsc_stood_still(state, __rdtsc() + offset, ticks))
+	if (tsc_stood_still(state, scaled(clock, __rdtsc()) + offset, ticks))
 		return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
 	wanted = offset -= ticks;
 	r = kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
@@ -479,7 +497,7 @@ static void tsc_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks
 	if (lacks & 1u << LACK_TSC)
 		return;
 	if (!(lacks & 1u << LACK_TSC_OFFSET)) {
-		offset = tsc_offset_back(fd, state, ticks);
+		offset = tsc_offset_back(fd, state, ticks, clock);
 		if (offset == 0)
 			return;
 	}
@@ -494,9 +512,9 @@ static void tsc_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks
 
 void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clock *clock)
 {
-	uint64_t ticks = clock->skipped - state->skipped;
+	uint64_t ticks = scaled(clock, clock->skipped) - scaled(clock, state->skipped);
 
-	if (!ticks)
+	if (clock->skipped == state->skipped)
 		return; /* it was let go before the clocks stopped */
 	state->skipped = clock->skipped;
 	tsc_back(vcpu_fd, state, ticks, clock);
@@ -526,12 +544,12 @@ uint64_t clock_saved_tsc(int vcpu_fd, const struct arch_vcpu_state *state,
 	 * TSC stand still by itself, its offset is of another instant: never back. */
 	if (kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
 		return state->tsc;
-	return MAX(clock->host + offset, state->tsc);
+	return MAX(scaled(clock, clock->host) + offset, state->tsc);
 }
 
 void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch_clock *clock)
 {
-	uint64_t offset = tsc - host_tsc, wanted = offset, value;
+	uint64_t offset = tsc - scaled(clock, host_tsc), wanted = offset, value;
 	struct kvm_device_attr attr = {
 		.group = KVM_VCPU_TSC_CTRL,
 		.attr = KVM_VCPU_TSC_OFFSET,
@@ -542,7 +560,7 @@ void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch
 	    kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) == 0 && offset == wanted)
 		return;
 	lack(clock, LACK_TSC_OFFSET);
-	value = tsc + (__rdtsc() - host_tsc);
+	value = tsc + scaled(clock, __rdtsc() - host_tsc);
 	if (msr(vcpu_fd, KVM_SET_MSRS, MSR_TSC, &value) < 0)
 		lack(clock, LACK_TSC);
 }

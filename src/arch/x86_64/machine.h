@@ -131,6 +131,8 @@ struct arch_vcpu_state {
 	struct kvm_lapic_state lapic; /* only where counts */
 };
 
+/* vCPU thread: KVM scales its TSC from now on, as it does all others'. Both are above 0. */
+void clock_scale_tsc(struct arch_clock *clock, uint32_t guest_khz, uint32_t host_khz);
 /* vCPU thread: its TSC is to be tsc when the host's is host_tsc. A clock notes what can't be. */
 void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch_clock *clock);
 /* … and was so much when the clock was stopped. state: of the park. */

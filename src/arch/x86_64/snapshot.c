@@ -454,6 +454,8 @@ static void restore_tsc(const struct arch_vm *vm, int fd, struct arch_clock *clo
 			     saved->khz, khz);
 		return;
 	}
+	if (apart > TSC_PPM)
+		clock_scale_tsc(clock, saved->khz, (uint32_t)khz);
 	clock_restore_tsc(fd, saved->tsc, vm->restored_tsc, clock);
 	if (deadline && one_msr(fd, KVM_SET_MSRS, MSR_TSC_DEADLINE, &deadline) < 0)
 		state_refuse(io, "", "this host's KVM has no deadline timer");
@@ -550,6 +552,14 @@ static void chip_state(int vm_fd, uint32_t id, struct state_io *io)
 	if (r < 0)
 		state_fail(io, r, io->restoring ? "KVM does not take it" : "reading it");
 	state_end(io);
+}
+
+bool arch_edge_is_lost(const struct kvm *kvm, uint32_t gsi)
+{
+	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
+
+	return gsi < KVM_IOAPIC_NUM_PINS && kvm_ioctl(kvm->vm_fd, KVM_GET_IRQCHIP, &chip) == 0 &&
+	       chip.chip.ioapic.redirtbl[gsi].fields.mask;
 }
 
 static void pit_state(struct arch_vm *vm, struct state_io *io)

@@ -41,6 +41,7 @@ static struct {
 		TSC_TAKES_ALL,	/* takes every call, and does nothing */
 	} tsc_kind;
 	uint64_t tsc_offset;
+	unsigned scale_percent; /* of the host's rate; 0: as that */
 } kvm_of_ours;
 
 static struct kvm kvm = {.fd = -1, .vm_fd = VM_FD};
@@ -51,6 +52,11 @@ static struct arch_vcpu_state state;
 static uint64_t tsc(void)
 {
 	return kvm_of_ours.ns * TSC_MHZ / 1000;
+}
+
+static uint64_t guest_tsc(void)
+{
+	return tsc() * (kvm_of_ours.scale_percent ?: 100) / 100 + kvm_of_ours.tsc_offset;
 }
 
 /* As the vCPU would see them. */
@@ -141,7 +147,7 @@ static int device_attr(unsigned long request, const struct kvm_device_attr *attr
  * offset. */
 static int set_msrs(const struct kvm_msrs *msrs)
 {
-	int64_t back = (int64_t)(tsc() + kvm_of_ours.tsc_offset - msrs->entries[0].data);
+	int64_t back = (int64_t)(guest_tsc() - msrs->entries[0].data);
 
 	if (kvm_of_ours.tsc_kind == TSC_BY_VALUE && llabs(back) >= TSC_MHZ * 1000000)
 		kvm_of_ours.tsc_offset -= (uint64_t)back;
@@ -150,7 +156,7 @@ static int set_msrs(const struct kvm_msrs *msrs)
 
 static int get_msrs(struct kvm_msrs *msrs)
 {
-	msrs->entries[0].data = tsc() + kvm_of_ours.tsc_offset;
+	msrs->entries[0].data = guest_tsc();
 	return 1;
 }
 
@@ -372,6 +378,33 @@ static void an_offset_goes_back_by_what_was_skipped(void **unused UNUSED)
 	assert_int_equal(lacks(), 0);
 }
 
+/* One that goes on here from a host of half the rate, is frozen, and is saved once more: its TSC is
+ * the same at the end of each as at its beginning. */
+static void a_scaled_tsc_stands_still(void **unused UNUSED)
+{
+	const uint64_t saved = 123456789012, host = tsc();
+	uint64_t skipped, offset;
+
+	kvm_of_ours.scale_percent = 50;
+	clock_scale_tsc(&arch_clock, 1000000, 2000000);
+	clock_restore_tsc(VCPU_FD, saved, host, &arch_clock);
+	assert_int_equal(host / 2 + kvm_of_ours.tsc_offset, saved);
+
+	skipped = arch_clock.skipped;
+	offset = kvm_of_ours.tsc_offset;
+	state.tsc = guest_tsc();
+	freeze(10 * NS_PER_MS);
+	arch_vcpu_go_on(VCPU_FD, &state, &arch_clock);
+	assert_in_range(offset - kvm_of_ours.tsc_offset, (arch_clock.skipped - skipped) / 2,
+			(arch_clock.skipped - skipped) / 2 + 1);
+
+	state.tsc = 0;
+	arch_clock_stop(&vm, &arch_clock);
+	assert_int_equal(clock_saved_tsc(VCPU_FD, &state, &arch_clock),
+			 arch_clock.host / 2 + kvm_of_ours.tsc_offset);
+	assert_int_equal(lacks(), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, open_rig)
 
 int main(void)
@@ -385,6 +418,7 @@ int main(void)
 		TEST(a_long_freeze_does),
 		TEST(a_back_end_that_does_nothing_is_seen_at_once),
 		TEST(an_offset_goes_back_by_what_was_skipped),
+		TEST(a_scaled_tsc_stands_still),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,10 +2,13 @@
  * was, and what is no such state is refused by name. Exits 77 where there is no KVM. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -198,6 +201,99 @@ static void everything_arrives(void **state)
 	close_rig(&b);
 }
 
+/* ---- a timer that has expired ------------------------------------------------------------------
+ */
+
+#define LOOP_GPA	0x1000
+#define TIMER_VECTOR	0x30
+#define LAPIC_SPIV	0xf0
+#define LAPIC_IRR	0x200 /* 32 vectors each 16 bytes */
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_INITIAL	0x380
+#define LAPIC_CURRENT	0x390
+#define LAPIC_DIVIDE	0x3e0
+
+static void put_register(struct kvm_lapic_state *lapic, size_t at, uint32_t value)
+{
+	memcpy(lapic->regs + at, &value, sizeof(value));
+}
+
+static bool is_requested(int fd)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t irr;
+
+	assert_int_equal(kvm_ioctl(fd, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(&irr, lapic.regs + LAPIC_IRR + TIMER_VECTOR / 32 * 16, sizeof(irr));
+	return irr >> TIMER_VECTOR % 32 & 1;
+}
+
+/* In a loop in real mode that takes no interrupt. */
+static void put_in_a_loop(struct rig *r)
+{
+	const struct kvm_regs regs = {.rip = LOOP_GPA, .rflags = 2};
+	struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
+	struct kvm_sregs sregs;
+
+	assert_int_equal(kvm_ioctl(r->fd[0], KVM_GET_SREGS, &sregs), 0);
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	assert_int_equal(kvm_ioctl(r->fd[0], KVM_SET_SREGS, &sregs), 0);
+	assert_int_equal(kvm_ioctl(r->fd[0], KVM_SET_REGS, (void *)(uintptr_t)&regs), 0);
+	assert_int_equal(kvm_ioctl(r->fd[0], KVM_SET_MP_STATE, &mp), 0);
+}
+
+static void on_alarm(int signo)
+{
+	(void)signo;
+}
+
+/* Until it is asked for, for 2 s at most: the guest runs in slices. */
+static bool runs_into_it(struct rig *r)
+{
+	const struct sigaction action = {.sa_handler = on_alarm};
+	const struct itimerval slice = {.it_value.tv_usec = 20000};
+
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	for (unsigned i = 0; i < 100 && !is_requested(r->fd[0]); i++) {
+		setitimer(ITIMER_REAL, &slice, NULL);
+		assert_int_equal(ioctl(r->fd[0], KVM_RUN, NULL), -1);
+		assert_int_equal(errno, EINTR);
+	}
+	return is_requested(r->fd[0]);
+}
+
+/* A one-shot timer is at its end, and KVM has not asked for its interrupt before the vCPU parks: in
+ * the state there is a count of 0, and no request. KVM takes such a count for one that ends now. */
+static void an_interrupt_of_an_expired_timer_comes(void **state)
+{
+	struct kvm_lapic_state lapic;
+	struct state_io out;
+	struct rig a, b;
+
+	(void)state;
+	open_rig(&a);
+	begin(&a);
+	put_in_a_loop(&a);
+	assert_int_equal(kvm_ioctl(a.fd[0], KVM_GET_LAPIC, &lapic), 0);
+	put_register(&lapic, LAPIC_SPIV, 0x1ff);
+	put_register(&lapic, LAPIC_LVT_TIMER, TIMER_VECTOR);
+	put_register(&lapic, LAPIC_DIVIDE, 0xb); /* by 1 */
+	put_register(&lapic, LAPIC_INITIAL, 1000000);
+	put_register(&lapic, LAPIC_CURRENT, 0);
+	assert_int_equal(kvm_ioctl(a.fd[0], KVM_SET_LAPIC, &lapic), 0);
+	usleep(10000);
+	out = save(&a, 0);
+	close_rig(&a);
+
+	open_rig(&b);
+	memcpy(b.mem.region[0].host + LOOP_GPA, "\xeb\xfe", 2);
+	assert_int_equal(restore(&b, 0, out.bytes, out.len, NULL), 0);
+	assert_true(runs_into_it(&b));
+	state_free(&out);
+	close_rig(&b);
+}
+
 /* At each boundary of sections the next one's name is said; elsewhere something is. */
 static void every_truncation_is_refused(void **state)
 {
@@ -341,6 +437,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_arrives),
+		cmocka_unit_test(an_interrupt_of_an_expired_timer_comes),
 		cmocka_unit_test(every_truncation_is_refused),
 		cmocka_unit_test(what_is_left_over_is_refused),
 		cmocka_unit_test(what_this_host_lacks_is_named),

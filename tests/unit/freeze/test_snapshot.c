@@ -115,6 +115,26 @@ static void what_lacks_or_is_too_much_is_named(void **state)
 	free(data);
 }
 
+/* Up to what is known: the reader is told which it is. */
+static void older_sections_are_taken(void **state)
+{
+	struct snapshot_state s;
+	struct state_io io;
+	size_t len;
+	uint8_t *data = make(&len);
+
+	(void)state;
+	assert_int_equal(decode(data, len, &s, NULL), 0);
+	assert_int_equal(snapshot_take(&s, "vm", 4, &io, NULL), 0);
+	assert_int_equal(io.version, 3);
+	assert_true(state_since(&io, 3));
+	assert_false(state_since(&io, 4));
+	state_save(&io);
+	assert_true(state_since(&io, 4));
+	snapshot_state_done(&s);
+	free(data);
+}
+
 static void expect_refused(const uint8_t *data, size_t len, size_t what)
 {
 	/* A copy of its own length, so that a sanitizer sees a step past its end. */
@@ -373,6 +393,172 @@ static void what_comes_meanwhile_is_left_alone(void **state)
 	free(link);
 }
 
+/* As on NFS, which knows no flags. */
+static bool is_nfs;
+
+int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+	if (!is_nfs || !flags)
+		return __real_renameat2(from_dir, from, to_dir, to, flags);
+	errno = EINVAL;
+	return -1;
+}
+
+static void without_an_exchange_nothing_is_replaced(void **state)
+{
+	char *path = in_scratch("snap"), *empty = in_scratch("empty");
+	struct snapshot_folder f;
+	struct error err = {0};
+
+	(void)state;
+	is_nfs = true;
+	write_one(path, "first");
+	expect_content(path, "first");
+	assert_int_equal(mkdir(empty, 0700), 0);
+	write_one(empty, "in an empty one");
+	expect_content(empty, "in an empty one");
+	/* Said at the beginning, and nothing is left of it. */
+	assert_int_equal(snapshot_folder_open(&f, path, &err), -EINVAL);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_non_null(strstr(err.what, "can't put another in its place"));
+	assert_non_null(strstr(err.hint, "not there yet"));
+	expect_content(path, "first");
+	assert_int_equal(entries(), 2);
+	is_nfs = false;
+	assert_int_equal(snapshot_folder_open(&f, path, &err), 0);
+	snapshot_folder_abort(&f);
+	free(path);
+	free(empty);
+}
+
+static void what_came_meanwhile_stays_without_an_exchange(void **state)
+{
+	char *path = in_scratch("snap");
+	struct snapshot_folder f, g;
+	struct error err = {0};
+
+	(void)state;
+	is_nfs = true;
+	assert_int_equal(snapshot_folder_open(&f, path, NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, "mine", 4, NULL), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	g = (struct snapshot_folder){.path = path,
+				     .fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	assert_int_equal(snapshot_folder_write(&g, SNAPSHOT_STATE, "theirs", 6, NULL), 0);
+	close(g.fd);
+	assert_true(snapshot_folder_commit(&f, &err) < 0);
+	is_nfs = false;
+	expect_content(path, "theirs");
+	assert_int_equal(entries(), 1);
+	free(path);
+}
+
+/* ---- reading -----------------------------------------------------------------------------------
+ */
+
+static void write_all(const char *path, const char *what)
+{
+	struct snapshot_folder f;
+	char id[SNAPSHOT_ID_LEN + 1];
+
+	snapshot_new_id(id);
+	assert_int_equal(snapshot_folder_open(&f, path, NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_STATE, what, strlen(what), NULL), 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_DESCRIPTION, what, strlen(what), NULL),
+			 0);
+	assert_int_equal(snapshot_folder_write(&f, SNAPSHOT_MEMORY, what, strlen(what), NULL), 0);
+	assert_int_equal(snapshot_folder_append(&f, SNAPSHOT_MEMORY, id, SNAPSHOT_ID_LEN, NULL), 0);
+	assert_int_equal(snapshot_folder_commit(&f, NULL), 0);
+}
+
+static void expect_read(int fd, const char *name, const char *what)
+{
+	char *data;
+	size_t len;
+
+	assert_int_equal(snapshot_file_read(fd, name, 100, &data, &len, NULL), 0);
+	assert_int_equal(strncmp(data, what, strlen(what)), 0);
+	free(data);
+}
+
+/* Another snapshot that takes its place is not seen by who has opened the first. */
+static void one_folder_is_read(void **state)
+{
+	char *path = in_scratch("snap");
+	struct snapshot_files files;
+	struct error err = {0};
+	char *data;
+	size_t len;
+
+	(void)state;
+	write_all(path, "first");
+	assert_int_equal(snapshot_files_open(path, &files, &err), 0);
+	write_all(path, "other");
+	expect_read(files.description, SNAPSHOT_DESCRIPTION, "first");
+	expect_read(files.state, SNAPSHOT_STATE, "first");
+	expect_read(files.memory, SNAPSHOT_MEMORY, "first");
+	assert_int_equal(lseek(files.memory, 0, SEEK_END), 5 + SNAPSHOT_ID_LEN);
+	assert_int_equal(lseek(files.state, 0, SEEK_SET), 0);
+	assert_int_equal(snapshot_file_read(files.state, SNAPSHOT_STATE, 4, &data, &len, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.what, "state: "));
+	snapshot_files_close(&files);
+	snapshot_files_close(&files);
+	free(path);
+}
+
+static void expect_not_opened(const char *path, const char *word)
+{
+	struct snapshot_files files = {-1, -1, -1};
+	struct error err = {0};
+
+	assert_int_equal(snapshot_files_open(path, &files, &err), -EINVAL);
+	if (!strstr(err.what, word))
+		fail_msg("%s", err.what);
+	assert_int_equal(files.memory, -1);
+}
+
+/* A pipe has no other end here: who opened it as a file would wait for one. */
+static void what_is_no_file_is_refused(void **state)
+{
+	static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
+	char *path = in_scratch("snap");
+
+	(void)state;
+	expect_not_opened(path, "No such file");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char name[64], *file, *data;
+		size_t len;
+
+		snprintf(name, sizeof(name), "snap/%s", names[i]);
+		file = in_scratch(name);
+		write_all(path, "first");
+		assert_int_equal(unlink(file), 0);
+		expect_not_opened(path, names[i]);
+		assert_int_equal(mkfifo(file, 0600), 0);
+		expect_not_opened(path, "a file is accepted");
+		assert_int_equal(snapshot_description_read(path, &data, &len, NULL),
+				 i == 0 ? -EINVAL : 0);
+		if (i > 0)
+			free(data);
+		free(file);
+	}
+	free(path);
+}
+
+static void ids_differ(void **state)
+{
+	char one[SNAPSHOT_ID_LEN + 1], two[SNAPSHOT_ID_LEN + 1];
+
+	(void)state;
+	snapshot_new_id(one);
+	snapshot_new_id(two);
+	assert_string_not_equal(one, two);
+	assert_int_equal(strspn(one, "0123456789abcdef"), SNAPSHOT_ID_LEN);
+}
+
 #define FOLDER_TEST(f) cmocka_unit_test_setup_teardown(f, make_scratch, remove_scratch)
 
 int main(void)
@@ -380,6 +566,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sections_come_back),
 		cmocka_unit_test(what_lacks_or_is_too_much_is_named),
+		cmocka_unit_test(older_sections_are_taken),
 		cmocka_unit_test(a_failure_is_kept),
 		cmocka_unit_test(every_flip_is_refused),
 		cmocka_unit_test(every_length_is_refused),
@@ -389,6 +576,11 @@ int main(void)
 		FOLDER_TEST(two_writers_do_not_meet),
 		FOLDER_TEST(other_things_are_left_alone),
 		FOLDER_TEST(what_comes_meanwhile_is_left_alone),
+		FOLDER_TEST(without_an_exchange_nothing_is_replaced),
+		FOLDER_TEST(what_came_meanwhile_stays_without_an_exchange),
+		FOLDER_TEST(one_folder_is_read),
+		FOLDER_TEST(what_is_no_file_is_refused),
+		cmocka_unit_test(ids_differ),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

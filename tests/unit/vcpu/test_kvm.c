@@ -510,6 +510,35 @@ static void a_failing_set_up_is_told(void **state)
 	rig_close(r);
 }
 
+static void look_before_they_go(void *arg)
+{
+	struct rig *r = arg;
+
+	usleep(20000); /* time enough for one that did not wait */
+	for (unsigned i = 0; i < vcpu_pool_count(r->pool); i++)
+		/* Relaxed: of a thread that is to have done nothing. */
+		r->wrong += atomic_load_explicit(&vcpu_pool_get(r->pool, i)->stats.exits,
+						 memory_order_relaxed) != 0;
+	r->value++;
+}
+
+static void none_goes_before_all_is_ready(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct vcpu_pool_config config = config_of(4);
+	struct error err = {0};
+
+	config.all_set_up = look_before_they_go;
+	for (unsigned i = 0; i < config.count; i++)
+		r->vm.program[i] = FAKE_WRITES;
+	if (vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0)
+		fail_msg("%s", err.what);
+	rig_start(r);
+	assert_int_equal(r->value, 1);
+	assert_int_equal(r->wrong, 0);
+	rig_close(r);
+}
+
 static void limits_are_named(void **state)
 {
 	struct rig *r = rig_open(*mode_of(state));
@@ -625,6 +654,7 @@ int main(int argc, char **argv)
 		TEST(stop_works_inside_serve),
 		{"a_failing_run_is_told", a_failing_run_is_told, NULL, NULL, &immediate},
 		TEST(a_failing_set_up_is_told),
+		TEST(none_goes_before_all_is_ready),
 		TEST(limits_are_named),
 		TEST(too_few_descriptors_is_contention),
 		TEST(a_missing_host_cpu_is_contention),

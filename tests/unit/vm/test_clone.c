@@ -75,6 +75,7 @@ static void with_disk(struct vm_config *c, const char *path)
 	*c = (struct vm_config){.name = strdup("try"), .disk_count = 1};
 	strcpy(c->disk[0].id, "disk0");
 	c->disk[0].path = strdup(path);
+	c->disk[0].told = true;
 }
 
 static void make_image(char path[])
@@ -135,11 +136,22 @@ static void test_disk_is_written(void **state UNUSED)
 	assert_int_equal(flock(fd, LOCK_EX), 0);
 	assert_int_equal(vm_clone_check(&c, 1, &err), -EBUSY);
 	assert_int_equal(err.kind, ERROR_CONTENTION);
-	/* Nobody needs a copy of what is only read. */
 	c.disk[0].read_only = true;
+	assert_int_equal(vm_clone_check(&c, 1, &(struct error){0}), -EBUSY);
+	/* Nobody needs a copy of what is only read. */
+	assert_int_equal(flock(fd, LOCK_UN), 0);
 	assert_int_equal(vm_clone_check(&c, 1, &err), 0);
 	assert_int_equal(vm_clone_settle(&c, 0, &err), 0);
 	assert_null(c.disk[0].copy);
+	/* Of the snapshot's it is known what it was. */
+	c.disk[0].told = false;
+	c.disk[0].inode = 1;
+	for (unsigned i = 0; i < 2; i++) {
+		err = (struct error){0};
+		c.disk[0].read_only = i;
+		assert_int_equal(vm_clone_check(&c, 1, &err), -EINVAL);
+		assert_non_null(strstr(err.what, "it is another file than it was"));
+	}
 	close(fd);
 	unlink(path);
 	vm_config_done(&c);
@@ -151,7 +163,7 @@ static void test_disk_is_gone(void **state UNUSED)
 	struct vm_config c;
 
 	with_disk(&c, "nowhere/at-all");
-	assert_int_equal(vm_clone_check(&c, 1, &err), -ENOENT);
+	assert_int_equal(vm_clone_check(&c, 1, &err), -EINVAL);
 	assert_int_equal(err.kind, ERROR_USAGE);
 	vm_config_done(&c);
 }

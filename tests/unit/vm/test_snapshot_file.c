@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "freeze/snapshot_folder.h"
 #include "freeze/snapshot_state.h"
 #include "vm/disk.h"
 #include "vm/snapshot_file.h"
@@ -21,8 +22,9 @@
 	"\"cores_per_llc\": 1, \"threads_per_core\": 1, \"vcpus\": 1, \"nodes\": [{\"llcs\": 1, "  \
 	"\"memory_bytes\": 67108864, \"latency_ns\": 0, \"bandwidth_mbs\": 0, \"cache_bytes\": "   \
 	"0, \"distances\": [10]}]"
-#define DISK                                                                                       \
-	"{\"id\": \"disk0\", \"path\": \"/images/a.img\", \"bytes\": 4096, \"read_only\": true, "  \
+#define DISK DISK_AT("/images/a.img")
+#define DISK_AT(path)                                                                              \
+	"{\"id\": \"disk0\", \"path\": \"" path "\", \"bytes\": 4096, \"read_only\": true, "       \
 	"\"direct\": false, \"iops\": null, \"bps\": 1000, \"inode\": 7, \"modified_ns\": 12}"
 
 /* A description with these fields. */
@@ -94,6 +96,14 @@ static void what_makes_no_sense_is_named(void **state UNUSED)
 		{"\"shell\"", "null", "null", "[]", "disks"},
 		{"\"shell\"", "null", "[{}]", "[]", "disk"},
 		{"\"shell\"", "null", "[" DISK ", 3]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/../etc/shadow") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/..") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/./a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images//a.img") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[" DISK_AT("/images/.") "]", "[]", "disk"},
+		{"\"shell\"", "null", "[]", "[\"tap=t0,uplink=2\"]", "nets"},
 		{"\"shell\"", "null", "[]", "{}", "nets"},
 		{"\"shell\"", "null", "[]", "[null]", "nets"},
 		{"\"shell\"", "null", "[]", "[\"tap=\"]", "tap"},
@@ -110,6 +120,45 @@ static void what_makes_no_sense_is_named(void **state UNUSED)
 				 -EINVAL);
 		if (!strstr(err.what, bad[i].word))
 			fail_msg("%zu: %s", i, err.what);
+		vm_config_done(&c);
+	}
+}
+
+static int read_with_id(const char *id, struct vm_config *c, struct error *err)
+{
+	char *text = NULL;
+	int len = asprintf(&text,
+			   "{\"snapshot\": %d, \"id\": %s, \"arch\": \"%s\", \"session\": "
+			   "\"shell\", \"command\": null, \"kernel\": {\"path\": null, "
+			   "\"release\": null}, \"cpu_vendor\": null, " SHAPE
+			   ", \"disks\": [], \"nets\": []}",
+			   SNAPSHOT_VERSION, id, arch_name);
+	int r;
+
+	assert_true(len > 0);
+	r = snapshot_read_description(text, (size_t)len, c, err);
+	free(text);
+	return r;
+}
+
+static void the_id_is_read(void **state UNUSED)
+{
+	static const char *const bad[] = {"null",
+					  "3",
+					  "\"\"",
+					  "\"0123456789abcdef0123456789abcde\"",
+					  "\"0123456789abcdef0123456789abcdeG\"",
+					  "\"0123456789abcdef0123456789abcdef0\""};
+	struct vm_config c = {0};
+
+	assert_int_equal(read_with_id("\"0123456789abcdef0123456789abcdef\"", &c, NULL), 0);
+	assert_string_equal(c.snapshot_id, "0123456789abcdef0123456789abcdef");
+	vm_config_done(&c);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error err = {0};
+
+		assert_int_equal(read_with_id(bad[i], &c, &err), -EINVAL);
+		assert_non_null(strstr(err.what, "id "));
 		vm_config_done(&c);
 	}
 }
@@ -131,46 +180,56 @@ static struct vm_disk of_now(void)
 	return d;
 }
 
-static void expect_changed(const struct vm_disk *d, const char *word)
+/* Also one that the guest can but read: its kernel remembers what it has read. */
+static void expect_changed(struct vm_disk d, int fd, const char *word)
 {
-	struct vm_disk read_only = *d;
-	struct error err = {0};
+	for (unsigned i = 0; i < 2; i++) {
+		struct error err = {0};
 
-	assert_int_equal(vm_disk_check(d, &err), -EINVAL);
-	if (!strstr(err.what, word))
-		fail_msg("%s", err.what);
-	assert_non_null(strstr(err.hint, "--disk disk0="));
-	read_only.read_only = true;
-	assert_int_equal(vm_disk_check(&read_only, NULL), 0);
+		d.read_only = i;
+		assert_int_equal(vm_disk_check(&d, fd, &err), -EINVAL);
+		if (!strstr(err.what, word))
+			fail_msg("%s", err.what);
+		assert_non_null(strstr(err.hint, "--disk disk0="));
+	}
+	d.told = true;
+	assert_int_equal(vm_disk_check(&d, fd, NULL), 0);
 }
 
 static void a_disk_is_known_again(void **state UNUSED)
 {
 	struct vm_disk d, other;
 	struct error err = {0};
-	int fd = mkstemp(path);
+	int fd = mkstemp(path), other_fd;
 
 	assert_true(fd >= 0 && ftruncate(fd, 4096) == 0);
 	d = of_now();
-	assert_int_equal(vm_disk_check(&d, &err), 0);
+	assert_int_equal(vm_disk_check(&d, fd, &err), 0);
 	other = d;
 	other.modified_ns--;
-	expect_changed(&other, "it has changed since the snapshot");
+	expect_changed(other, fd, "it has changed since the snapshot");
 	other = d;
 	other.bytes = 512;
-	expect_changed(&other, "it has changed since the snapshot");
+	expect_changed(other, fd, "it has changed since the snapshot");
 	other = d;
 	other.inode++;
-	expect_changed(&other, "it is another file");
+	expect_changed(other, fd, "it is another file");
 	other = d;
 	other.inode = 0; /* it was a device */
-	expect_changed(&other, "can't be told");
+	expect_changed(other, fd, "can't be told");
 	usleep(20000); /* files' times come in ticks */
 	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
-	expect_changed(&d, "it has changed since the snapshot");
+	expect_changed(d, fd, "it has changed since the snapshot");
+	/* What counts is the file that is open, whatever has its name now. */
+	d = of_now();
+	unlink(path);
+	other_fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_true(other_fd >= 0 && ftruncate(other_fd, 4096) == 0);
+	assert_int_equal(vm_disk_check(&d, fd, NULL), 0);
+	expect_changed(d, other_fd, "it is another file");
+	close(other_fd);
 	close(fd);
 	unlink(path);
-	assert_int_equal(vm_disk_check(&d, NULL), -EINVAL);
 }
 
 static void another_is_put_in_its_place(void **state UNUSED)
@@ -182,7 +241,7 @@ static void another_is_put_in_its_place(void **state UNUSED)
 	assert_int_equal(vm_disk_replace(d, 2, "data=/dev/null", &err), 0);
 	assert_string_equal(d[0].path, "/a");
 	assert_string_equal(d[1].path, "/dev/null");
-	assert_int_equal(vm_disk_check(&d[1], &err), 0);
+	assert_true(d[1].told);
 	assert_int_equal(vm_disk_replace(d, 2, "disk=/c", NULL), -EINVAL);
 	assert_int_equal(vm_disk_replace(d, 2, "disk1=/c", NULL), -EINVAL);
 	assert_int_equal(vm_disk_replace(d, 2, "data=", NULL), -EINVAL);
@@ -197,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(what_makes_no_sense_is_named),
+		cmocka_unit_test(the_id_is_read),
 		cmocka_unit_test(a_disk_is_known_again),
 		cmocka_unit_test(another_is_put_in_its_place),
 	};
