@@ -13,11 +13,13 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
+#include "cli/profile_option.h"
 #include "cli/run_here.h"
 #include "cli/signals.h"
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
+#include "vm/profile_out.h"
 #include "vm/vm.h"
 
 #define DEFAULT_MEMORY GIB(1)
@@ -320,6 +322,22 @@ static int set_vmcore(void *target, const char *value, struct error *err)
 	return keep_output(&((struct run_request *)target)->config.vmcore, value, err);
 }
 
+static int set_profile(void *target, const char *value, struct error *err)
+{
+	unsigned *hz = &((struct run_request *)target)->config.profile_hz;
+
+	*hz = PROFILE_HZ_DEFAULT;
+	return value ? profile_hz_parse(value, hz, err) : 0;
+}
+
+static int set_profile_out(void *target, const char *value, struct error *err)
+{
+	int r = profile_path_check(value, err);
+
+	return r < 0 ? r
+		     : keep_output(&((struct run_request *)target)->config.profile_out, value, err);
+}
+
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.qmp, value);
@@ -435,6 +453,9 @@ static const struct cli_option options[] = {
 	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
 	{"dump", 0, "FILE", set_dump, "what every vCPU did when it was frozen, as JSON"},
 	{"vmcore", 0, "FILE", set_vmcore, "memory and registers then, as an ELF core"},
+	{"profile", 0, "[=HZ]", set_profile, "sample each vCPU while COMMAND runs (default: 997)"},
+	{"profile-out", 0, "FILE", set_profile_out,
+	 "its stacks: NAME.folded or NAME.speedscope.json"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -568,6 +589,8 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 				q->pin ? "--pin" : "--perf");
 	if (r == 0)
 		r = resolve_command(q, argc, argv, rest, dashes, err);
+	if (r == 0 && q->config.profile_out && !q->config.profile_hz)
+		q->config.profile_hz = PROFILE_HZ_DEFAULT;
 	if (r == 0 && q->config.initrd && access(q->config.initrd, R_OK) < 0)
 		r = error_usage(err, "--initrd %s: %s", q->config.initrd, strerror(errno));
 	if (r == 0)

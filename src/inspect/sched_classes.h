@@ -12,20 +12,20 @@
 #include <stdint.h>
 
 enum sched_class {
-	SCHED_NONE,
-	SCHED_PICK,    /* which task is next */
-	SCHED_QUEUE,   /* into and out of run queues, and yielding */
-	SCHED_WAKE_UP, /* where a woken task goes, and whom it preempts */
-	SCHED_BALANCE, /* between CPUs */
-	SCHED_TICK,
-	SCHED_LOAD,   /* run times, loads, pressure, statistics */
-	SCHED_EXT,    /* sched_ext core */
-	SCHED_BPF,    /* a sched_ext scheduler's own programs */
-	SCHED_SWITCH, /* schedule() and the context switch */
+	SCHED_IS_NONE,
+	SCHED_IS_PICK,	  /* which task is next */
+	SCHED_IS_QUEUE,	  /* into and out of run queues, and yielding */
+	SCHED_IS_WAKE_UP, /* where a woken task goes, and whom it preempts */
+	SCHED_IS_BALANCE, /* between CPUs */
+	SCHED_IS_TICK,
+	SCHED_IS_LOAD,	 /* run times, loads, pressure, statistics */
+	SCHED_IS_EXT,	 /* sched_ext core */
+	SCHED_IS_BPF,	 /* a sched_ext scheduler's own programs */
+	SCHED_IS_SWITCH, /* schedule() and the context switch */
 	SCHED_CLASSES,
 	/* Of functions, never of a sample. */
-	SCHED_ENTRY = SCHED_CLASSES, /* the kernel was entered there */
-	SCHED_IDLE,		     /* the CPU waits for work */
+	SCHED_IS_ENTRY = SCHED_CLASSES, /* the kernel was entered there */
+	SCHED_IS_IDLE,			/* the CPU waits for work */
 };
 
 /* "pick", "queue", …: as JSON has it; of the classes of samples. */

@@ -21,6 +21,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->dump);
 	free(c->vmcore);
 	free(c->report);
+	free(c->profile_out);
 	free(c->qmp);
 	free(c->pin);
 	for (char **arg = c->command; arg && *arg; arg++)
@@ -147,7 +148,7 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:i, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -162,7 +163,8 @@ json_t *vm_config_json(const struct vm_config *c)
 		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget, "freeze_at_ns",
 		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null(),
 		"watches", watches_json(c), "on_hit", vm_on_hit_name(c->on_hit), "dump",
-		string_or_null(c->dump), "vmcore", string_or_null(c->vmcore));
+		string_or_null(c->dump), "vmcore", string_or_null(c->vmcore), "profile_hz",
+		(int)c->profile_hz, "profile_out", string_or_null(c->profile_out));
 }
 
 json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)

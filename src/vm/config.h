@@ -67,6 +67,8 @@ struct vm_config {
 	unsigned watch_count;
 	enum vm_on_hit on_hit;
 	char *dump, *vmcore;	 /* paths, or NULL: what a hit or freeze_at leaves behind */
+	unsigned profile_hz;	 /* 0: no profile */
+	char *profile_out;	 /* path, or NULL */
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */

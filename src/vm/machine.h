@@ -15,6 +15,7 @@
 #include "vm/image.h"
 #include "vm/perf/claim.h"
 #include "vm/perf/evidence.h"
+#include "vm/profiling.h"
 #include "vm/progress.h"
 #include "vm/qmp/server.h"
 #include "vm/qmp/socket.h"
@@ -99,10 +100,11 @@ struct machine {
 	bool core_stuck;	 /* the kernel keeps a write of a core: guest memory has to stay */
 	struct inspect *inspect; /* inspection.c's; NULL: not found yet */
 	struct machine_inspection inspection;
-	struct watching watching; /* watch_point.c's */
-	bool panicked;		  /* pvpanic said so */
-	bool was_reset;		  /* the guest reset itself */
-	bool ended;		  /* the outcome is decided */
+	struct watching watching;   /* watch_point.c's */
+	struct profiling profiling; /* profiling.c's */
+	bool panicked;		    /* pvpanic said so */
+	bool was_reset;		    /* the guest reset itself */
+	bool ended;		    /* the outcome is decided */
 
 	struct qmp_server *control;
 	struct qmp_socket control_socket[QMP_LISTENERS]; /* in the VM's folder; --qmp's */
