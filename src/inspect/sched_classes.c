@@ -87,7 +87,8 @@ static const struct row {
 	 "enqueue_top_rt_rq dequeue_task* dequeue_entity dequeue_entities __dequeue_entity "
 	 "dequeue_dl_* dequeue_rt_* dequeue_top_rt_rq activate_task deactivate_task "
 	 "block_task try_to_block_task place_entity requeue_* yield_task* do_sched_yield "
-	 "__x64_sys_sched_yield __arm64_sys_sched_yield yield_to finish_delayed_dequeue_* "
+	 "__x64_sys_sched_yield __arm64_sys_sched_yield __do_sys_sched_yield yield_to "
+	 "finish_delayed_dequeue_* "
 	 "set_delayed clear_delayed throttle_cfs_rq unthrottle_cfs_rq* tg_throttle_* "
 	 "tg_unthrottle_* "
 	 "list_add_leaf_cfs_rq attach_task switched_to_* switched_from_* prio_changed_* "
@@ -99,7 +100,7 @@ static const struct row {
 	 "preempt_schedule* __cond_resched* context_switch prepare_task_switch "
 	 "finish_task_switch __switch_to* switch_mm* enter_lazy_tlb switch_fpu_* "
 	 "__balance_callbacks balance_push do_balance_callbacks sched_submit_work "
-	 "sched_update_worker raw_spin_rq_lock_nested raw_spin_rq_unlock cpu_switch_to "
+	 "sched_update_worker cpu_switch_to "
 	 "fpsimd_thread_switch schedule_tail mm_cid_* sched_mm_cid_* task_mm_cid_work"},
 };
 
