@@ -2,6 +2,7 @@
 #include "inspect/glimpse.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,8 +132,12 @@ void glimpse_name(struct glimpse_kernel *kernel, uint64_t gva, char *buf, size_t
 	char *plus, *owner;
 
 	*ret_known = code_is_known(kernel->code, gva);
+	if (!*ret_known) {
+		snprintf(buf, len, "0x%" PRIx64, gva);
+		return;
+	}
 	code_format(kernel->code, gva, false, buf, len);
-	plus = *ret_known ? strstr(buf, "+0x") : NULL;
+	plus = strstr(buf, "+0x");
 	if (!plus)
 		return;
 	owner = strstr(plus, " [");
