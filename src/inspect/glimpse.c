@@ -84,6 +84,12 @@ static void look_in_kernel(const struct glimpse_kernel *k, const struct glimpse_
 	}
 }
 
+/* Where every architecture's kernel is, and nobody else. */
+static bool is_upper_half(uint64_t gva)
+{
+	return gva >> 63;
+}
+
 /* By the chain of frame pointers, as long as each leads to a call. */
 static void look_in_user(const struct guest_reader *mem, const struct glimpse_at *at,
 			 struct glimpse *g)
@@ -95,9 +101,9 @@ static void look_in_user(const struct guest_reader *mem, const struct glimpse_at
 		uint8_t code[ARCH_CALL_BYTES];
 		uint64_t record[2];
 
-		if (fp % 8 || fp < floor || fp - floor > USER_STRIDE_MAX ||
-		    arch_kernel_address(fp) || space_read(&space, fp, record, sizeof(record)) ||
-		    record[1] < ARCH_CALL_BYTES || arch_kernel_address(record[1]) ||
+		if (fp % 8 || fp < floor || fp - floor > USER_STRIDE_MAX || is_upper_half(fp) ||
+		    space_read(&space, fp, record, sizeof(record)) || record[1] < ARCH_CALL_BYTES ||
+		    is_upper_half(record[1]) ||
 		    space_read(&space, record[1] - ARCH_CALL_BYTES, code, sizeof(code)) ||
 		    !arch_unwind_after_call(code))
 			return;

@@ -26,10 +26,10 @@ run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
 # holds FILE CONDITION: of the JSON in FILE, by jq.
 holds() { [ -s "$1" ] && jq -e "$2" "$1" >/dev/null; }
 
-# shares FILE: of folded stacks: how many samples lie in each of the payload's two functions, by its
-# symbols, and how many elsewhere.
+# shares FILE PAYLOAD: of folded stacks: how many samples lie in each of the payload's two functions, by
+# its symbols, and how many elsewhere.
 shares() {
-	nm -n "$payloads/payload-profile.elf" | awk -v folded="$1" '
+	nm -n "$payloads/payload-$2.elf" | awk -v folded="$1" '
 		function number(hex,   i, n) {
 			for (i = 1; i <= length(hex); i++)
 				n = 16 * n + index("0123456789abcdef", substr(hex, i, 1)) - 1
@@ -39,6 +39,7 @@ shares() {
 		END {
 			while ((getline line < folded) > 0) {
 				split(line, part, " ")
+				sub(/.*;/, "", part[1])
 				at = number(substr(part[1], 3))
 				for (i = n; i > 1 && start[i] > at; i--)
 					;
@@ -69,7 +70,7 @@ status=$?
 ok "profile ends 0 (saw $status)" is $status 0
 ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples at [0-9]+ Hz of 1000 asked' "$work/two.text"
 ok "... in at most ten lines" [ "$(wc -l <"$work/two.text")" -le 10 ]
-read -r most few rest < <(shares "$work/two.folded")
+read -r most few rest < <(shares "$work/two.folded" profile)
 echo "# three_quarters $most, one_quarter $few, elsewhere $rest"
 ok "samples lie where the guest spends its time" binomial "$most" "$few"
 ok "... and nearly nowhere else" [ $((50 * rest)) -le $((most + few)) ]
@@ -101,6 +102,28 @@ ok "a wrong suffix says what is accepted" grep -q 'ends in .folded or .speedscop
 "$STASIS" profile two >"$work/out" 2>&1
 status=$?
 ok "profile of no VM ends 125 (saw $status)" is $status 125
+
+# ---- at CPL 3 -----------------------------------------------------------------------------------
+
+(cd "$work" && "$payloads/chain-make" shares "$payloads/payload-shares.bin" 1 1)
+status=$?
+ok "a guest at CPL 3 is made (saw $status)" is $status 0
+"$STASIS" restore "$work/shares" --name shares </dev/null >"$work/shares.out" 2>"$work/shares.err" &
+pid=$!
+for _ in $(seq 200); do
+	grep -q 'payload is up' "$work/shares.out" && break
+	sleep 0.05
+done
+"$STASIS" profile shares --json --seconds 4 --hz 1000 -o "$work/shares.folded" >"$work/shares.json" 2>"$work/err"
+ok "all of its time is user space's" holds "$work/shares.json" '.user_ns > 0 and .kernel_ns < 0.01 * .user_ns'
+read -r most few rest < <(shares "$work/shares.folded" shares)
+echo "# three_quarters $most, one_quarter $few, elsewhere $rest"
+ok "samples lie where the guest spends its time" binomial "$most" "$few"
+ok "... and nearly nowhere else" [ $((50 * rest)) -le $((most + few)) ]
+ok "stacks go by frame pointers to the caller's caller" [ \
+	"$(awk '{ n = gsub(";", ";", $1) + 1; all += $2; if (n >= 3) deep += $2 } END { print (deep > 0.9 * all) }' "$work/shares.folded")" = 1 ]
+kill $pid
+wait $pid
 
 # ---- a run's ------------------------------------------------------------------------------------
 
