@@ -1,6 +1,5 @@
 /* Tasks that do one thing for a while: yield their CPU, or spin. usage: yield TASKS SECONDS
  * yield|spin */
-#define _GNU_SOURCE
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
