@@ -378,6 +378,7 @@ static const struct symbol *find_symbol(struct code *code, struct piece *piece, 
 
 #define PLACE_BYTES 4u
 #define ENTRY_BYTES 6u
+#define COPY_MAX    (1u << 21) /* entries: four times what large kernels have */
 
 /* NULL: out of memory; *ret_copied false: it can't be read. */
 static uint8_t *copy(const struct code *code, uint64_t gva, size_t len, bool *ret_copied)
@@ -396,7 +397,7 @@ int code_prepare(struct code *code)
 	for (unsigned i = 0; i < code->count; i++)
 		if (code->pieces[i].module && !code->pieces[i].symbols_read)
 			read_symbols(code, &code->pieces[i]);
-	if (!t->count || code->places)
+	if (!t->count || t->count > COPY_MAX || code->places)
 		return 0;
 	code->places = copy(code, t->place_gva, PLACE_BYTES * (size_t)t->count, &places);
 	code->entries = copy(code, t->entry_gva, ENTRY_BYTES * (size_t)t->count, &entries);
