@@ -56,7 +56,8 @@ static struct sample sample_of(enum sample_kind kind, uint32_t weight, int32_t p
 
 static void add(struct profile *p, unsigned vcpu, struct sample s, const uint64_t *frames, size_t n)
 {
-	memcpy(s.frame, frames, n * sizeof(*frames));
+	if (n)
+		memcpy(s.frame, frames, n * sizeof(*frames));
 	s.frames = (uint8_t)n;
 	profile_add(p, vcpu, &s);
 }
