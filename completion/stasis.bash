@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -17,7 +17,7 @@ _stasis() {
 			fi
 		done
 		case $prev in
-		-k | --kernel | -i | --initrd | --include | --report | --disk | --qmp)
+		-k | --kernel | -i | --initrd | --include | --report | --profile-out | --disk | --qmp)
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
 			;;
@@ -31,7 +31,7 @@ _stasis() {
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --monitor --monitor-out --on-stall --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --monitor --monitor-out --on-stall --profile --profile-out --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;
@@ -39,6 +39,10 @@ _stasis() {
 	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
 	exec)
 		[ "$COMP_CWORD" -gt 3 ] || mapfile -t COMPREPLY < <(compgen -W "-i -t --help
+			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
+		;;
+	profile)
+		mapfile -t COMPREPLY < <(compgen -W "--seconds --hz --output --json --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
 	top)

@@ -187,6 +187,10 @@ void arch_run_forget(struct kvm_run *run);
  * left there are not asked for again; may be NULL. Negative errno. */
 int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run,
 		      struct arch_vcpu_state *state) MUST_CHECK;
+/* The same, but only registers and whether it runs, for a look in passing: not for a thaw. */
+int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
+/* Whether it was halted, where KVM says so, or never started; its registers may then be old. */
+bool arch_vcpu_idle(const struct arch_vcpu_state *state);
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;
@@ -195,6 +199,9 @@ uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
 /* Those tables, for who knows nothing of the kernel. -ENOENT: paging is off, or not understood. */
 int arch_vcpu_paging(const struct arch_vcpu_state *state,
 		     struct arch_paging *ret_paging) MUST_CHECK;
+/* The tables that user addresses go through. -ENOENT as above, or they are not read. */
+int arch_vcpu_user_paging(const struct arch_vcpu_state *state,
+			  struct arch_paging *ret_paging) MUST_CHECK;
 /* Calls each for every register that a dump shows, by the names that dumps use: the ones above
  * first (instruction_pointer, stack_pointer, page_table_root, …), then the general ones. */
 void arch_vcpu_registers(const struct arch_vcpu_state *state,

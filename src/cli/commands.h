@@ -14,6 +14,7 @@ int command_dump(int argc, char **argv);
 int command_vmcore(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_profile(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_exec(int argc, char **argv);

@@ -20,12 +20,15 @@
 #include "vm/kernels.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/place.h"
+#include "vm/profile_out.h"
 #include "vm/result.h"
 #include "vm/terminal.h"
 
-#define INNER_ARGS_MAX (45 + 2 * VM_MAX_DISKS)
+#define INNER_ARGS_MAX (47 + 2 * VM_MAX_DISKS)
 /* What a core has besides memory: notes of a thousand vCPUs, and what its parts are rounded up. */
 #define CORE_BESIDES MIB(16)
+
+#define PROFILE_FILE "profile.speedscope.json"
 
 /* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
 static int choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
@@ -200,6 +203,12 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 		option(in, "--monitor-out", "monitor");
 	if (c->vmcore)
 		option(in, "--vmcore", lab_disk_path(c->disk_count, number));
+	if (c->profile_hz) {
+		snprintf(number, sizeof(number), "--profile=%u", c->profile_hz);
+		word(in, strdup(number));
+	}
+	if (c->profile_out)
+		option(in, "--profile-out", PROFILE_FILE);
 	more_words(in, c);
 }
 
@@ -272,6 +281,19 @@ static int finish_monitor(const struct vm_config *c, int fd, struct error *err)
 	return r < 0 ? error_set(err, r, "writing %s", c->monitor_out) : 0;
 }
 
+static int finish_profile(const struct vm_config *c, int fd, struct error *err)
+{
+	json_t *json;
+
+	if (lseek(fd, 0, SEEK_END) == 0)
+		return 0; /* it did not begin; the report says so */
+	lseek(fd, 0, SEEK_SET);
+	json = json_loadfd(fd, 0, NULL);
+	if (!json)
+		return error_set(err, -ENODATA, "reading the profile out of the lab");
+	return profile_write(json, c->profile_out, err);
+}
+
 /* Files have other names in there. */
 static void rename_files(json_t *freezes, const struct vm_config *c)
 {
@@ -341,7 +363,7 @@ static void on_opened(void *arg, bool private_lab)
 }
 
 /* What the inner stasis writes into its folder, by the options that ask for it. */
-enum { OUT_REPORT, OUT_DUMP, OUT_MONITOR, OUTS };
+enum { OUT_REPORT, OUT_DUMP, OUT_MONITOR, OUT_PROFILE, OUTS };
 
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], struct lab_place *place, int *ret_status,
@@ -360,6 +382,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		[OUT_REPORT] = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)},
 		[OUT_DUMP] = {.name = "dump", .fd = memfd_create("dump", MFD_CLOEXEC)},
 		[OUT_MONITOR] = {.name = "monitor", .fd = memfd_create("monitor", MFD_CLOEXEC)},
+		[OUT_PROFILE] = {.name = PROFILE_FILE, .fd = memfd_create("profile", MFD_CLOEXEC)},
 	};
 	CLEANUP_FREE char *core_path = NULL;
 	struct beside core = {.fd = -1};
@@ -371,7 +394,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.files = files,
 		.file_count = c->lab_snapshot ? 0 : 2,
 		.outputs = outputs,
-		.output_count = c->report || c->dump || c->monitor_out ? OUTS : 0,
+		.output_count = c->report || c->dump || c->monitor_out || c->profile_out ? OUTS : 0,
 		.progress = c->verbosity >= 0,
 		.limit_ns = c->timeout_ns,
 		.name = c->name,
@@ -394,7 +417,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		terminal_make_raw(&terminal, STDIN_FILENO);
 	if (r == 0)
 		r = in.failed || outputs[OUT_REPORT].fd < 0 || outputs[OUT_DUMP].fd < 0 ||
-				    outputs[OUT_MONITOR].fd < 0
+				    outputs[OUT_MONITOR].fd < 0 || outputs[OUT_PROFILE].fd < 0
 			    ? error_set(err, -ENOMEM, "running in the lab")
 			    : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
@@ -404,6 +427,8 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		r = finish_dump(c, outputs[OUT_DUMP].fd, err);
 	if (r == 0 && c->monitor_out)
 		r = finish_monitor(c, outputs[OUT_MONITOR].fd, err);
+	if (r == 0 && c->profile_out)
+		r = finish_profile(c, outputs[OUT_PROFILE].fd, err);
 	if (r == 0 && c->report)
 		r = finish_report(c, outputs[OUT_REPORT].fd, *ret_status, err);
 	while (in.count > 0)

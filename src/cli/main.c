@@ -27,6 +27,8 @@ static const struct command {
 	{"vmcore", command_vmcore, "a running VM's memory and registers, for crash, drgn, gdb"},
 	{"stats", command_stats, "what a running VM's exits cost, and where its vCPUs' time goes"},
 	{"top", command_top, "the same live"},
+	{"profile", command_profile,
+	 "where a running VM's time goes: functions, stacks, scheduling"},
 	{"snapshot", command_snapshot, "save a running VM into a folder"},
 	{"restore", command_restore, "let it go on from there, as often as you like"},
 	{"exec", command_exec, "another command in a running VM"},
@@ -41,7 +43,7 @@ static const struct command {
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"profile", "report", "compare"};
+static const char *const later[] = {"report", "compare"};
 
 static void print_help(void)
 {

@@ -14,12 +14,14 @@
 #include "cli/commands.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
+#include "cli/profile_option.h"
 #include "cli/run_here.h"
 #include "cli/signals.h"
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
 #include "vm/monitor.h"
+#include "vm/profile_out.h"
 #include "vm/vm.h"
 
 #define DEFAULT_MEMORY GIB(1)
@@ -376,6 +378,22 @@ static int set_monitor_out(void *target, const char *value, struct error *err UN
 	return keep(&((struct run_request *)target)->config.monitor_out, value);
 }
 
+static int set_profile(void *target, const char *value, struct error *err)
+{
+	unsigned *hz = &((struct run_request *)target)->config.profile_hz;
+
+	*hz = PROFILE_HZ_DEFAULT;
+	return value ? profile_hz_parse(value, hz, err) : 0;
+}
+
+static int set_profile_out(void *target, const char *value, struct error *err)
+{
+	int r = profile_path_check(value, err);
+
+	return r < 0 ? r
+		     : keep_output(&((struct run_request *)target)->config.profile_out, value, err);
+}
+
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.qmp, value);
@@ -495,6 +513,9 @@ static const struct cli_option options[] = {
 	{"monitor-out", 0, "FILE", set_monitor_out, "what it saw, as CSV"},
 	{"on-stall", 0, "ACTION", set_on_stall,
 	 "where a run queue stands still: log (the default), dump and go on, or freeze"},
+	{"profile", 0, "[=HZ]", set_profile, "sample each vCPU while COMMAND runs (default: 997)"},
+	{"profile-out", 0, "FILE", set_profile_out,
+	 "its stacks: NAME.folded or NAME.speedscope.json"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
@@ -632,6 +653,8 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 	if (r == 0 && (q->config.monitor_out || q->config.on_stall != VM_ON_STALL_LOG) &&
 	    !q->config.monitor_ns)
 		q->config.monitor_ns = MONITOR_INTERVAL_NS;
+	if (r == 0 && q->config.profile_out && !q->config.profile_hz)
+		q->config.profile_hz = PROFILE_HZ_DEFAULT;
 	if (r == 0 && q->config.initrd && access(q->config.initrd, R_OK) < 0)
 		r = error_usage(err, "--initrd %s: %s", q->config.initrd, strerror(errno));
 	if (r == 0)

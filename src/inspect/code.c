@@ -42,7 +42,8 @@ struct code {
 	struct arch_unwind_table table;
 	struct piece *pieces; /* ascending */
 	unsigned count, room;
-	unsigned symbols_left; /* that may still be read; 16 bytes each */
+	uint8_t *places, *entries; /* code_prepare's copy of table, or NULL */
+	unsigned symbols_left;	   /* that may still be read; 16 bytes each */
 };
 
 /* ---- lists ------------------------------------------------------------------------------- */
@@ -289,6 +290,8 @@ void code_free(struct code *code)
 	for (unsigned i = 0; i < code->count; i++)
 		free(code->pieces[i].symbols);
 	free(code->pieces);
+	free(code->places);
+	free(code->entries);
 	free(code);
 }
 
@@ -369,6 +372,61 @@ static const struct symbol *find_symbol(struct code *code, struct piece *piece, 
 	*ret_end =
 		low < piece->symbol_count ? piece->symbols[low].start : piece->start + piece->size;
 	return &piece->symbols[low - 1];
+}
+
+/* ---- beforehand -------------------------------------------------------------------------- */
+
+#define PLACE_BYTES 4u
+#define ENTRY_BYTES 6u
+#define COPY_MAX    (1u << 21) /* entries: four times what large kernels have */
+
+/* NULL: out of memory; *ret_copied false: it can't be read. */
+static uint8_t *copy(const struct code *code, uint64_t gva, size_t len, bool *ret_copied)
+{
+	uint8_t *bytes = malloc(len);
+
+	*ret_copied = bytes && !space_read(&code->in->space, gva, bytes, len);
+	return bytes;
+}
+
+int code_prepare(struct code *code)
+{
+	const struct arch_unwind_table *t = &code->table;
+	bool places = true, entries = true;
+
+	for (unsigned i = 0; i < code->count; i++)
+		if (code->pieces[i].module && !code->pieces[i].symbols_read)
+			read_symbols(code, &code->pieces[i]);
+	if (!t->count || t->count > COPY_MAX || code->places)
+		return 0;
+	code->places = copy(code, t->place_gva, PLACE_BYTES * (size_t)t->count, &places);
+	code->entries = copy(code, t->entry_gva, ENTRY_BYTES * (size_t)t->count, &entries);
+	if (!code->places || !code->entries)
+		return -ENOMEM;
+	if (!places || !entries)
+		code->table.count = 0; /* no use to anybody */
+	return 0;
+}
+
+static bool from_copy(const uint8_t *bytes, uint64_t start, uint64_t size, uint64_t gva, void *dst,
+		      size_t len)
+{
+	if (gva < start || gva - start >= size || len > size - (gva - start))
+		return false;
+	memcpy(dst, bytes + (gva - start), len);
+	return true;
+}
+
+int code_read(const struct code *code, uint64_t gva, void *dst, size_t len)
+{
+	const struct arch_unwind_table *t = &code->table;
+
+	if (code->places && (from_copy(code->places, t->place_gva, PLACE_BYTES * (uint64_t)t->count,
+				       gva, dst, len) ||
+			     from_copy(code->entries, t->entry_gva,
+				       ENTRY_BYTES * (uint64_t)t->count, gva, dst, len)))
+		return 0;
+	return space_read(&code->in->space, gva, dst, len);
 }
 
 /* ---- questions --------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
 
 struct walk {
 	struct code *code;
+	bool prepared; /* code_prepare was called for it */
 	const struct space *space;
 	struct arch_unwind_kernel kernel;
 	struct arch_unwind u;
@@ -26,7 +27,8 @@ static int kernel_read(const void *arg, uint64_t gva, void *dst, size_t len)
 {
 	const struct walk *w = arg;
 
-	return space_read(w->space, gva, dst, len);
+	return w->prepared ? code_read(w->code, gva, dst, len)
+			   : space_read(w->space, gva, dst, len);
 }
 
 static uint64_t kernel_function(const void *arg, uint64_t gva)
@@ -104,16 +106,10 @@ static void push(struct stack *s, const struct arch_unwind *u, enum arch_unwind_
 	s->frame[s->count++] = (struct stack_frame){.pc = u->pc, .by = by, .back = !u->exact};
 }
 
-void stack_walk(struct code *code, const struct inspect *in, const struct arch_unwind *at,
-		struct stack *ret_stack)
+static void walk_down(struct walk w, const struct inspect *in, unsigned max,
+		      struct stack *ret_stack)
 {
-	struct walk w = {
-		.code = code,
-		.space = &in->space,
-		.u = *at,
-		.words_left = GUESS_WORDS_MAX,
-	};
-
+	w.space = &in->space;
 	w.kernel = (struct arch_unwind_kernel){
 		.read = kernel_read,
 		.function = kernel_function,
@@ -125,7 +121,7 @@ void stack_walk(struct code *code, const struct inspect *in, const struct arch_u
 	ret_stack->count = 0;
 	ret_stack->complete = false;
 	push(ret_stack, &w.u, ARCH_BY_REGISTERS);
-	while (ret_stack->count < STACK_FRAMES_MAX) {
+	while (ret_stack->count < max) {
 		struct arch_unwind before = w.u;
 		enum arch_unwind_by by;
 		int r = arch_unwind_next(&w.u, &w.kernel, &by);
@@ -140,12 +136,28 @@ void stack_walk(struct code *code, const struct inspect *in, const struct arch_u
 			r = -1;
 		}
 		if (r < 0) {
-			if (!guess(&w))
+			if (!w.words_left || !guess(&w))
 				break;
 			by = ARCH_BY_GUESS;
 		}
 		push(ret_stack, &w.u, by);
 	}
+}
+
+void stack_walk(struct code *code, const struct inspect *in, const struct arch_unwind *at,
+		struct stack *ret_stack)
+{
+	walk_down((struct walk){.code = code, .u = *at, .words_left = GUESS_WORDS_MAX}, in,
+		  STACK_FRAMES_MAX, ret_stack);
+}
+
+void stack_walk_briefly(const struct code *code, const struct inspect *in,
+			const struct arch_unwind *at, unsigned max, struct stack *ret_stack)
+{
+	/* Prepared, code is only read. */
+	struct walk w = {.code = (struct code *)(uintptr_t)code, .prepared = true, .u = *at};
+
+	walk_down(w, in, MIN(max, STACK_FRAMES_MAX), ret_stack);
 }
 
 const char *stack_by_name(enum arch_unwind_by by)

@@ -22,6 +22,10 @@ struct stack {
 /* Unwinds from the registers at. Always gives a stack, of the first frame at least. */
 void stack_walk(struct code *code, const struct inspect *in, const struct arch_unwind *at,
 		struct stack *ret_stack);
+/* The same in passing: at most max frames, nothing guessed at. Of code that code_prepare was called
+ * for: many threads at once, while the guest runs. */
+void stack_walk_briefly(const struct code *code, const struct inspect *in,
+			const struct arch_unwind *at, unsigned max, struct stack *ret_stack);
 /* "orc", "frame pointer", …: as a dump says it. */
 const char *stack_by_name(enum arch_unwind_by by);
 

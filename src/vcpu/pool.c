@@ -317,6 +317,7 @@ void vcpu_pool_free(struct vcpu_pool *pool)
 		fd_close(&stats_fd);
 		fd_close(&vcpu->fd);
 	}
+	vcpu_pool_sample_free(pool);
 	free(pool->states);
 	account_free(pool->accounts, pool->count);
 	free((int *)pool->config.pin);

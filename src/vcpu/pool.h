@@ -30,6 +30,12 @@ struct vcpu_pool {
 	struct vcpu_stores stores[ARCH_WATCHES];
 	_Atomic int watch_error; /* the first of any vCPU that could not arm; relaxed */
 
+	struct sampler *samplers;	/* count; owned; NULL until vcpu_pool_sample_init */
+	void *sampled;			/* count of arch_vcpu_state_size bytes each; owned */
+	struct sampling sampling;	/* stays */
+	_Atomic uint32_t sample_period; /* odd while vCPUs sample */
+	_Atomic uint64_t sample_mean_ns;
+
 	struct account *accounts; /* count; owned */
 	void *states;		  /* count of arch_vcpu_state_size bytes each; owned */
 	const struct loop_event *parked;

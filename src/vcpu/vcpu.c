@@ -19,15 +19,18 @@
 
 /* ---- the kick -------------------------------------------------------------------------- */
 
-/* Being there is enough: the signal ends KVM_RUN. */
-static void on_kick(int signo)
+/* Being there is enough for a kick: the signal ends KVM_RUN. A sampler's timer brings its vCPU,
+ * whose own thread this is. */
+static void on_kick(int signo UNUSED, siginfo_t *info, void *context UNUSED)
 {
-	(void)signo;
+	if (info->si_code == SI_TIMER)
+		vcpu_sample_due(info->si_value.sival_ptr);
 }
 
 int vcpu_kick_install(void)
 {
-	struct sigaction action = {.sa_handler = on_kick}; /* no SA_RESTART */
+	struct sigaction action = {.sa_sigaction = on_kick,
+				   .sa_flags = SA_SIGINFO}; /* no SA_RESTART */
 
 	sigemptyset(&action.sa_mask);
 	return sigaction(VCPU_KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
@@ -104,6 +107,8 @@ static uint32_t look(struct vcpu *vcpu)
 		inject_nmi(vcpu);
 	if (unlikely(requests & VCPU_REQ_WATCH))
 		vcpu_watch_arm(vcpu);
+	if (unlikely(requests & VCPU_REQ_SAMPLER))
+		vcpu_sampler_set(vcpu);
 	/* Release: who sees it cleared sees what this thread did before. */
 	if (requests & VCPU_REQ_LOOK)
 		atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_LOOK,
@@ -227,16 +232,19 @@ static void run(struct vcpu *vcpu)
 
 	account_begin(vcpu->account, vcpu->index == 0);
 	while (ran != RAN_FAILED && !((requests = look(vcpu)) & VCPU_REQ_STOP)) {
-		if (!(requests & VCPU_REQ_PARK))
+		if (likely(!(requests & (VCPU_REQ_PARK | VCPU_REQ_SAMPLE))))
 			ran = run_once(vcpu);
 		else if (ran == RAN_EXITED)
 			ran = complete(vcpu);
-		else
+		else if (requests & VCPU_REQ_PARK)
 			park(vcpu);
+		else
+			vcpu_sample_take(vcpu);
 		if (unlikely(!vcpu->stats_asked))
 			open_stats(vcpu);
 	}
 	account_end(vcpu->account);
+	vcpu_sampler_end(vcpu);
 }
 
 /* ---- the thread ------------------------------------------------------------------------ */

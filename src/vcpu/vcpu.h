@@ -12,6 +12,7 @@
 #include "arch/arch.h"
 #include "vcpu/account.h"
 #include "vcpu/exits.h"
+#include "vcpu/sample.h"
 #include "vcpu/watch.h"
 
 struct vcpu_pool;
@@ -22,7 +23,9 @@ enum vcpu_request {
 	VCPU_REQ_LOOK = 1u << 1, /* cleared by the vCPU thread once it is out of KVM_RUN */
 	VCPU_REQ_NMI = 1u << 2,	 /* KVM_NMI, then cleared: two at once are one, as the line's are */
 	VCPU_REQ_PARK = 1u << 3, /* between vcpu_pool_park and vcpu_pool_unpark */
-	VCPU_REQ_WATCH = 1u << 4, /* arm what the slots say, then cleared */
+	VCPU_REQ_WATCH = 1u << 4,   /* arm what the slots say, then cleared */
+	VCPU_REQ_SAMPLER = 1u << 5, /* begin or end to sample, then cleared */
+	VCPU_REQ_SAMPLE = 1u << 6,  /* the thread's own timer: a sample is due */
 };
 
 /* Counters of one vCPU. Each is written by one thread only (named) and read by others relaxed. */
@@ -57,8 +60,10 @@ struct vcpu {
 	 * it is parked. capture_error: why they are none, a negative errno. */
 	struct arch_vcpu_state *state;
 	int capture_error;
-	_Atomic uint32_t parked_turn; /* of the pool's, in which it parked last */
-	uint32_t errands;	      /* vCPU thread's: the last that it did */
+	struct sampler *sampler;	 /* the pool's, or NULL; see vcpu/sample.h */
+	struct arch_vcpu_state *sampled; /* vCPU thread's: registers at the last sample */
+	_Atomic uint32_t parked_turn;	 /* of the pool's, in which it parked last */
+	uint32_t errands;		 /* vCPU thread's: the last that it did */
 	struct error error; /* vCPU thread's until failed() is called; why it failed to run */
 };
 

@@ -77,6 +77,8 @@ struct vm_config {
 	uint64_t monitor_ns; /* interval between looks at run queues; 0: none */
 	char *monitor_out;   /* path, or NULL */
 	enum vm_on_stall on_stall;
+	unsigned profile_hz;	 /* 0: no profile */
+	char *profile_out;	 /* path, or NULL */
 	char *report;		 /* path, or NULL */
 	char *qmp;		 /* path of another control socket, or NULL */
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */

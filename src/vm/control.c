@@ -238,6 +238,12 @@ static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_w
 	return machine_snapshot(arg, path, keep_running, on_saved, wait, err);
 }
 
+static int profile(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,
+		   struct error *err)
+{
+	return machine_profile_client(arg, hz, duration_ns, wait, err);
+}
+
 static const char *const core_states[] = {
 	[CORE_NONE] = "none",
 	[CORE_ACTIVE] = "active",
@@ -321,6 +327,7 @@ static const struct qmp_ops ops = {
 	.dump_state = dump_state,
 	.report = report,
 	.snapshot = snapshot,
+	.profile = profile,
 	.nmi = nmi,
 	.quit = quit,
 	.reset = reset,

@@ -203,17 +203,20 @@ static void on_session(struct session *s)
 		m->result->guest_start_to_init_ns = now - m->started_ns;
 		progress_set(&m->progress, NULL);
 		machine_monitor_hello(m);
+		machine_profile_hello(m);
 		machine_watch_hello(m);
 		break;
 	case SESSION_STARTED:
 		m->command_ns = now;
 		machine_perf_command_begins(m);
+		machine_profile_begin(m);
 		if (m->config->session == VM_SESSION_SHELL)
 			tell_size(m);
 		break;
 	case SESSION_ENDED:
 		m->result->command_ns = m->command_ns ? now - m->command_ns : 0;
 		machine_perf_command_ended(m);
+		machine_profile_stop(m);
 		break;
 	case SESSION_DONE:
 		m->unflushed = 2;

@@ -16,6 +16,7 @@
 #include "vm/monitor.h"
 #include "vm/perf/claim.h"
 #include "vm/perf/evidence.h"
+#include "vm/profiling.h"
 #include "vm/progress.h"
 #include "vm/qmp/server.h"
 #include "vm/qmp/socket.h"
@@ -113,6 +114,7 @@ struct machine {
 	struct machine_inspection inspection;
 	struct watching watching;     /* watch_point.c's */
 	struct monitoring monitoring; /* machine_monitor.c's */
+	struct profiling profiling;   /* profiling.c's */
 	bool panicked;		      /* pvpanic said so */
 	bool was_reset;		      /* the guest reset itself */
 	bool ended;		      /* the outcome is decided */

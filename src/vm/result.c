@@ -87,6 +87,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 		json_object_set(json, "perf", r->perf);
 	if (r->evidence)
 		json_object_set(json, "evidence", r->evidence);
+	if (r->profile)
+		json_object_set(json, "profile", r->profile);
 	if (r->watches)
 		json_object_set(json, "watches", r->watches);
 	if (r->monitor)
@@ -192,6 +194,7 @@ void vm_result_done(struct vm_result *r)
 	json_decref(r->freezes);
 	json_decref(r->watches);
 	json_decref(r->monitor);
+	json_decref(r->profile);
 	json_decref(r->degraded);
 	*r = (struct vm_result){0};
 }

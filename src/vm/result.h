@@ -32,6 +32,7 @@ struct vm_result {
 	json_t *disks;	  /* array of objects, or NULL */
 	json_t *evidence; /* what the host did to the vCPU threads, or NULL */
 	json_t *perf;	  /* where performance mode put the threads, or NULL */
+	json_t *profile;  /* what --profile saw, or NULL */
 	json_t *freezes;  /* array of objects, or NULL */
 	json_t *watches;  /* array of objects; NULL: none were asked for */
 	json_t *monitor;  /* object; NULL: it was not asked for, or could not be */

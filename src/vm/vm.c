@@ -297,6 +297,7 @@ static bool take_down(struct machine *m)
 
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
+		machine_profile_done(m);
 		m->result->exits = machine_exits(m);
 		stats_add_exits(m->result->exits, m->pool);
 		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
@@ -367,6 +368,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	if (r == 0) {
 		machine_watch_running(m);
 		machine_monitor_running(m);
+		if (config->session == VM_SESSION_NONE)
+			machine_profile_begin(m);
 		(void)!machine_publish(m, "running");
 		r = loop_run(m->loop);
 		if (r < 0)

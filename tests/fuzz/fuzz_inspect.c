@@ -6,8 +6,10 @@
  * value. Places are in RAM; a first record at 0xffffff ends them; then come a CPU's registers, and
  * the rest is an expression. */
 #include "fuzz.h"
+#include "inspect/glimpse.h"
 #include "inspect/runqueues.h"
 #include "inspect/sched.h"
+#include "inspect/sched_classes.h"
 #include "inspect/stack.h"
 #include "kernel_fake.h"
 
@@ -153,6 +155,36 @@ static void ask_stack(const struct inspect *in, struct lacks *lacks, const struc
 	code_free(code);
 }
 
+/* As a profile does, while memory changes. */
+static void ask_glimpse(const struct inspect *in, struct fuzz_input *input,
+			const struct arch_unwind *at)
+{
+	const struct arch_paging user = in->space.paging;
+	struct glimpse_at where = {.in_kernel = true, .registers = *at, .user = &user};
+	struct glimpse_kernel *kernel;
+	struct glimpse g;
+	uint64_t spoiled;
+	char text[64];
+	bool known;
+
+	if (glimpse_open(in, &kernel))
+		return;
+	for (unsigned i = 0; i < 4; i++) {
+		where.cpu = i % 3;
+		where.in_kernel = i != 3;
+		glimpse_look(i == 2 ? NULL : kernel, &in->mem, &where, &g);
+		FUZZ_CHECK(g.count && g.count <= GLIMPSE_FRAMES);
+		FUZZ_CHECK(memchr(g.comm, 0, sizeof(g.comm)));
+		for (unsigned k = 0; k < g.count; k++) {
+			glimpse_name(kernel, g.frame[k], text, sizeof(text), &known);
+			FUZZ_CHECK(text[0] && sched_class_of(text) <= SCHED_IS_IDLE);
+		}
+		spoiled = fuzz_take(input, 3) % FAKE_RAM;
+		fake.ram[spoiled] = fuzz_u8(input);
+	}
+	glimpse_close(kernel);
+}
+
 /* Where a CPU is: in the fake's code and on its stack, if it doesn't go out of its way. */
 static struct arch_unwind take_registers(struct fuzz_input *in)
 {
@@ -203,6 +235,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ask_stack(kernel, &lacks, &at);
 	ask_sched(kernel, &lacks, at.sp);
 	ask_queues(kernel, &lacks);
+	ask_glimpse(kernel, &in, &at);
 	FUZZ_CHECK(lacks.count <= LACKS_MAX);
 	len = MIN(in.left, sizeof(expr) - 1);
 	memcpy(expr, in.data, len);

@@ -63,6 +63,17 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return r;
 }
 
+int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *s)
+{
+	return arch_vcpu_capture(vcpu_fd, NULL, s);
+}
+
+/* KVM keeps no state for a wait for an interrupt: that is known by its place. */
+bool arch_vcpu_idle(const struct arch_vcpu_state *state)
+{
+	return state->mp.mp_state == KVM_MP_STATE_STOPPED;
+}
+
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return (state->pstate >> 2 & 3) != 0; /* PSTATE's exception level (ARM ARM C5.2.2) */
@@ -76,6 +87,13 @@ uint64_t arch_vcpu_root(const struct arch_vcpu_state *state)
 int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
 {
 	return paging_of(state->ttbr1, state->tcr, ret_paging);
+}
+
+/* TTBR0 may have another granule and width than what arch_paging says. */
+int arch_vcpu_user_paging(const struct arch_vcpu_state *state UNUSED,
+			  struct arch_paging *ret_paging UNUSED)
+{
+	return -ENOENT;
 }
 
 uint64_t arch_vcpu_task(const struct arch_vcpu_state *state)

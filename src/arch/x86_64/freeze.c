@@ -158,6 +158,23 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run, struct arch_vcpu_s
 	return r < 0 ? r : clocks;
 }
 
+int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *s)
+{
+	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
+
+	if (r < 0 || arch_vcpu_idle(s))
+		return r;
+	r = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &s->regs);
+	return r < 0 ? r : kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s->sregs);
+}
+
+bool arch_vcpu_idle(const struct arch_vcpu_state *state)
+{
+	return state->mp.mp_state == KVM_MP_STATE_HALTED ||
+	       state->mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+	       state->mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
+}
+
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return state->sregs.cs.dpl == 0;
@@ -179,6 +196,11 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *re
 		.levels = s->cr4 & CR4_LA57 ? 5 : 4,
 	};
 	return 0;
+}
+
+int arch_vcpu_user_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
+{
+	return arch_vcpu_paging(state, ret_paging);
 }
 
 uint64_t arch_vcpu_task(const struct arch_vcpu_state *state UNUSED)

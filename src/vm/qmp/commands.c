@@ -239,6 +239,27 @@ static int stasis_dump(struct qmp_call *call, struct error *err)
 	return r < 0 ? r : QMP_LATER;
 }
 
+#define PROFILE_HZ_MAX 10000
+#define PROFILE_NS_MAX INT64_C(3600000000000)
+
+static int stasis_profile(struct qmp_call *call, struct error *err)
+{
+	json_int_t hz = json_integer_value(json_object_get(call->arguments, "hz")),
+		   ns = json_integer_value(json_object_get(call->arguments, "duration-ns"));
+	struct qmp_wait *wait;
+	int r;
+
+	if (!call->ops->profile)
+		return not_built("x-stasis-profile", err);
+	if (hz < 0 || hz > PROFILE_HZ_MAX)
+		return error_usage(err, "hz: 1 to %d is accepted", PROFILE_HZ_MAX);
+	if (ns <= 0 || ns > PROFILE_NS_MAX)
+		return error_usage(err, "duration-ns: up to an hour is accepted");
+	wait = ask_for_time(call, err);
+	r = wait ? call->ops->profile(call->arg, (unsigned)hz, (uint64_t)ns, wait, err) : -ENOMEM;
+	return r < 0 ? r : QMP_LATER;
+}
+
 static int stasis_snapshot(struct qmp_call *call, struct error *err)
 {
 	const char *path = string_of(call, "path");
@@ -281,6 +302,9 @@ static const struct qmp_command commands[] = {
 	  {"length", JSON_INTEGER, false},
 	  {"format", JSON_STRING, false}}},
 	{"x-stasis-dump", stasis_dump, {{0}}},
+	{"x-stasis-profile",
+	 stasis_profile,
+	 {{"duration-ns", JSON_INTEGER, true}, {"hz", JSON_INTEGER, false}}},
 	{"x-stasis-query-stats", stasis_query_stats, {{0}}},
 	{"x-stasis-snapshot",
 	 stasis_snapshot,

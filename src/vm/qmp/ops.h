@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -58,6 +59,10 @@ struct qmp_ops {
 	 */
 	int (*snapshot)(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
 			struct error *err);
+	/* Profiles it for so long, at hz (0: the default); wait->ret is {"profile", "speedscope"},
+	 * also where the machine ends before. */
+	int (*profile)(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,
+		       struct error *err);
 	int (*nmi)(void *arg, struct error *err);
 	/* Both end the machine soon after they have returned; a machine is started once only. */
 	int (*quit)(void *arg, struct error *err);

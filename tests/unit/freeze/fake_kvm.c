@@ -273,6 +273,16 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return atomic_load(&fake_capture_result);
 }
 
+int arch_vcpu_sample(int vcpu_fd UNUSED, struct arch_vcpu_state *state UNUSED)
+{
+	return -ENOTSUP;
+}
+
+bool arch_vcpu_idle(const struct arch_vcpu_state *state UNUSED)
+{
+	return false;
+}
+
 void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
 {
 	clock->stopped = true;

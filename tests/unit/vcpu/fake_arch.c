@@ -144,6 +144,16 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return r < 0 ? r : fake_capture_result;
 }
 
+int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *state)
+{
+	return arch_vcpu_capture(vcpu_fd, NULL, state);
+}
+
+bool arch_vcpu_idle(const struct arch_vcpu_state *state)
+{
+	return state->mp.mp_state != KVM_MP_STATE_RUNNABLE;
+}
+
 void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
 	(void)vm;

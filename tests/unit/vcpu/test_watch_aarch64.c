@@ -27,7 +27,7 @@ static struct {
 static struct vcpu_pool pool;
 static struct kvm_run run;
 static struct vcpu vcpu;
-static _Alignas(64) uint64_t words[16]; /* at GVA */
+static _Alignas(64) uint64_t words[32]; /* at GVA */
 
 int arch_vcpu_watch(int vcpu_fd UNUSED, const struct arch_watch watch[ARCH_WATCHES],
 		    enum arch_watch_how how, const struct kvm_run *page UNUSED)

@@ -114,6 +114,14 @@ static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_w
 	return begin(m, wait, err);
 }
 
+static int profile(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,
+		   struct error *err)
+{
+	wait->ret = json_pack("{s:{s:i, s:I}}", "profile", "hz", (int)hz, "duration_ns",
+			      (json_int_t)duration_ns);
+	return begin(arg, wait, err);
+}
+
 static int nmi(void *arg, struct error *err)
 {
 	(void)err;
@@ -149,6 +157,7 @@ const struct qmp_ops machine_fake_ops = {
 	.quit = quit,
 	.reset = reset,
 	.snapshot = snapshot,
+	.profile = profile,
 };
 const struct qmp_ops machine_fake_bare_ops = {ASKING};
 

@@ -275,6 +275,8 @@ static void test_doing(void **state UNUSED)
 	expect_ok(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x/k\","
 		      "\"keep-running\":true}}");
 	assert_int_equal(t.m.kept, 1);
+	expect_ok(&t, "{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":5,"
+		      "\"hz\":100}}");
 	/* Detached, the answer doesn't wait for the end. */
 	t.m.slow = true;
 	expect_ok(&t, "{\"execute\":\"dump-guest-memory\",\"arguments\":{\"paging\":false,"
@@ -317,6 +319,8 @@ static void test_what_is_not_built(void **state UNUSED)
 		     "GenericError", "not built yet");
 	expect_error(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x\"}}",
 		     "GenericError", "not built yet");
+	expect_error(&t, "{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":1}}",
+		     "GenericError", "not built yet");
 	end(&t);
 }
 
@@ -357,6 +361,15 @@ static void test_bad_commands(void **state UNUSED)
 		 "GenericError", "part"},
 		{"{\"execute\":\"x-stasis-vmcore\"}", "GenericError", "path"},
 		{"{\"execute\":\"x-stasis-snapshot\"}", "GenericError", "path"},
+		{"{\"execute\":\"x-stasis-profile\"}", "GenericError", "duration-ns"},
+		{"{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":0}}",
+		 "GenericError", "up to an hour"},
+		{"{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":1,"
+		 "\"hz\":10001}}",
+		 "GenericError", "1 to 10000"},
+		{"{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":1,"
+		 "\"hz\":-1}}",
+		 "GenericError", "1 to 10000"},
 		{"{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"x\"}}",
 		 "GenericError", "absolute"},
 		{"{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/"

@@ -1,0 +1,47 @@
+/* A glimpse of a CPU while its guest runs: its task and its stack. On any number of threads at
+ * once. Bounded in frames and reads; all of it is the guest's word. */
+#ifndef STASIS_INSPECT_GLIMPSE_H
+#define STASIS_INSPECT_GLIMPSE_H
+
+#include "inspect/inspect.h"
+
+#define GLIMPSE_FRAMES 48u
+#define GLIMPSE_USER   32u /* of a user stack */
+#define GLIMPSE_COMM   16u
+
+struct glimpse_kernel; /* what is known of a kernel; from its opening on only read */
+
+/* in outlives it. What was loaded then has frames; later modules and programs are for the next
+ * opening. Milliseconds. -ENOMEM. */
+int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel) MUST_CHECK;
+void glimpse_close(struct glimpse_kernel *kernel); /* accepts NULL */
+
+/* Where a CPU is. */
+struct glimpse_at {
+	unsigned cpu; /* the guest's number */
+	bool in_kernel;
+	struct arch_unwind registers;
+	uint64_t task_gva;		/* where a register says, or 0 */
+	const struct arch_paging *user; /* user addresses' tables, or NULL */
+};
+
+struct glimpse {
+	bool has_task;
+	int32_t pid;
+	char comm[GLIMPSE_COMM]; /* NUL-terminated */
+	/* Innermost first. In the kernel, where functions begin, where they are known; else, and in
+	 * user space, addresses. A caller's in user space lies behind a call that is there. */
+	uint64_t frame[GLIMPSE_FRAMES];
+	unsigned count; /* at least 1 */
+	bool complete;	/* in the kernel: down to its end */
+};
+
+/* kernel: NULL where none is known: the address alone, and a user stack. */
+void glimpse_look(const struct glimpse_kernel *kernel, const struct guest_reader *mem,
+		  const struct glimpse_at *at, struct glimpse *ret_glimpse);
+/* A frame of the kernel's in words, without an offset: "schedule", "mod_work [virtio_fake]",
+ * "0xffff…". Not with others at once. *ret_known: it is code that is known. */
+void glimpse_name(struct glimpse_kernel *kernel, uint64_t gva, char *buf, size_t len,
+		  bool *ret_known);
+
+#endif

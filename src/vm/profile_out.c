@@ -1,0 +1,371 @@
+/* A profile as JSON, as folded stacks, as a document for speedscope, and as ten lines. */
+#include "vm/profile_out.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/beside.h"
+#include "base/util.h"
+#include "vm/result.h"
+
+#define NS_PER_S   1000000000.0
+#define SPEEDSCOPE "https://www.speedscope.app/file-format-schema.json"
+
+static json_int_t ns_of(uint64_t weight, unsigned hz)
+{
+	return (json_int_t)((double)weight * NS_PER_S / hz + 0.5);
+}
+
+static double share(uint64_t part, uint64_t whole)
+{
+	return whole ? (double)part / (double)whole : 0;
+}
+
+/* The guest's words may be no UTF-8. */
+static json_t *text(const char *s)
+{
+	json_t *json = json_string(s);
+
+	return json ? json : json_string("?");
+}
+
+/* ---- summary ----------------------------------------------------------------------------- */
+
+static json_t *times_json(const struct profile_vcpu *v, unsigned hz)
+{
+	uint64_t busy = v->user + v->kernel;
+
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "samples", (json_int_t)v->samples,
+			 "idle_ns", ns_of(v->idle, hz), "user_ns", ns_of(v->user, hz), "kernel_ns",
+			 ns_of(v->kernel, hz), "scheduling_ns", ns_of(profile_scheduling(v), hz),
+			 "scheduling_share", share(profile_scheduling(v), busy));
+}
+
+static json_t *classes_json(const struct profile_vcpu *v, unsigned hz)
+{
+	json_t *json = json_object();
+
+	for (unsigned c = 0; c < SCHED_CLASSES; c++)
+		json_object_set_new(json, sched_class_name(c),
+				    json_pack("{s:I, s:f}", "ns", ns_of(v->class[c], hz), "share",
+					      share(v->class[c], v -> user + v -> kernel)));
+	return json;
+}
+
+static void add(struct profile_vcpu *to, const struct profile_vcpu *v)
+{
+	to->samples += v->samples;
+	to->idle += v->idle;
+	to->user += v->user;
+	to->kernel += v->kernel;
+	for (unsigned c = 0; c < SCHED_CLASSES; c++)
+		to->class[c] += v->class[c];
+}
+
+static json_t *vcpus_json(const struct profile *p, const struct profile_run *run)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < p->vcpus; i++) {
+		json_t *row = times_json(&p->vcpu[i], run->hz);
+
+		json_object_set_new(row, "vcpu", json_integer(i));
+		json_object_set_new(row, "classes", classes_json(&p->vcpu[i], run->hz));
+		json_array_append_new(list, row);
+	}
+	return list;
+}
+
+/* vCPUs of one cache (or node) are side by side. */
+static json_t *groups_json(const struct profile *p, const struct profile_run *run, bool caches)
+{
+	json_t *list = json_array();
+	struct profile_vcpu sum = {0};
+
+	for (unsigned i = 0; i < p->vcpus; i++) {
+		struct topology_place at = topology_locate(run->topology, i), next = at;
+		json_t *row;
+
+		add(&sum, &p->vcpu[i]);
+		if (i + 1 < p->vcpus)
+			next = topology_locate(run->topology, i + 1);
+		if (i + 1 < p->vcpus && next.node == at.node && (!caches || next.llc == at.llc))
+			continue;
+		row = times_json(&sum, run->hz);
+		json_object_set_new(row, "node", json_integer(at.node));
+		if (caches)
+			json_object_set_new(row, "cache", json_integer(at.llc));
+		json_array_append_new(list, row);
+		sum = (struct profile_vcpu){0};
+	}
+	return list;
+}
+
+/* What is told most of, first. */
+struct ranked {
+	uint64_t weight;
+	uint32_t number;
+};
+
+static int by_weight(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+
+	if (x->weight != y->weight)
+		return x->weight > y->weight ? -1 : 1;
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static json_t *tasks_json(const struct profile *p, const struct profile_run *run)
+{
+	CLEANUP_FREE struct ranked *order = calloc(p->tasks + 1, sizeof(*order));
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; order && i < p->tasks; i++)
+		order[i] = (struct ranked){p->task[i].busy, i};
+	if (order)
+		qsort(order, p->tasks, sizeof(*order), by_weight);
+	for (uint32_t i = 0; order && i < MIN(p->tasks, PROFILE_TOP_TASKS); i++) {
+		const struct profile_task *task = &p->task[order[i].number];
+
+		json_array_append_new(list,
+				      json_pack("{s:i, s:o, s:I, s:I, s:f}", "pid", (int)task->pid,
+						"name", text(task->comm), "busy_ns",
+						ns_of(task->busy, run->hz), "scheduling_ns",
+						ns_of(task->scheduling, run->hz),
+						"scheduling_share",
+						share(task->scheduling, task->busy)));
+	}
+	return list;
+}
+
+static json_t *functions_json(const struct profile *p, const struct profile_run *run, uint64_t busy)
+{
+	CLEANUP_FREE struct ranked *order = calloc(p->functions + 1, sizeof(*order));
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; order && i < p->functions; i++)
+		order[i] = (struct ranked){p->function[i].self, i};
+	if (order)
+		qsort(order, p->functions, sizeof(*order), by_weight);
+	for (uint32_t i = 0; order && i < MIN(p->functions, PROFILE_TOP_FUNCTIONS); i++) {
+		const struct profile_function *f = &p->function[order[i].number];
+
+		if (!f->self)
+			break;
+		json_array_append_new(list, json_pack("{s:o, s:I, s:f, s:s}", "name", text(f->name),
+						      "ns", ns_of(f->self, run->hz), "share",
+						      share(f->self, busy), "class",
+						      f->class < SCHED_CLASSES
+							      ? sched_class_name(f->class)
+							      : "other"));
+	}
+	return list;
+}
+
+json_t *profile_json(const struct profile *p, const struct profile_run *run)
+{
+	struct profile_vcpu sum;
+	uint64_t all, busy;
+	json_t *json;
+
+	profile_sum(p, &sum);
+	busy = sum.user + sum.kernel;
+	all = busy + sum.idle;
+	json = times_json(&sum, run->hz);
+	if (!json)
+		return NULL;
+	json_object_set_new(json, "hz", json_integer(run->hz));
+	json_object_set_new(json, "hz_had",
+			    json_real(run->duration_ns ? (double)all * NS_PER_S /
+								 (double)run->duration_ns / p->vcpus
+						       : 0));
+	json_object_set_new(json, "duration_ns", json_integer((json_int_t)run->duration_ns));
+	json_object_set_new(json, "classes", classes_json(&sum, run->hz));
+	json_object_set_new(json, "vcpus", vcpus_json(p, run));
+	json_object_set_new(json, "caches", groups_json(p, run, true));
+	json_object_set_new(json, "nodes", groups_json(p, run, false));
+	json_object_set_new(json, "tasks", tasks_json(p, run));
+	json_object_set_new(json, "functions", functions_json(p, run, busy));
+	json_object_set_new(json, "dropped", json_integer((json_int_t)run->dropped));
+	json_object_set(json, "degraded", run->degraded);
+	return json;
+}
+
+/* ---- files ------------------------------------------------------------------------------- */
+
+static json_t *stack_json(const struct profile *p, const struct profile_stack *s)
+{
+	json_t *frames = json_array();
+
+	if (s->root != PROFILE_NONE)
+		json_array_append_new(frames, json_integer(s->root));
+	for (uint32_t i = s->count; i-- > 0;)
+		json_array_append_new(frames, json_integer(p->frames[s->from + i]));
+	return frames;
+}
+
+json_t *profile_speedscope(const struct profile *p, const struct profile_run *run,
+			   const char *title)
+{
+	json_t *frames = json_array(), *samples = json_array(), *weights = json_array();
+	json_int_t end = 0;
+
+	for (uint32_t i = 0; i < p->functions; i++)
+		json_array_append_new(frames,
+				      json_pack("{s:o}", "name", text(p->function[i].name)));
+	for (uint32_t i = 0; i < p->stacks; i++) {
+		json_int_t ns = ns_of(p->stack[i].weight, run->hz);
+
+		json_array_append_new(samples, stack_json(p, &p->stack[i]));
+		json_array_append_new(weights, json_integer(ns));
+		end += ns;
+	}
+	return json_pack(
+		"{s:s, s:s, s:s, s:i, s:i, s:{s:o}, s:[{s:s, s:s, s:s, s:i, s:I, s:o, s:o}]}",
+		"$schema", SPEEDSCOPE, "exporter", "stasis " STASIS_VERSION, "name", title,
+		"activeProfileIndex", 0, "stasisHz", (int)run->hz, "shared", "frames", frames,
+		"profiles", "type", "sampled", "name", title, "unit", "nanoseconds", "startValue",
+		0, "endValue", end, "samples", samples, "weights", weights);
+}
+
+/* A name within a line of them. */
+static void put_name(const char *name, FILE *f)
+{
+	for (; *name; name++)
+		putc(*name == ';' || *name == '\n' ? '_' : *name, f);
+}
+
+int profile_folded(const json_t *speedscope, FILE *f)
+{
+	const json_t *frames = json_object_get(json_object_get(speedscope, "shared"), "frames");
+	const json_t *profile = json_array_get(json_object_get(speedscope, "profiles"), 0);
+	const json_t *samples = json_object_get(profile, "samples"),
+		     *weights = json_object_get(profile, "weights");
+	double hz = (double)json_integer_value(json_object_get(speedscope, "stasisHz"));
+
+	if (!json_is_array(samples) || !json_is_array(weights) || hz <= 0 ||
+	    json_array_size(samples) != json_array_size(weights))
+		return -EBADMSG;
+	for (size_t i = 0; i < json_array_size(samples); i++) {
+		const json_t *stack = json_array_get(samples, i);
+		double ns = (double)json_integer_value(json_array_get(weights, i));
+
+		for (size_t n = 0; n < json_array_size(stack); n++) {
+			size_t at = (size_t)json_integer_value(json_array_get(stack, n));
+			const char *name = json_string_value(
+				json_object_get(json_array_get(frames, at), "name"));
+
+			if (n)
+				putc(';', f);
+			put_name(name ? name : "?", f);
+		}
+		fprintf(f, " %lld\n", (long long)(ns * hz / NS_PER_S + 0.5));
+	}
+	return ferror(f) ? -EIO : 0;
+}
+
+static bool ends_in(const char *path, const char *suffix)
+{
+	size_t len = strlen(path), tail = strlen(suffix);
+
+	return len > tail && !strcmp(path + len - tail, suffix);
+}
+
+int profile_path_check(const char *path, struct error *err)
+{
+	if (ends_in(path, ".folded") || ends_in(path, ".speedscope.json"))
+		return 0;
+	return error_usage(err, "%s: a name that ends in .folded or .speedscope.json is accepted",
+			   path);
+}
+
+static int write_folded(const json_t *speedscope, const char *path)
+{
+	struct beside b;
+	FILE *f;
+	int fd, r = beside_open(&b, path, 0666);
+
+	if (r < 0)
+		return r;
+	fd = dup(b.fd);
+	f = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!f) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+	} else {
+		r = profile_folded(speedscope, f);
+		if (fclose(f) && r == 0)
+			r = -errno;
+	}
+	if (r == 0)
+		return beside_commit(&b);
+	beside_abort(&b);
+	return r;
+}
+
+int profile_write(json_t *speedscope, const char *path, struct error *err)
+{
+	int r = -ENOMEM;
+
+	if (!ends_in(path, ".folded"))
+		return vm_json_write(speedscope, "profile", path, err);
+	if (speedscope)
+		r = write_folded(speedscope, path);
+	json_decref(speedscope);
+	return r < 0 ? error_set(err, r, "writing the profile %s", path) : 0;
+}
+
+/* ---- ten lines --------------------------------------------------------------------------- */
+
+static double number(const json_t *json, const char *key)
+{
+	return json_number_value(json_object_get(json, key));
+}
+
+static void print_classes(const json_t *profile, FILE *f)
+{
+	const json_t *classes = json_object_get(profile, "classes");
+	const char *before = "";
+
+	fprintf(f, "  by class      ");
+	for (unsigned c = SCHED_IS_NONE + 1; c < SCHED_CLASSES; c++) {
+		double part = number(json_object_get(classes, sched_class_name(c)), "share");
+
+		if (part < 0.0005)
+			continue;
+		fprintf(f, "%s%s %.1f%%", before, sched_class_name(c), 100 * part);
+		before = ", ";
+	}
+	fprintf(f, "%s\n", *before ? "" : "none");
+}
+
+void profile_print(const json_t *profile, FILE *f)
+{
+	double idle = number(profile, "idle_ns"), user = number(profile, "user_ns"),
+	       kernel = number(profile, "kernel_ns"), all = idle + user + kernel;
+	const json_t *functions = json_object_get(profile, "functions");
+	const json_t *degraded = json_object_get(profile, "degraded");
+
+	fprintf(f, "profile: %.0f samples at %.0f Hz of %.0f asked, %.0f dropped\n",
+		number(profile, "samples"), number(profile, "hz_had"), number(profile, "hz"),
+		number(profile, "dropped"));
+	if (all > 0)
+		fprintf(f, "  vCPU time     idle %.1f%%, user %.1f%%, kernel %.1f%%\n",
+			100 * idle / all, 100 * user / all, 100 * kernel / all);
+	fprintf(f, "  scheduling    %.1f%% of busy time\n",
+		100 * number(profile, "scheduling_share"));
+	print_classes(profile, f);
+	for (size_t i = 0; i < MIN(json_array_size(functions), 5u); i++) {
+		const json_t *row = json_array_get(functions, i);
+
+		fprintf(f, "  %5.1f%%  %-10s %s\n", 100 * number(row, "share"),
+			json_string_value(json_object_get(row, "class")),
+			json_string_value(json_object_get(row, "name")));
+	}
+	if (json_array_size(degraded))
+		fprintf(f, "  degraded      %s\n", json_string_value(json_array_get(degraded, 0)));
+}

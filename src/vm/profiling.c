@@ -1,0 +1,438 @@
+/* Starts and stops sampling, takes what the vCPUs put down, and keeps what is known of the guest's
+ * kernel for them. Control thread, but for capture, which is each vCPU's. */
+#include "vm/profiling.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "vm/machine.h"
+#include "vm/profile_out.h"
+
+#define NS_PER_S      UINT64_C(1000000000)
+#define DRAIN_MIN_NS  UINT64_C(4000000)
+#define DRAIN_MAX_NS  UINT64_C(100000000)
+#define LOOK_FIRST_NS (NS_PER_S / 2)
+#define LOOK_LAST_NS  (16 * NS_PER_S)
+#define KERNELS_MAX   1024u /* openings of one machine's */
+
+/* ---- vCPU threads ------------------------------------------------------------------------ */
+
+static struct profiling_kernel *hold(struct profiling *p, unsigned vcpu)
+{
+	struct profiling_kernel *kernel, *now = atomic_load(&p->kernel);
+
+	/* Sequentially consistent, as the exchange and the loads in free_replaced: either it is
+	 * seen there, or a newer one is seen here. */
+	do {
+		kernel = now;
+		atomic_store(&p->hazard[vcpu].kernel, kernel);
+		now = atomic_load(&p->kernel);
+	} while (kernel != now);
+	return kernel;
+}
+
+static void let_go(struct profiling *p, unsigned vcpu)
+{
+	/* Release: pairs with the load in free_replaced. */
+	atomic_store_explicit(&p->hazard[vcpu].kernel, NULL, memory_order_release);
+}
+
+static void capture(unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample,
+		    void *arg)
+{
+	struct machine *m = arg;
+	struct profiling_kernel *kernel = hold(&m->profiling, vcpu);
+	struct glimpse_at at = {
+		.cpu = vcpu,
+		.in_kernel = arch_vcpu_in_kernel(state),
+		.task_gva = arch_vcpu_task(state),
+	};
+	struct arch_paging user;
+	struct guest_reader mem;
+	struct glimpse g;
+
+	arch_vcpu_unwind(state, &at.registers);
+	if (!at.in_kernel && arch_vcpu_user_paging(state, &user) == 0)
+		at.user = &user;
+	guest_reader_init(&mem, &m->mem);
+	glimpse_look(kernel ? kernel->glimpse : NULL, &mem, &at, &g);
+	sample->kernel = kernel ? kernel->id : 0;
+	let_go(&m->profiling, vcpu);
+	sample->kind = at.in_kernel ? SAMPLE_KERNEL : SAMPLE_USER;
+	sample->complete = g.complete;
+	sample->has_task = g.has_task;
+	sample->pid = g.pid;
+	_Static_assert(sizeof(sample->comm) == sizeof(g.comm), "a task's name");
+	memcpy(sample->comm, g.comm, sizeof(g.comm));
+	_Static_assert(SAMPLE_FRAMES >= GLIMPSE_FRAMES && SAMPLE_FRAMES >= GLIMPSE_USER, "frames");
+	sample->frames = (uint8_t)g.count;
+	memcpy(sample->frame, g.frame, g.count * sizeof(g.frame[0]));
+}
+
+/* ---- the kernel -------------------------------------------------------------------------- */
+
+static bool is_held(const struct machine *m, const struct profiling_kernel *kernel)
+{
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
+		if (atomic_load(&m->profiling.hazard[i].kernel) == kernel)
+			return true;
+	return false;
+}
+
+static void free_replaced(struct machine *m)
+{
+	struct profiling_kernel **link = &m->profiling.replaced, *kernel;
+
+	while ((kernel = *link)) {
+		if (is_held(m, kernel)) {
+			link = &kernel->next;
+			continue;
+		}
+		*link = kernel->next;
+		glimpse_close(kernel->glimpse);
+		free(kernel);
+	}
+}
+
+static void degraded(struct profiling *p, const char *text)
+{
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(p->degraded, i, row) if (!strcmp(json_string_value(row), text)) return;
+	json_array_append_new(p->degraded, json_string(text));
+}
+
+static int open_kernel(struct machine *m, struct error *err)
+{
+	struct profiling *p = &m->profiling;
+	const struct inspect *in;
+	struct profiling_kernel *kernel, *old;
+	int r = machine_inspect(m, &in, err);
+
+	if (r < 0)
+		return r;
+	kernel = calloc(1, sizeof(*kernel));
+	r = kernel ? glimpse_open(in, &kernel->glimpse) : -ENOMEM;
+	if (r < 0) {
+		free(kernel);
+		return error_set_shortage(err, r, "reading the guest's code");
+	}
+	kernel->id = ++p->kernels;
+	old = atomic_exchange(&p->kernel, kernel);
+	if (old) {
+		old->next = p->replaced;
+		p->replaced = old;
+	}
+	return 0;
+}
+
+/* Looks for what is not known; less and less often, where that finds nothing. */
+static void look(struct machine *m, uint64_t now)
+{
+	struct profiling *p = &m->profiling;
+	bool had = atomic_load(&p->kernel) != NULL;
+	struct error err = {0};
+	int r;
+
+	if ((had && !p->unknown) || now < p->look_ns || p->kernels >= KERNELS_MAX)
+		return;
+	r = open_kernel(m, &err);
+	p->wait_ns = r == 0 && !had ? LOOK_FIRST_NS
+				    : MIN(MAX(2 * p->wait_ns, LOOK_FIRST_NS), LOOK_LAST_NS);
+	p->look_ns = now_ns() + p->wait_ns;
+	p->unknown = false;
+	if (r == 0 && p->profile)
+		profile_forget_places(p->profile);
+}
+
+static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, void *arg)
+{
+	struct machine *m = arg;
+	struct profiling_kernel *newest = atomic_load(&m->profiling.kernel);
+	bool known;
+
+	glimpse_name(newest->glimpse, gva, buf, len, &known);
+	m->profiling.unknown |= !known;
+}
+
+/* ---- samples ----------------------------------------------------------------------------- */
+
+static void take(struct machine *m)
+{
+	struct profiling *p = &m->profiling;
+
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
+		struct vcpu *vcpu = vcpu_pool_get(m->pool, i);
+		const struct sample *sample;
+
+		/* No more than a ring: the vCPU may go on putting down. */
+		for (unsigned n = 0; n < SAMPLE_RING && (sample = vcpu_sample_peek(vcpu)); n++) {
+			if (sample->period == p->period)
+				profile_add(p->profile, i, sample);
+			vcpu_sample_release(vcpu);
+		}
+	}
+}
+
+static uint64_t dropped(const struct machine *m)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
+		n += vcpu_samples_dropped(vcpu_pool_get(m->pool, i));
+	return n;
+}
+
+static void on_drain(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, profiling.drain);
+	struct profiling *p = &m->profiling;
+	uint64_t now = now_ns();
+
+	take(m);
+	look(m, now);
+	free_replaced(m);
+	/* Half a ring at the asked rate, for what a burst needs. */
+	(void)!loop_timer_set(m->loop, t,
+			      now_ns() +
+				      MAX(DRAIN_MIN_NS,
+					  MIN(DRAIN_MAX_NS, SAMPLE_RING / 2 * NS_PER_S / p->hz)));
+}
+
+/* ---- from its start to its end ----------------------------------------------------------- */
+
+static int prepare(struct machine *m, struct error *err)
+{
+	const struct sampling sampling = {.capture = capture, .arg = m};
+	struct profiling *p = &m->profiling;
+	size_t bytes = vcpu_pool_count(m->pool) * sizeof(*p->hazard);
+	int r;
+
+	if (p->hazard)
+		return 0;
+	p->hazard = aligned_alloc(CACHE_LINE, bytes);
+	if (!p->hazard)
+		return error_set_shortage(err, -ENOMEM, "profiling");
+	memset(p->hazard, 0, bytes);
+	r = vcpu_pool_sample_init(m->pool, &sampling, err);
+	if (r < 0) {
+		free(p->hazard);
+		p->hazard = NULL;
+	}
+	return r;
+}
+
+static int start(struct machine *m, unsigned hz, struct error *err)
+{
+	struct profiling *p = &m->profiling;
+	int r;
+
+	if (p->profile)
+		return error_usage(err, "%s is being profiled already", m->config->name);
+	if (!m->started_ns || m->ended)
+		return error_usage(err, "the guest does not run");
+	r = prepare(m, err);
+	if (r < 0)
+		return r;
+	if (profile_new(vcpu_pool_count(m->pool), &p->profile) < 0)
+		return error_set_shortage(err, -ENOMEM, "profiling");
+	p->profile->name = name;
+	p->profile->arg = m;
+	p->hz = hz;
+	p->degraded = json_array();
+	p->dropped_before = dropped(m);
+	p->drain.fire = on_drain;
+	p->unknown = true; /* what was loaded since it was looked at */
+	look(m, now_ns());
+	r = loop_timer_set(m->loop, &p->drain, now_ns() + DRAIN_MIN_NS);
+	if (r < 0) {
+		profile_free(p->profile);
+		p->profile = NULL;
+		return error_set_shortage(err, r, "profiling");
+	}
+	p->since_ns = now_ns();
+	p->period = vcpu_pool_sample_start(m->pool, NS_PER_S / hz);
+	p->on = true;
+	return 0;
+}
+
+static void stop(struct machine *m)
+{
+	struct profiling *p = &m->profiling;
+
+	if (!p->on)
+		return;
+	p->on = false;
+	vcpu_pool_sample_stop(m->pool);
+	p->duration_ns = now_ns() - p->since_ns;
+	loop_timer_clear(m->loop, &p->drain);
+	take(m);
+}
+
+static void say_what_lacks(struct machine *m, uint64_t lost)
+{
+	struct profiling *p = &m->profiling;
+	char text[200];
+
+	if (!atomic_load(&p->kernel))
+		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
+			    "names, and there are no tasks");
+	else if (!m->inspect->types)
+		degraded(p, "profile: the guest's kernel has no type information (BTF): no tasks, "
+			    "and no names of modules and programs");
+	if (lost) {
+		snprintf(text, sizeof(text), "profile: %llu samples were dropped",
+			 (unsigned long long)lost);
+		degraded(p, text);
+	}
+	if (p->profile->lost_stacks || p->profile->lost_tasks)
+		degraded(p, "profile: more stacks or tasks than it has room for");
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
+		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i));
+
+		if (r == 0)
+			continue;
+		snprintf(text, sizeof(text), "profile: sampling vCPU %u: %s", i, strerror(-r));
+		degraded(p, text);
+		return;
+	}
+}
+
+/* After stop. Gives both, and forgets the profile. */
+static void finish(struct machine *m, json_t **ret_summary, json_t **ret_speedscope)
+{
+	struct profiling *p = &m->profiling;
+	struct profile_run run = {
+		.hz = p->hz,
+		.duration_ns = p->duration_ns,
+		.dropped = dropped(m) - p->dropped_before,
+		.topology = &m->config->topology,
+		.degraded = p->degraded,
+	};
+
+	say_what_lacks(m, run.dropped);
+	*ret_summary = profile_json(p->profile, &run);
+	*ret_speedscope = profile_speedscope(p->profile, &run, m->config->name);
+	profile_free(p->profile);
+	json_decref(p->degraded);
+	p->profile = NULL;
+	p->degraded = NULL;
+}
+
+/* ---- a run's ----------------------------------------------------------------------------- */
+
+void machine_profile_hello(struct machine *m)
+{
+	if (m->config->profile_hz)
+		look(m, now_ns());
+}
+
+void machine_profile_begin(struct machine *m)
+{
+	struct error err = {0};
+
+	if (!m->config->profile_hz || m->profiling.of_run)
+		return;
+	m->profiling.of_run = start(m, m->config->profile_hz, &err) == 0;
+	if (m->profiling.of_run)
+		return;
+	log_warn("--profile: %s", err.what);
+	vm_result_degraded(m->result, "profile: it could not begin");
+}
+
+void machine_profile_stop(struct machine *m)
+{
+	if (m->profiling.of_run)
+		stop(m);
+}
+
+static void finish_run(struct machine *m)
+{
+	struct error err = {0};
+	json_t *speedscope;
+	size_t i;
+	json_t *row;
+
+	stop(m);
+	finish(m, &m->result->profile, &speedscope);
+	if (m->result->profile)
+		json_array_foreach(json_object_get(m->result->profile, "degraded"), i, row)
+			vm_result_degraded(m->result, json_string_value(row));
+	if (m->result->profile && m->config->verbosity >= 0)
+		profile_print(m->result->profile, stderr);
+	if (!m->config->profile_out) {
+		json_decref(speedscope);
+	} else if (profile_write(speedscope, m->config->profile_out, &err) < 0) {
+		log_failure(&err);
+		vm_result_degraded(m->result, "profile: its file could not be written");
+	}
+}
+
+/* ---- a client's -------------------------------------------------------------------------- */
+
+static void finish_client(struct machine *m)
+{
+	struct qmp_wait *client = m->profiling.client;
+	json_t *summary, *speedscope;
+
+	m->profiling.client = NULL;
+	stop(m);
+	finish(m, &summary, &speedscope);
+	client->ret = json_pack("{s:o, s:o}", "profile", summary, "speedscope", speedscope);
+	client->done(client, NULL);
+}
+
+static void on_end(struct loop_timer *t)
+{
+	finish_client(container_of(t, struct machine, profiling.end));
+}
+
+int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
+			   struct qmp_wait *wait, struct error *err)
+{
+	struct profiling *p = &m->profiling;
+	json_t *summary, *speedscope;
+	int r = start(m, hz ? hz : PROFILE_HZ_DEFAULT, err);
+
+	if (r < 0)
+		return r;
+	p->end.fire = on_end;
+	r = loop_timer_set(m->loop, &p->end, now_ns() + duration_ns);
+	if (r < 0) {
+		stop(m);
+		finish(m, &summary, &speedscope);
+		json_decref(summary);
+		json_decref(speedscope);
+		return error_set_shortage(err, r, "profiling");
+	}
+	p->client = wait;
+	return 0;
+}
+
+/* ---- the end ----------------------------------------------------------------------------- */
+
+void machine_profile_done(struct machine *m)
+{
+	struct profiling *p = &m->profiling;
+	struct profiling_kernel *kernel;
+
+	if (!p->hazard)
+		return;
+	loop_timer_clear(m->loop, &p->end);
+	if (p->client)
+		finish_client(m);
+	else if (p->profile)
+		finish_run(m);
+	kernel = atomic_exchange(&p->kernel, NULL);
+	if (kernel) {
+		kernel->next = p->replaced;
+		p->replaced = kernel;
+	}
+	free_replaced(m); /* no thread is left that holds one */
+	free(p->hazard);
+	p->hazard = NULL;
+}

@@ -1,0 +1,58 @@
+/* A machine that is profiled: --profile, and a client's x-stasis-profile; one at a time. Private to
+ * src/vm. Control thread, but where named. */
+#ifndef STASIS_VM_PROFILING_H
+#define STASIS_VM_PROFILING_H
+
+#include "inspect/glimpse.h"
+#include "loop/loop.h"
+#include "vm/profile.h"
+#include "vm/qmp/ops.h"
+
+struct machine;
+
+/* The kernel as one opening of it knows it. */
+struct profiling_kernel {
+	struct glimpse_kernel *glimpse;
+	uint32_t id;
+	struct profiling_kernel *next; /* of those that were replaced */
+};
+
+/* What one vCPU thread looks at now: it is not freed meanwhile. */
+struct profiling_hazard {
+	CACHE_ALIGNED _Atomic(struct profiling_kernel *) kernel;
+};
+
+struct profiling {
+	struct profile *profile; /* under way, or NULL */
+	unsigned hz;
+	bool on;	 /* vCPUs sample */
+	bool of_run;	 /* --profile's */
+	uint32_t period; /* whose samples count */
+	uint64_t since_ns, duration_ns;
+	uint64_t dropped_before;
+	json_t *degraded;
+	struct loop_timer drain, end;
+	struct qmp_wait *client; /* who waits for it, or NULL */
+
+	_Atomic(struct profiling_kernel *) kernel; /* the newest, or NULL */
+	struct profiling_kernel *replaced;
+	struct profiling_hazard *hazard; /* of each vCPU; NULL: never profiled */
+	uint32_t kernels;
+	bool unknown;		   /* a sample lay in code that the newest does not know */
+	uint64_t look_ns, wait_ns; /* when to look for the kernel, or for its new code; 0: not */
+};
+
+/* The guest's init is there: the kernel is looked into before COMMAND starts. */
+void machine_profile_hello(struct machine *m);
+/* COMMAND starts, or there is none and the vCPUs go. */
+void machine_profile_begin(struct machine *m);
+/* COMMAND has ended. */
+void machine_profile_stop(struct machine *m);
+/* For a client: hz 0 is the default. wait->done runs when it is over, or the machine ends. */
+int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
+			   struct qmp_wait *wait, struct error *err) MUST_CHECK;
+/* The vCPU threads have ended: what there is is told, written and printed. Before the control
+ * socket's end, the pool's, and inspection's. Accepts a machine that was not built. */
+void machine_profile_done(struct machine *m);
+
+#endif

@@ -1,0 +1,157 @@
+#!/bin/bash
+# Profiles of machines on the host's own KVM: stasis run --profile, stasis profile.
+# usage: profile.sh STASIS PAYLOAD-DIR; TAP on standard output.
+. "$(dirname "$0")/lib.sh"
+
+command -v jq >/dev/null || {
+	echo "1..0 # SKIP jq is not installed"
+	exit 0
+}
+command -v nm >/dev/null || {
+	echo "1..0 # SKIP nm is not installed"
+	exit 0
+}
+
+run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
+	local name=$1 payload=$2
+	shift 2
+	"$STASIS" run --no-lab -m 160M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
+		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
+	pid=$!
+	for _ in $(seq 200); do
+		grep -q 'payload is up' "$work/$name.out" && return
+		sleep 0.05
+	done
+}
+# holds FILE CONDITION: of the JSON in FILE, by jq.
+holds() { [ -s "$1" ] && jq -e "$2" "$1" >/dev/null; }
+
+# shares FILE PAYLOAD: of folded stacks: how many samples lie in each of the payload's two functions, by
+# its symbols, and how many elsewhere.
+shares() {
+	nm -n "$payloads/payload-$2.elf" | awk -v folded="$1" '
+		function number(hex,   i, n) {
+			for (i = 1; i <= length(hex); i++)
+				n = 16 * n + index("0123456789abcdef", substr(hex, i, 1)) - 1
+			return n
+		}
+		{ start[++n] = number($1); name[n] = $3 }
+		END {
+			while ((getline line < folded) > 0) {
+				split(line, part, " ")
+				sub(/.*;/, "", part[1])
+				at = number(substr(part[1], 3))
+				for (i = n; i > 1 && start[i] > at; i--)
+					;
+				sum[name[i]] += part[2]
+			}
+			most = sum["three_quarters"] + 0
+			few = sum["one_quarter"] + 0
+			for (i in sum)
+				all += sum[i]
+			print most, few, all - most - few
+		}'
+}
+
+# binomial MOST FEW: whether MOST of both is three quarters, within 4.5 standard deviations (7 in a
+# million runs lie outside) and 2 % for what a turn more or less costs at each place.
+binomial() {
+	awk -v m="$1" -v f="$2" 'BEGIN {
+		n = m + f; d = m - 0.75 * n
+		exit !(n > 500 && (d < 0 ? -d : d) <= 4.5 * sqrt(n * 0.75 * 0.25) + 0.02 * n)
+	}'
+}
+
+# ---- a guest of two functions ------------------------------------------------------------------
+
+run two profile -c 2
+"$STASIS" profile two --seconds 4 --hz 1000 -o "$work/two.folded" >"$work/two.text" 2>"$work/err"
+status=$?
+ok "profile ends 0 (saw $status)" is $status 0
+ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples at [0-9]+ Hz of 1000 asked' "$work/two.text"
+ok "... in at most ten lines" [ "$(wc -l <"$work/two.text")" -le 10 ]
+read -r most few rest < <(shares "$work/two.folded" profile)
+echo "# three_quarters $most, one_quarter $few, elsewhere $rest"
+ok "samples lie where the guest spends its time" binomial "$most" "$few"
+ok "... and nearly nowhere else" [ $((50 * rest)) -le $((most + few)) ]
+"$STASIS" profile --json --seconds 2 --hz 2000 two >"$work/two.p.json" 2>"$work/err"
+ok "the CPU that was not started is idle" holds "$work/two.p.json" \
+	'.vcpus[1] | .idle_ns > 0 and .user_ns == 0 and .kernel_ns == 0'
+ok "... and was not kicked at the full rate" holds "$work/two.p.json" '.vcpus[1].samples < 1600'
+ok "... though its time is there" holds "$work/two.p.json" '.vcpus[1].idle_ns | . > 1.4e9 and . < 2.6e9'
+ok "nothing of it is scheduling" holds "$work/two.p.json" '.scheduling_share == 0'
+ok "caches and nodes add up" holds "$work/two.p.json" \
+	'([.caches[].kernel_ns] | add) == .kernel_ns and ([.nodes[].kernel_ns] | add) == .kernel_ns'
+ok "what it could not know is said" holds "$work/two.p.json" '.degraded[0] | test("no Linux kernel")'
+"$STASIS" profile two --seconds 5 >"$work/first" 2>&1 &
+first=$!
+sleep 1
+"$STASIS" profile two --seconds 1 >"$work/second" 2>&1
+status=$?
+ok "a second profile at once is refused (saw $status)" is $status 125
+ok "... and says why" grep -q 'is being profiled already' "$work/second"
+kill $pid
+wait $pid
+wait $first
+status=$?
+ok "one that the VM's end cut short is told (saw $status)" grep -q '^profile: ' "$work/first"
+"$STASIS" profile two --hz 0 >"$work/out" 2>&1
+ok "a wrong rate says what is accepted" grep -q '1 to 10000 samples' "$work/out"
+"$STASIS" profile two -o x.svg >"$work/out" 2>&1
+ok "a wrong suffix says what is accepted" grep -q 'ends in .folded or .speedscope.json' "$work/out"
+"$STASIS" profile two >"$work/out" 2>&1
+status=$?
+ok "profile of no VM ends 125 (saw $status)" is $status 125
+
+# ---- at CPL 3 -----------------------------------------------------------------------------------
+
+(cd "$work" && "$payloads/chain-make" shares "$payloads/payload-shares.bin" 1 1)
+status=$?
+ok "a guest at CPL 3 is made (saw $status)" is $status 0
+"$STASIS" restore "$work/shares" --name shares </dev/null >"$work/shares.out" 2>"$work/shares.err" &
+pid=$!
+for _ in $(seq 200); do
+	grep -q 'payload is up' "$work/shares.out" && break
+	sleep 0.05
+done
+"$STASIS" profile shares --json --seconds 4 --hz 1000 -o "$work/shares.folded" >"$work/shares.json" 2>"$work/err"
+ok "all of its time is user space's" holds "$work/shares.json" '.user_ns > 0 and .kernel_ns < 0.01 * .user_ns'
+read -r most few rest < <(shares "$work/shares.folded" shares)
+echo "# three_quarters $most, one_quarter $few, elsewhere $rest"
+ok "samples lie where the guest spends its time" binomial "$most" "$few"
+ok "... and nearly nowhere else" [ $((50 * rest)) -le $((most + few)) ]
+ok "stacks go by frame pointers to the caller's caller" [ \
+	"$(awk '{ n = gsub(";", ";", $1) + 1; all += $2; if (n >= 3) deep += $2 } END { print (deep > 0.9 * all) }' "$work/shares.folded")" = 1 ]
+kill $pid
+wait $pid
+
+# ---- a run's ------------------------------------------------------------------------------------
+
+run whole profile --profile=1000 --profile-out "$work/whole.speedscope.json"
+sleep 2
+"$STASIS" freeze whole
+sleep 1
+"$STASIS" thaw whole
+sleep 1
+kill $pid
+wait $pid
+ok "the result has the profile" holds "$work/whole.json" '.profile | .hz == 1000 and .samples > 500 and .kernel_ns > 0'
+ok "... without the time in a freeze" holds "$work/whole.json" \
+	'.profile | .vcpus[0].kernel_ns < 0.85 * .duration_ns'
+ok "... and what it lacks" holds "$work/whole.json" '.degraded | any(test("^profile: no Linux"))'
+ok "a summary was printed" grep -q '^profile: ' "$work/whole.err"
+ok "the speedscope file adds up" holds "$work/whole.speedscope.json" \
+	'.profiles[0] | .type == "sampled" and (.samples | length) == (.weights | length) and (.weights | add) == .endValue'
+ok "... whose frames are there" holds "$work/whole.speedscope.json" \
+	'(.shared.frames | length) as $n | .profiles[0].samples | all(all(. >= 0 and . < $n))'
+
+# ---- a halted guest -----------------------------------------------------------------------------
+
+run halted halt --profile=2000
+sleep 2
+kill $pid
+wait $pid
+ok "a halted CPU is idle" holds "$work/halted.json" '.profile | .idle_ns > 1e9 and .kernel_ns < 0.05 * .idle_ns'
+ok "... and left alone" holds "$work/halted.json" '.profile | .samples < 0.3 * .hz * .duration_ns / 1e9'
+
+end

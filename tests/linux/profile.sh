@@ -1,0 +1,33 @@
+#!/bin/bash
+# Where a stock kernel's time goes, seen from outside: tasks that yield are scheduling, ones that spin are not.
+. "$(dirname "$0")/lib.sh"
+YIELD=${YIELD:?path of the yield program}
+command -v jq >/dev/null || skip_all "no jq"
+begin
+
+profile() { jq -r ".profile | $1" "$work/report.json"; }
+# share NAME: of the busy time of the tasks called so, how much is scheduling.
+share() { profile "[.tasks[] | select(.name == \"$1\")] | ([.[].scheduling_ns] | add) / ([.[].busy_ns] | add)"; }
+
+stasis_run -t 1n1l2c1t --timeout 5m --profile=500 --profile-out "$work/stacks.folded" \
+	--report "$work/report.json" --include "$YIELD:/bin/yield" --include "$YIELD:/bin/spin" -- \
+	sh -c 'yield 10 6 yield; spin 2 6 spin'
+equal "the guest ends 0" 0 "$status"
+sed -n '/^profile:/,$p' "$work/err" | sed 's/^/# /'
+equal "nothing is lacking" 0 "$(profile '.degraded | length')"
+check "it was sampled" test "$(profile '.samples > 100')" = true
+check "classes add up" test "$(profile '([.classes[].ns] | add) as $n | ($n - .kernel_ns | fabs) <= 20')" = true
+check "stacks go down to the system call" grep -q \
+	'^yield;entry_SYSCALL_64_after_hwframe;do_syscall_64;.*sched_yield;schedule;__schedule' "$work/stacks.folded"
+# The first of each kind is their parent, which waits.
+check "each task has a pid of its own" test \
+	"$(profile '[.tasks[] | select(.name == "yield").pid] | unique | length >= 10')" = true
+check "pick, queues and switches are seen" test \
+	"$(profile '.classes | .pick.share > 0 and .queue.share > 0 and .switch.share > 0.01')" = true
+echo "# scheduling: yield $(share yield), spin $(share spin)"
+check "a third and more of those that yield is scheduling" test "$(jq -n "$(share yield) > 0.33")" = true
+# In an emulated machine the tick alone takes a part that a real one's does not.
+most=0.05
+[ "$LAB" = --lab ] && most="$(share yield) / 2"
+check "of those that spin it is next to nothing" test "$(jq -n "$(share spin) < $most")" = true
+end

@@ -1,0 +1,138 @@
+/* Names and stacks of the kernel's, and what class they are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "inspect/sched_classes.h"
+
+static void functions_have_classes(void **state)
+{
+	static const struct {
+		const char *name;
+		enum sched_class class;
+	} rows[] = {
+		{"pick_next_task_fair", SCHED_IS_PICK},
+		{"set_next_entity", SCHED_IS_PICK},
+		{"enqueue_task_fair", SCHED_IS_QUEUE},
+		{"dequeue_entities.isra.0", SCHED_IS_QUEUE},
+		{"do_sched_yield", SCHED_IS_QUEUE},
+		{"try_to_wake_up", SCHED_IS_WAKE_UP},
+		{"select_task_rq_fair", SCHED_IS_WAKE_UP},
+		{"sched_balance_find_dst_cpu", SCHED_IS_WAKE_UP},
+		{"sched_balance_newidle", SCHED_IS_BALANCE},
+		{"load_balance", SCHED_IS_BALANCE},
+		{"sched_balance_update_blocked_averages", SCHED_IS_LOAD},
+		{"sched_tick", SCHED_IS_TICK},
+		{"task_tick_fair", SCHED_IS_TICK},
+		{"update_load_avg", SCHED_IS_LOAD},
+		{"update_curr", SCHED_IS_LOAD},
+		{"psi_group_change", SCHED_IS_LOAD},
+		{"scx_bpf_dsq_insert", SCHED_IS_EXT},
+		{"enqueue_task_scx", SCHED_IS_EXT}, /* before enqueue_task* */
+		{"task_tick_scx", SCHED_IS_EXT},
+		{"bpf__sched_ext_ops_enqueue [bpf]", SCHED_IS_EXT},
+		{"bpf_prog_1234_simple_enqueue [bpf]", SCHED_IS_BPF},
+		{"__schedule", SCHED_IS_SWITCH},
+		{"finish_task_switch.isra.0", SCHED_IS_SWITCH},
+		{"__switch_to_asm", SCHED_IS_SWITCH},
+		{"asm_sysvec_apic_timer_interrupt", SCHED_IS_ENTRY},
+		{"entry_SYSCALL_64_after_hwframe", SCHED_IS_ENTRY},
+		{"el0t_64_sync", SCHED_IS_ENTRY},
+		{"pv_native_safe_halt", SCHED_IS_IDLE},
+		{"cpu_do_idle", SCHED_IS_IDLE},
+		{"schedule_timeout", SCHED_IS_NONE},
+		{"do_idle", SCHED_IS_NONE},
+		{"_raw_spin_lock", SCHED_IS_NONE},
+		{"raw_spin_rq_lock_nested", SCHED_IS_NONE},
+		{"vfs_read", SCHED_IS_NONE},
+		{"0xffffffff81000000", SCHED_IS_NONE},
+		{"", SCHED_IS_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (sched_class_of(rows[i].name) != rows[i].class)
+			fail_msg("%s: %d", rows[i].name, sched_class_of(rows[i].name));
+}
+
+static void each_class_has_a_name(void **state)
+{
+	(void)state;
+	for (unsigned c = 0; c < SCHED_CLASSES; c++)
+		for (unsigned d = 0; d < c; d++)
+			assert_string_not_equal(sched_class_name(c), sched_class_name(d));
+}
+
+/* names: innermost first. */
+static enum sched_class class_of(const char *const *names)
+{
+	uint8_t class[16];
+	size_t n = 0;
+
+	for (; names[n]; n++)
+		class[n] = (uint8_t)sched_class_of(names[n]);
+	return sched_class_of_stack(class, n);
+}
+
+#define STACK(...) class_of((const char *const[]){__VA_ARGS__, NULL})
+
+static void a_stack_is_of_its_innermost_class(void **state)
+{
+	(void)state;
+	assert_int_equal(STACK("_raw_spin_lock", "update_curr", "enqueue_task_fair",
+			       "try_to_wake_up", "do_syscall_64"),
+			 SCHED_IS_LOAD);
+	assert_int_equal(STACK("_raw_spin_lock", "raw_spin_rq_lock_nested", "sched_balance_rq",
+			       "sched_balance_newidle", "schedule", "do_syscall_64"),
+			 SCHED_IS_BALANCE);
+	assert_int_equal(STACK("copy_page", "vfs_read", "do_syscall_64"), SCHED_IS_NONE);
+	assert_int_equal(STACK("schedule"), SCHED_IS_SWITCH);
+	assert_int_equal(sched_class_of_stack(NULL, 0), SCHED_IS_NONE);
+}
+
+static void what_interrupts_the_scheduler_is_not_the_scheduler(void **state)
+{
+	(void)state;
+	assert_int_equal(STACK("virtnet_poll", "common_interrupt", "asm_common_interrupt",
+			       "__schedule", "schedule"),
+			 SCHED_IS_NONE);
+	assert_int_equal(STACK("asm_common_interrupt", "__schedule"), SCHED_IS_NONE);
+	/* The tick is, wherever it comes. */
+	assert_int_equal(STACK("sched_tick", "update_process_times",
+			       "asm_sysvec_apic_timer_interrupt", "vfs_read"),
+			 SCHED_IS_TICK);
+}
+
+static void a_program_counts_where_sched_ext_called_it(void **state)
+{
+	(void)state;
+	assert_int_equal(STACK("bpf_prog_1_simple_enqueue [bpf]", "do_enqueue_task",
+			       "enqueue_task_scx", "try_to_wake_up"),
+			 SCHED_IS_BPF);
+	assert_int_equal(STACK("bpf_map_lookup_elem", "bpf_prog_1_x [bpf]",
+			       "bpf__sched_ext_ops_select_cpu [bpf]", "select_task_rq_scx"),
+			 SCHED_IS_BPF);
+	/* A tracer's is not the scheduler's, but what it hangs on is. */
+	assert_int_equal(STACK("bpf_prog_1_trace [bpf]", "bpf_trampoline_7 [bpf]", "vfs_read"),
+			 SCHED_IS_NONE);
+	assert_int_equal(STACK("bpf_prog_1_trace [bpf]", "try_to_wake_up"), SCHED_IS_WAKE_UP);
+	assert_int_equal(STACK("bpf_prog_1_x [bpf]", "asm_sysvec_call_function_single",
+			       "do_enqueue_task"),
+			 SCHED_IS_NONE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(functions_have_classes),
+		cmocka_unit_test(each_class_has_a_name),
+		cmocka_unit_test(a_stack_is_of_its_innermost_class),
+		cmocka_unit_test(what_interrupts_the_scheduler_is_not_the_scheduler),
+		cmocka_unit_test(a_program_counts_where_sched_ext_called_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

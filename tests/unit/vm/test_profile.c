@@ -1,0 +1,355 @@
+/* Samples added up, and what is written of them. */
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "vm/profile_out.h"
+
+#define HZ 1000u
+
+static const char *const functions[] = {"_raw_spin_lock", "try_to_wake_up", "vfs_read",
+					"do_syscall_64",  "default_idle",   "semi;colon"};
+static unsigned named;
+
+static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
+{
+	(void)kernel;
+	assert_null(arg);
+	named++;
+	if (gva < ARRAY_SIZE(functions) + 1)
+		snprintf(buf, len, "%s", functions[gva - 1]);
+	else
+		snprintf(buf, len, "f%" PRIu64, gva);
+}
+
+static struct profile *new_profile(unsigned vcpus)
+{
+	struct profile *p;
+
+	assert_int_equal(profile_new(vcpus, &p), 0);
+	p->name = name;
+	named = 0;
+	return p;
+}
+
+static struct sample sample_of(enum sample_kind kind, uint32_t weight, int32_t pid,
+			       const char *comm)
+{
+	struct sample s = {.kind = (uint8_t)kind,
+			   .weight = weight,
+			   .kernel = 1,
+			   .has_task = comm != NULL,
+			   .pid = pid};
+
+	if (comm)
+		snprintf(s.comm, sizeof(s.comm), "%s", comm);
+	return s;
+}
+
+static void add(struct profile *p, unsigned vcpu, struct sample s, const uint64_t *frames, size_t n)
+{
+	if (n)
+		memcpy(s.frame, frames, n * sizeof(*frames));
+	s.frames = (uint8_t)n;
+	profile_add(p, vcpu, &s);
+}
+
+#define FRAMES(...)                                                                                \
+	(const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t)
+
+/* Two vCPUs of two nodes. vCPU 0: 6 idle, 2 user, 3 in a wake-up, 1 in a read; vCPU 1: 4 idle by
+ * its place, 1 user. */
+static struct profile *filled(void)
+{
+	struct profile *p = new_profile(2);
+
+	add(p, 0, sample_of(SAMPLE_IDLE, 2, 0, NULL), NULL, 0);
+	add(p, 0, sample_of(SAMPLE_IDLE, 4, 0, NULL), NULL, 0);
+	add(p, 0, sample_of(SAMPLE_USER, 2, 7, "shell"), FRAMES(0x401000, 0x402000));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "shell"), FRAMES(1, 2, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 2, 8, "shell"), FRAMES(1, 2, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "shell"), FRAMES(1, 3, 4));
+	add(p, 1, sample_of(SAMPLE_KERNEL, 4, 0, "swapper/1"), FRAMES(5, 4));
+	add(p, 1, sample_of(SAMPLE_USER, 1, 9, "a;b"), FRAMES(0x401000));
+	return p;
+}
+
+static void samples_add_up(void **state)
+{
+	struct profile *p = filled();
+	struct profile_vcpu sum;
+
+	(void)state;
+	profile_sum(p, &sum);
+	assert_int_equal(sum.samples, 8);
+	assert_int_equal(sum.idle, 10);
+	assert_int_equal(sum.user, 3);
+	assert_int_equal(sum.kernel, 4);
+	assert_int_equal(sum.class[SCHED_IS_WAKE_UP], 3);
+	assert_int_equal(sum.class[SCHED_IS_NONE], 1);
+	assert_int_equal(profile_scheduling(&sum), 3);
+	assert_int_equal(p->vcpu[1].idle, 4);
+	/* The same stack of two threads of one name is one. */
+	assert_int_equal(p->stacks, 4);
+	assert_int_equal(p->tasks, 3);
+	/* Names are asked for once. */
+	assert_int_equal(named, 5);
+	profile_free(p);
+}
+
+static void a_place_is_named_anew_when_code_changed(void **state)
+{
+	struct profile *p = filled();
+
+	(void)state;
+	profile_forget_places(p);
+	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "shell"), FRAMES(1, 2, 4));
+	assert_int_equal(named, 8);
+	assert_int_equal(p->stacks, 4);
+	profile_free(p);
+}
+
+static void what_is_not_known_goes_by_number(void **state)
+{
+	struct profile *p = new_profile(1);
+	struct sample s = sample_of(SAMPLE_KERNEL, 1, 0, NULL);
+
+	(void)state;
+	s.kernel = 0;
+	add(p, 0, s, FRAMES(0x100011));
+	add(p, 0, s, FRAMES(0));
+	s.kernel = 1;
+	add(p, 0, s, FRAMES(0));
+	assert_int_equal(named, 0);
+	assert_int_equal(p->functions, 2);
+	assert_string_equal(p->function[0].name, "0x100011");
+	assert_string_equal(p->function[1].name, "0x0");
+	assert_int_equal(p->stacks, 2);
+	profile_free(p);
+}
+
+static void tables_have_an_end(void **state)
+{
+	struct profile *p = new_profile(1);
+	struct profile_vcpu sum;
+	const unsigned n = PROFILE_FUNCTIONS_MAX + 1000;
+
+	(void)state;
+	for (unsigned i = 0; i < n; i++) {
+		struct sample s = sample_of(SAMPLE_KERNEL, 1, (int32_t)i, "t");
+
+		s.frames = UINT8_MAX; /* more than there are */
+		for (unsigned k = 0; k < SAMPLE_FRAMES; k++)
+			s.frame[k] = 100 + i;
+		profile_add(p, 0, &s);
+	}
+	profile_sum(p, &sum);
+	assert_int_equal(sum.kernel, n);
+	assert_int_equal(p->functions, PROFILE_FUNCTIONS_MAX);
+	assert_int_equal(p->stacks, PROFILE_STACKS_MAX);
+	assert_int_equal(p->tasks, PROFILE_TASKS_MAX);
+	assert_int_equal(p->lost_stacks, n - PROFILE_STACKS_MAX);
+	assert_int_equal(p->lost_tasks, n - PROFILE_TASKS_MAX);
+	profile_free(p);
+}
+
+/* ---- what is written ---------------------------------------------------------------------- */
+
+static struct topology two_nodes(void)
+{
+	struct topology t;
+	struct error err = {0};
+
+	if (topology_parse("2n2l1c1t", &t, &err) < 0)
+		fail_msg("%s", err.what);
+	return t;
+}
+
+static void folded_is(json_t *speedscope, const char *want)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_int_equal(profile_folded(speedscope, f), 0);
+	fclose(f);
+	assert_string_equal(text, want);
+	free(text);
+}
+
+static void files_have_every_stack(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .duration_ns = 9000000, .topology = &t};
+	struct profile *p = filled();
+	json_t *doc = profile_speedscope(p, &run, "vm"), *one;
+
+	(void)state;
+	folded_is(doc, "shell;0x402000;0x401000 2\n"
+		       "shell;do_syscall_64;try_to_wake_up;_raw_spin_lock 3\n"
+		       "shell;do_syscall_64;vfs_read;_raw_spin_lock 1\n"
+		       "a_b;0x401000 1\n");
+	assert_string_equal(json_string_value(json_object_get(doc, "$schema")),
+			    "https://www.speedscope.app/file-format-schema.json");
+	one = json_array_get(json_object_get(doc, "profiles"), 0);
+	assert_string_equal(json_string_value(json_object_get(one, "type")), "sampled");
+	assert_string_equal(json_string_value(json_object_get(one, "unit")), "nanoseconds");
+	assert_int_equal(json_integer_value(json_object_get(one, "endValue")), 7000000);
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(one, "weights"), 1)),
+			 3000000);
+	json_decref(doc);
+	profile_free(p);
+}
+
+static void a_file_that_is_none_is_refused(void **state)
+{
+	json_t *doc = json_pack("{s:{s:[]}, s:[{s:[i], s:[]}]}", "shared", "frames", "profiles",
+				"samples", 1, "weights");
+	FILE *f = fopen("/dev/null", "w");
+
+	(void)state;
+	assert_int_equal(profile_folded(doc, f), -EBADMSG);
+	json_decref(doc);
+	doc = json_object();
+	assert_int_equal(profile_folded(doc, f), -EBADMSG);
+	json_decref(doc);
+	fclose(f);
+}
+
+static void a_suffix_says_what_is_written(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .topology = &t};
+	struct profile *p = filled();
+	char dir[] = "/tmp/stasis-profile-XXXXXX", path[64], line[64] = "";
+	struct error err = {0};
+	json_t *json;
+	FILE *f;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/a.folded", dir);
+	assert_int_equal(profile_path_check(path, &err), 0);
+	assert_int_equal(profile_write(profile_speedscope(p, &run, "vm"), path, &err), 0);
+	f = fopen(path, "r");
+	assert_non_null(fgets(line, sizeof(line), f));
+	assert_string_equal(line, "shell;0x402000;0x401000 2\n");
+	fclose(f);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/a.speedscope.json", dir);
+	assert_int_equal(profile_path_check(path, &err), 0);
+	assert_int_equal(profile_write(profile_speedscope(p, &run, "vm"), path, &err), 0);
+	json = json_load_file(path, 0, NULL);
+	assert_non_null(json);
+	json_decref(json);
+	unlink(path);
+	rmdir(dir);
+	assert_true(profile_path_check("a.json", &err) < 0);
+	assert_true(profile_path_check(".folded", &err) < 0);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	profile_free(p);
+}
+
+static json_int_t integer(const json_t *json, const char *key)
+{
+	return json_integer_value(json_object_get(json, key));
+}
+
+static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
+{
+	struct topology t = two_nodes();
+	json_t *degraded = json_pack("[s]", "less");
+	struct profile_run run = {.hz = HZ,
+				  .duration_ns = 10000000,
+				  .dropped = 3,
+				  .topology = &t,
+				  .degraded = degraded};
+	struct profile *p = filled();
+	json_t *json = profile_json(p, &run), *row;
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	(void)state;
+	assert_int_equal(integer(json, "hz"), HZ);
+	assert_int_equal(integer(json, "samples"), 8);
+	assert_int_equal(integer(json, "dropped"), 3);
+	assert_int_equal(integer(json, "idle_ns"), 10000000);
+	assert_int_equal(integer(json, "kernel_ns"), 4000000);
+	assert_true(json_real_value(json_object_get(json, "hz_had")) == 850); /* 17 in 2 x 10 ms */
+	assert_float_equal(json_real_value(json_object_get(json, "scheduling_share")), 3.0 / 7,
+			   1e-6);
+	assert_int_equal(json_array_size(json_object_get(json, "vcpus")), 2);
+	assert_int_equal(json_array_size(json_object_get(json, "caches")), 2);
+	row = json_array_get(json_object_get(json, "nodes"), 1);
+	assert_int_equal(integer(row, "node"), 1);
+	assert_int_equal(integer(row, "idle_ns"), 4000000);
+	row = json_array_get(json_object_get(json, "tasks"), 0);
+	assert_int_equal(integer(row, "pid"), 7);
+	assert_int_equal(integer(row, "busy_ns"), 4000000);
+	assert_int_equal(integer(row, "scheduling_ns"), 1000000);
+	row = json_array_get(json_object_get(json, "functions"), 0);
+	assert_string_equal(json_string_value(json_object_get(row, "name")), "_raw_spin_lock");
+	assert_int_equal(integer(row, "ns"), 4000000);
+	row = json_object_get(json_object_get(json, "classes"), "wake_up");
+	assert_int_equal(integer(row, "ns"), 3000000);
+	profile_print(json, f);
+	fclose(f);
+	assert_non_null(strstr(text, "profile: 8 samples at 850 Hz of 1000 asked, 3 dropped\n"));
+	assert_non_null(strstr(text, "scheduling    42.9% of busy time\n"));
+	assert_non_null(strstr(text, "wake_up 42.9%"));
+	assert_non_null(strstr(text, "less\n"));
+	free(text);
+	json_decref(json);
+	json_decref(degraded);
+	profile_free(p);
+}
+
+/* A guest's names may be no text. */
+static void names_that_are_no_text_do_no_harm(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .topology = &t};
+	struct profile *p = new_profile(2);
+	json_t *doc, *json;
+	char *text;
+
+	(void)state;
+	add(p, 0, sample_of(SAMPLE_USER, 1, 1, "\xff\xfe\n;"), FRAMES(1));
+	doc = profile_speedscope(p, &run, "vm");
+	json = profile_json(p, &run);
+	assert_non_null(doc);
+	assert_non_null(json);
+	text = json_dumps(doc, 0);
+	assert_non_null(text);
+	folded_is(doc, "?;0x1 1\n");
+	free(text);
+	json_decref(doc);
+	json_decref(json);
+	profile_free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(samples_add_up),
+		cmocka_unit_test(a_place_is_named_anew_when_code_changed),
+		cmocka_unit_test(what_is_not_known_goes_by_number),
+		cmocka_unit_test(tables_have_an_end),
+		cmocka_unit_test(files_have_every_stack),
+		cmocka_unit_test(a_file_that_is_none_is_refused),
+		cmocka_unit_test(a_suffix_says_what_is_written),
+		cmocka_unit_test(the_summary_is_of_cpus_nodes_and_tasks),
+		cmocka_unit_test(names_that_are_no_text_do_no_harm),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
