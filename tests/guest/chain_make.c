@@ -154,6 +154,8 @@ static void make_plain(int fd)
  * has: 0 is any. Sections as in base/state_io.h. */
 static void save_plain(struct state_io *io)
 {
+	const uint32_t any_khz = 0;
+
 	for (size_t at = 0; at < io->len;) {
 		uint8_t *section = io->bytes + at, *fields = section + STATE_HEAD_BYTES;
 		uint32_t len, count;
@@ -161,9 +163,9 @@ static void save_plain(struct state_io *io)
 		memcpy(&len, section + 20, sizeof(len));
 		memcpy(&count, fields, sizeof(count));
 		at += STATE_HEAD_BYTES + len;
-		if (!strcmp((const char *)section, "tsc"))
-			memset(fields + 16, 0, 4);
-		if (strcmp((const char *)section, "cpuid"))
+		if (memcmp(section, "tsc", sizeof("tsc")) == 0)
+			memcpy(fields + 16, &any_khz, sizeof(any_khz));
+		if (memcmp(section, "cpuid", sizeof("cpuid")) != 0)
 			continue;
 		for (fields += 4; count-- > 0; fields += sizeof(struct kvm_cpuid_entry2)) {
 			struct kvm_cpuid_entry2 entry;
