@@ -13,6 +13,13 @@
 
 #define NS_PER_S     1000000000u
 #define INTERVAL_MAX 16 /* times the mean */
+#define NEVER	     UINT64_MAX
+/* A handler that runs late (a sanitizer defers it to the next call that it knows) can't set
+ * immediate_exit in time; the timer comes again. */
+#define AGAIN_NS 50000000
+
+/* For the signal handler: what this thread samples, once it has a timer. */
+static _Thread_local struct vcpu *volatile sampled_here;
 
 /* ---- intervals --------------------------------------------------------------------------- */
 
@@ -48,10 +55,12 @@ uint64_t sample_interval(uint64_t *state, uint64_t mean)
 
 /* ---- the timer --------------------------------------------------------------------------- */
 
+/* 0: never. */
 static void set_timer(struct sampler *s, uint64_t ns)
 {
-	struct itimerspec at = {
-		.it_value = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)}};
+	struct itimerspec at = {.it_interval = {.tv_nsec = AGAIN_NS},
+				.it_value = {.tv_sec = (time_t)(ns / NS_PER_S),
+					     .tv_nsec = (long)(ns % NS_PER_S)}};
 
 	(void)timer_settime(s->timer, 0, &at, NULL); /* a timer of ours and a sane time */
 }
@@ -59,8 +68,12 @@ static void set_timer(struct sampler *s, uint64_t ns)
 static void arm(struct vcpu *vcpu)
 {
 	struct sampler *s = vcpu->sampler;
+	uint64_t ns = sample_interval(&s->random, s->mean_ns * s->halted);
 
-	set_timer(s, sample_interval(&s->random, s->mean_ns * s->halted));
+	/* Relaxed, here and below: this thread's own handler reads it. First, so that the timer's
+	 * signal is never early. */
+	atomic_store_explicit(&s->due_ns, now_ns() + ns, memory_order_relaxed);
+	set_timer(s, ns);
 }
 
 static int make_timer(struct vcpu *vcpu)
@@ -68,15 +81,18 @@ static int make_timer(struct vcpu *vcpu)
 	struct sigevent event = {
 		.sigev_notify = SIGEV_THREAD_ID,
 		.sigev_signo = VCPU_KICK_SIGNAL,
-		.sigev_value.sival_ptr = vcpu,
 	};
 
 	event._sigev_un._tid = vcpu->tid;
 	return timer_create(CLOCK_MONOTONIC, &event, &vcpu->sampler->timer) < 0 ? -errno : 0;
 }
 
-void vcpu_sample_due(struct vcpu *vcpu)
+void vcpu_sample_signal(void)
 {
+	struct vcpu *vcpu = sampled_here;
+
+	if (!vcpu || now_ns() < atomic_load_explicit(&vcpu->sampler->due_ns, memory_order_relaxed))
+		return;
 	/* Sequentially consistent, in this order: pairs with the clear and the load in look, as a
 	 * kick of the control thread does. */
 	atomic_fetch_or_explicit(&vcpu->requests, VCPU_REQ_SAMPLE, memory_order_seq_cst);
@@ -112,19 +128,24 @@ void vcpu_sampler_set(struct vcpu *vcpu)
 			return;
 		}
 		s->has_timer = true;
+		atomic_store_explicit(&s->due_ns, NEVER, memory_order_relaxed);
+		sampled_here = vcpu;
 		s->random = now_ns() * UINT64_C(0x9e3779b97f4a7c15) + vcpu->index;
 	}
 	s->halted = 1;
-	if (s->armed)
+	if (s->armed) {
 		arm(vcpu);
-	else if (s->has_timer)
+	} else if (s->has_timer) {
+		atomic_store_explicit(&s->due_ns, NEVER, memory_order_relaxed);
 		set_timer(s, 0);
+	}
 }
 
 void vcpu_sampler_end(struct vcpu *vcpu)
 {
 	struct sampler *s = vcpu->sampler;
 
+	sampled_here = NULL;
 	if (s && s->has_timer)
 		timer_delete(s->timer);
 	if (s)

@@ -58,6 +58,7 @@ struct sampler {
 	/* vCPU thread's. */
 	timer_t timer;
 	bool has_timer, armed;
+	_Atomic uint64_t due_ns; /* CLOCK_MONOTONIC; for the thread's own signal handler */
 	uint32_t period;
 	uint64_t mean_ns;
 	uint32_t halted; /* the factor of the interval under way */
@@ -90,8 +91,9 @@ void vcpu_pool_sample_free(struct vcpu_pool *pool);
 
 /* ---- vCPU thread: for the run loop --------------------------------------------------------- */
 
-/* In its signal handler, where the timer's signal came. */
-void vcpu_sample_due(struct vcpu *vcpu);
+/* In its signal handler, whatever sent the signal: one may stand for several (a sanitizer keeps one
+ * of each kind), so it is the time that says whether a sample is due. */
+void vcpu_sample_signal(void);
 /* It saw VCPU_REQ_SAMPLER: begins or ends. */
 void vcpu_sampler_set(struct vcpu *vcpu);
 /* It saw VCPU_REQ_SAMPLE, and nothing is left for KVM to complete. */

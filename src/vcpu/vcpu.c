@@ -19,18 +19,15 @@
 
 /* ---- the kick -------------------------------------------------------------------------- */
 
-/* Being there is enough for a kick: the signal ends KVM_RUN. A sampler's timer brings its vCPU,
- * whose own thread this is. */
-static void on_kick(int signo UNUSED, siginfo_t *info, void *context UNUSED)
+/* Being there is enough for a kick: the signal ends KVM_RUN. It may be a sampler's timer's. */
+static void on_kick(int signo UNUSED)
 {
-	if (info->si_code == SI_TIMER)
-		vcpu_sample_due(info->si_value.sival_ptr);
+	vcpu_sample_signal();
 }
 
 int vcpu_kick_install(void)
 {
-	struct sigaction action = {.sa_sigaction = on_kick,
-				   .sa_flags = SA_SIGINFO}; /* no SA_RESTART */
+	struct sigaction action = {.sa_handler = on_kick}; /* no SA_RESTART */
 
 	sigemptyset(&action.sa_mask);
 	return sigaction(VCPU_KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
