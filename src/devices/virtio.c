@@ -155,23 +155,32 @@ static void start_quiesce(struct virtio_device *dev)
 	dev->ops->quiesce(dev);
 }
 
+/* What a driver sees of a reset. */
+static void forget_driver(struct virtio_device *dev)
+{
+	for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
+		virtq_reset(&dev->queue[i]);
+	dev->features = 0;
+	dev->interrupt_status = 0;
+	dev->interrupt_unread = 0;
+	dev->activated = false;
+	dev->resetting = false;
+	dev->status = 0;
+}
+
 void virtio_quiesced(struct virtio_device *dev)
 {
 	void (*done)(struct virtio_device *, void *) = dev->on_quiesced;
+	bool was_clearing;
 
 	assert(dev->quiescing);
 	dev->quiescing = false;
-	if (dev->resetting) {
+	if (dev->resetting || dev->clearing)
 		dev->ops->reset(dev);
-		for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
-			virtq_reset(&dev->queue[i]);
-		dev->features = 0;
-		dev->interrupt_status = 0;
-		dev->interrupt_unread = 0;
-		dev->activated = false;
-		dev->resetting = false;
-		dev->status = 0;
-	}
+	if (dev->resetting)
+		forget_driver(dev);
+	was_clearing = dev->clearing;
+	dev->clearing = false;
 	if (done) {
 		dev->on_quiesced = NULL;
 		done(dev, dev->on_quiesced_arg);
@@ -179,6 +188,8 @@ void virtio_quiesced(struct virtio_device *dev)
 		dev->resuming = false;
 		dev->stopped = false;
 		run(dev);
+	} else if (was_clearing) {
+		run(dev); /* for the driver that came meanwhile */
 	}
 }
 
@@ -233,6 +244,12 @@ void virtio_set_status(struct virtio_device *dev, uint8_t status, uint64_t wante
 	if (!status) {
 		dev->resetting = true;
 		start_quiesce(dev);
+		/* Linux doesn't wait for it to read 0 (vm_reset of virtio_mmio.c), and after kexec
+		 * there is much to quiet. */
+		if (dev->resetting && dev->ops->polls_only) {
+			forget_driver(dev);
+			dev->clearing = true;
+		}
 		return;
 	}
 

@@ -51,6 +51,9 @@ struct virtio_ops {
 	 * virtio_quiesced(dev), at once or later. Serves reset, freeze and shutdown, and comes in
 	 * any state, also before activate; never twice at a time. */
 	void (*quiesce)(struct virtio_device *dev);
+	/* What quiesce leaves in flight never touches guest memory (polls of the host's). The
+	 * driver then sees a reset done at once; the device serves it again once it is quiet. */
+	bool polls_only;
 	/* After quiesce, on a reset: back to the state after init. */
 	void (*reset)(struct virtio_device *dev);
 	/* Saves or restores what the device has besides its rings and features, which are restored
@@ -70,6 +73,7 @@ struct virtio_device {
 	unsigned queue_count;
 	struct virtq queue[VIRTIO_MAX_QUEUES];
 	bool resetting; /* a reset waits for quiesce */
+	bool clearing;	/* the driver's part of a reset is done, ops->reset waits for quiesce */
 	bool quiescing; /* ops->quiesce was called, virtio_quiesced was not */
 	bool stopped;	/* virtio_quiesce came, virtio_resume did not */
 	bool ending;	/* virtio_give_up came */
@@ -136,8 +140,8 @@ static inline bool virtio_unanswered(const struct virtio_device *dev)
 
 static inline bool virtio_running(const struct virtio_device *dev)
 {
-	return (dev->status & VIRTIO_STATUS_DRIVER_OK) && !dev->resetting && !dev->stopped &&
-	       !(dev->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED));
+	return (dev->status & VIRTIO_STATUS_DRIVER_OK) && !dev->resetting && !dev->clearing &&
+	       !dev->stopped && !(dev->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED));
 }
 
 #endif

@@ -551,6 +551,7 @@ static const struct virtio_ops net_ops = {
 	.activate = activate,
 	.notify = notify,
 	.quiesce = quiesce,
+	.polls_only = true,
 	.reset = reset,
 	.state = net_state,
 };

@@ -740,6 +740,7 @@ static const struct virtio_ops vsock_ops = {
 	.activate = activate,
 	.notify = notify,
 	.quiesce = quiesce,
+	.polls_only = true,
 	.reset = reset,
 	.state = vsock_state,
 };

@@ -469,6 +469,45 @@ static void config_change_before_driver_ok_is_silent(void **state)
 	assert_int_equal(c.dev.interrupt_status, 0);
 }
 
+/* A device that has only polls in flight: its next driver doesn't wait for them. */
+static void a_reset_of_polls_is_seen_at_once(void **state)
+{
+	struct virtio_ops polls = ops;
+
+	(void)state;
+	polls.polls_only = true;
+	up();
+	c.dev.ops = &polls;
+	c.slow = true;
+	virtio_set_status(&c.dev, 0, 0);
+	assert_int_equal(c.dev.status, 0);
+	assert_false(c.dev.queue[0].ready);
+	assert_int_equal(c.reset, 1); /* bring-up's */
+	memset(c.notified, 0, sizeof(c.notified));
+	assert_int_equal(vdriver_bring_up(&drv, &c.dev, VDRIVER_FEATURES), ACK | DRV | FOK | OK);
+	/* Up, but served only once the polls of the last driver are over. */
+	virtio_notify(&c.dev, 0);
+	assert_int_equal(c.activated, 1);
+	assert_int_equal(c.notified[0], 0);
+	assert_int_equal(c.quiesced, 2); /* with bring-up's: one serves all resets */
+	/* A freeze waits for them as well, and serves nobody. */
+	virtio_quiesce(&c.dev, done, &drv);
+	virtio_quiesced(&c.dev);
+	assert_int_equal(c.done, 1);
+	assert_int_equal(c.reset, 2);
+	assert_int_equal(c.activated, 1);
+	virtio_resume(&c.dev);
+	assert_int_equal(c.activated, 2);
+	assert_int_equal(c.notified[0], 1);
+	/* Without one. */
+	virtio_set_status(&c.dev, 0, 0);
+	assert_int_equal(vdriver_bring_up(&drv, &c.dev, VDRIVER_FEATURES), ACK | DRV | FOK | OK);
+	virtio_quiesced(&c.dev);
+	assert_int_equal(c.reset, 3);
+	assert_int_equal(c.activated, 3);
+	assert_int_equal(c.notified[0], 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -484,6 +523,7 @@ int main(void)
 		cmocka_unit_test(quiesce_and_resume),
 		cmocka_unit_test(a_resume_before_it_is_quiet),
 		cmocka_unit_test(reset_and_freeze_meet),
+		cmocka_unit_test(a_reset_of_polls_is_seen_at_once),
 		cmocka_unit_test(interrupts),
 		cmocka_unit_test(a_late_acknowledgement_loses_nothing),
 		cmocka_unit_test(config_change_before_driver_ok_is_silent),

@@ -96,9 +96,9 @@ static void give_room(struct vsock_guest *g, uint64_t gpa)
 void vsock_guest_boot(struct vsock_guest *g, unsigned n)
 {
 	virtio_set_status(g->dev, 0, 0);
-	for (unsigned i = 0; i < 5000 && g->dev->status; i++)
+	for (unsigned i = 0; i < 5000 && g->dev->quiescing; i++)
 		loop_turn(g->loop, 1000000);
-	CHECK(!g->dev->status);
+	CHECK(!g->dev->status && !g->dev->quiescing);
 	g->drv.next_gpa = KIB(4);
 	g->alloc = 65536;
 	g->forwarded = 0;
