@@ -3,29 +3,16 @@
  * once, between two lines. Otherwise numbered records, a sector each, counted out once they are
  * durable: after a flush, or with PAYLOAD_THROUGH after the write itself, because F_FLUSH is not
  * taken. */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
+#include "payload_virtio.h"
 
-#define COM1	  0x3f8
-#define WINDOWS	  0xc0000000
-#define WINDOW	  0x1000
 #define SIZE	  256 /* of the queue */
 #define DEPTH	  64  /* requests at once: three descriptors each */
 #define READS	  1010u
 #define READ_SIZE 16384u
 #define SECTOR	  512u
+#define CAPACITY  CONFIG
 
-enum { MAGIC = 0x00, DEVICE = 0x08, FEATURES_SEL = 0x14, DRIVER = 0x20, DRIVER_SEL = 0x24 };
-enum { QUEUE_NUM = 0x38, READY = 0x44, NOTIFY = 0x50, STATUS = 0x70, DESC = 0x80, AVAIL = 0x90 };
-enum { USED = 0xa0, CAPACITY = 0x100 };
 enum { T_IN, T_OUT, T_FLUSH = 4 };
-enum { F_NEXT = 1, F_WRITE = 2 };
-
-struct desc {
-	u32 addr, addr_high, len;
-	u16 flags, next;
-};
 
 static volatile struct desc desc[SIZE] __attribute__((aligned(16)));
 static volatile struct {
@@ -47,29 +34,6 @@ static u16 seen;
 
 void payload_main(void);
 
-static void put_char(char c)
-{
-	__asm__ volatile("outb %b0, %w1" ::"a"(c), "d"(COM1));
-}
-
-static void put(const char *s)
-{
-	while (*s)
-		put_char(*s++);
-}
-
-static void put_number(u32 n)
-{
-	char buf[12], *p = buf + 11;
-
-	*p = 0;
-	do
-		*--p = (char)('0' + n % 10);
-	while (n /= 10);
-	put(p);
-	put_char('\n');
-}
-
 static void stop(const char *why)
 {
 	put(why);
@@ -77,44 +41,24 @@ static void stop(const char *why)
 		__asm__ volatile("cli; hlt");
 }
 
-static u32 get(u32 reg)
-{
-	return *(volatile u32 *)(window + reg);
-}
-
-static void set(u32 reg, u32 value)
-{
-	*(volatile u32 *)(window + reg) = value;
-}
-
 static void bring_up(void)
 {
-	for (u32 i = 0; i < 16 && !window; i++)
-		if (*(volatile u32 *)(WINDOWS + i * WINDOW + MAGIC) == 0x74726976 &&
-		    *(volatile u32 *)(WINDOWS + i * WINDOW + DEVICE) == 2)
-			window = WINDOWS + i * WINDOW;
+	window = find_device(BLK);
 	if (!window)
 		stop("no disk\n");
-	set(STATUS, 0);
-	set(STATUS, 3);
-	set(DRIVER_SEL, 1);
-	set(DRIVER, 1); /* VERSION_1 */
-	set(DRIVER_SEL, 0);
 #ifdef PAYLOAD_THROUGH
-	set(DRIVER, 0);
+	if (!device_begin(window, 0))
 #else
-	set(DRIVER, 1 << 9); /* FLUSH */
+	if (!device_begin(window, 1 << 9)) /* FLUSH */
 #endif
-	set(STATUS, 11);
-	if (!(get(STATUS) & 8))
 		stop("no features\n");
 	avail.flags = 1; /* no interrupts */
-	set(QUEUE_NUM, SIZE);
-	set(DESC, (u32)desc);
-	set(AVAIL, (u32)&avail);
-	set(USED, (u32)&used);
-	set(READY, 1);
-	set(STATUS, 15);
+	set(window, QUEUE_NUM, SIZE);
+	set(window, DESC, (u32)desc);
+	set(window, AVAIL, (u32)&avail);
+	set(window, USED, (u32)&used);
+	set(window, READY, 1);
+	set(window, STATUS, 15);
 }
 
 /* Slot's request, its data of len bytes if any, into the ring. */
@@ -163,24 +107,23 @@ static void run(void)
 	put_number(READS);
 	for (; offered < DEPTH; offered++)
 		offer(offered, T_IN, offered * (READ_SIZE / SECTOR), READ_SIZE);
-	set(NOTIFY, 0);
+	set(window, NOTIFY, 0);
 	for (; back < READS; back++) {
 		u32 slot = take();
 
 		if (offered < READS) {
 			offer(slot, T_IN, offered++ % 128 * (READ_SIZE / SECTOR), READ_SIZE);
-			set(NOTIFY, 0);
+			set(window, NOTIFY, 0);
 		}
 	}
 	put("end ");
 	put_number(back);
-	/* S5. */
-	__asm__ volatile("outb %b0, %w1" ::"a"(0x20 | 5 << 2), "d"(0x600));
+	power_off();
 }
 #else
 static void run(void)
 {
-	u32 sectors = get(CAPACITY), n = 1;
+	u32 sectors = get(window, CAPACITY), n = 1;
 
 	while (n + DEPTH < sectors) {
 		/* One to eight at once. */
@@ -191,12 +134,12 @@ static void run(void)
 				data[i][k] = n + i;
 			offer(i, T_OUT, n + i, SECTOR);
 		}
-		set(NOTIFY, 0);
+		set(window, NOTIFY, 0);
 		for (u32 i = 0; i < batch; i++)
 			take();
 #ifndef PAYLOAD_THROUGH
 		offer(0, T_FLUSH, 0, 0);
-		set(NOTIFY, 0);
+		set(window, NOTIFY, 0);
 		take();
 #endif
 		n += batch;

@@ -46,7 +46,7 @@ static void disk_works(const char *after, u32 window)
 				   {&status, 1, F_WRITE}};
 	u16 head;
 
-	if (!device_begin(disk))
+	if (!device_begin(disk, 0))
 		give_up(after, window);
 	vq_begin(&disk_queue, disk, 0);
 	device_go(disk);
@@ -295,7 +295,7 @@ static void begin(u32 window, u32 index)
 {
 	struct vq *q = arena_queue();
 
-	if (!device_begin(window))
+	if (!device_begin(window, 0))
 		give_up("a device after its reset", window);
 	vq_begin(q, window, index);
 	device_go(window);

@@ -50,7 +50,7 @@ static void entropy(u32 w)
 	u32 rounds = 0;
 	u16 head;
 
-	if (!device_begin(w))
+	if (!device_begin(w, 0))
 		return;
 	vq_begin(&rx, w, 0);
 	device_go(w);
@@ -94,7 +94,7 @@ static void disk(u32 w)
 {
 	u32 rounds = 0;
 
-	if (!device_begin(w))
+	if (!device_begin(w, 0))
 		return;
 	vq_begin(&tx, w, 0);
 	device_go(w);
@@ -187,7 +187,7 @@ static void socket(u32 w)
 {
 	u32 rounds = 0;
 
-	if (!device_begin(w))
+	if (!device_begin(w, 0))
 		return;
 	vq_begin(&rx, w, 0);
 	vq_begin(&tx, w, 1);
@@ -245,7 +245,7 @@ static void network(u32 w)
 	const u32 from = 10u << 24 | 77 << 16 | 2, to = 10u << 24 | 77 << 16 | 1;
 	u32 rounds = 0, others = 0;
 
-	if (!device_begin(w))
+	if (!device_begin(w, 0))
 		return;
 	vq_begin(&rx, w, 0);
 	vq_begin(&tx, w, 1);

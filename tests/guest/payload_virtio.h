@@ -98,9 +98,9 @@ static inline u32 find_device(u32 kind)
 	return 0;
 }
 
-/* Reset, and no feature but VERSION_1. 0: the device does not take that. Linux doesn't wait for a
- * reset; who may have given buffers for the host to fill has to (2.4.2). */
-static inline int device_begin(u32 window)
+/* Reset, and VERSION_1 with these of the first 32 features. 0: the device does not take that. Linux
+ * doesn't wait for a reset; who may have given buffers for the host to fill has to (2.4.2). */
+static inline int device_begin(u32 window, u32 features)
 {
 	u32 kind = get(window, DEVICE);
 
@@ -111,7 +111,7 @@ static inline int device_begin(u32 window)
 	set(window, DRIVER_SEL, 1);
 	set(window, DRIVER, 1);
 	set(window, DRIVER_SEL, 0);
-	set(window, DRIVER, 0);
+	set(window, DRIVER, features);
 	set(window, STATUS, 11);
 	return get(window, STATUS) & 8;
 }
