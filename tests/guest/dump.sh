@@ -4,16 +4,10 @@
 . "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 
-run() { # run NAME OPTIONS...: in the background; its pid is in $pid
+run() { # NAME OPTIONS...
 	local name=$1
 	shift
-	"$STASIS" run --no-lab -m 1G -k "$payloads/payload-halt.elf" -i "$work/empty" --name "$name" \
-		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
-	pid=$!
-	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$name.out" && return
-		sleep 0.05
-	done
+	start 1G "$name" halt "$@"
 }
 # is_core FILE: whole, and with notes that readelf understands.
 is_core() {

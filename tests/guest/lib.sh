@@ -37,6 +37,22 @@ skip() {
 
 is() { [ "$1" = "$2" ]; }
 
+# start MEMORY NAME PAYLOAD OPTIONS...: a VM in the background, up or given up on; its pid is in $pid.
+start() {
+	local memory=$1 name=$2 payload=$3
+	shift 3
+	"$STASIS" run --no-lab -m "$memory" -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
+		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
+	pid=$!
+	for _ in $(seq 200); do
+		grep -q 'payload is up' "$work/$name.out" && return
+		sleep 0.05
+	done
+}
+
+# holds FILE CONDITION: of the JSON in FILE, by jq.
+holds() { [ -s "$1" ] && jq -e "$2" "$1" >/dev/null; }
+
 # end: the plan, and the exit status.
 end() {
 	echo "1..$count"

@@ -12,19 +12,7 @@ command -v nm >/dev/null || {
 	exit 0
 }
 
-run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
-	local name=$1 payload=$2
-	shift 2
-	"$STASIS" run --no-lab -m 160M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
-		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
-	pid=$!
-	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$name.out" && return
-		sleep 0.05
-	done
-}
-# holds FILE CONDITION: of the JSON in FILE, by jq.
-holds() { [ -s "$1" ] && jq -e "$2" "$1" >/dev/null; }
+run() { start 160M "$@"; } # NAME PAYLOAD OPTIONS...
 
 # shares FILE PAYLOAD: of folded stacks: how many samples lie in each of the payload's two functions, by
 # its symbols, and how many elsewhere.

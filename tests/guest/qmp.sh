@@ -9,16 +9,10 @@ deep=$(printf '%090d' 1)/$(printf '%090d' 2)
 export XDG_RUNTIME_DIR=$work/$deep
 mkdir -p "$XDG_RUNTIME_DIR"
 
-run() { # run NAME OPTIONS...: in the background; its pid is in $pid
+run() { # NAME OPTIONS...
 	local name=$1
 	shift
-	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-halt.elf" -i "$work/empty" --name "$name" \
-		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
-	pid=$!
-	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$name.out" && return
-		sleep 0.05
-	done
+	start 64M "$name" halt "$@"
 }
 # A socket's name is short: by way of the folder.
 socket() { echo "$work/$1"; }

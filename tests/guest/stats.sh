@@ -3,19 +3,7 @@
 # usage: stats.sh STASIS PAYLOAD-DIR; TAP on standard output.
 . "$(dirname "$0")/lib.sh"
 
-run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
-	local name=$1 payload=$2
-	shift 2
-	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
-		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
-	pid=$!
-	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$name.out" && return
-		sleep 0.05
-	done
-}
-# holds FILE CONDITION: of the JSON in FILE, by jq.
-holds() { jq -e "$2" "$1" >/dev/null; }
+run() { start 64M "$@"; } # NAME PAYLOAD OPTIONS...
 
 command -v jq >/dev/null || {
 	echo "1..0 # SKIP jq is not installed"
