@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "base/util.h"
 
 /* Of all resamples, this share lies below the interval, and as many above. */
@@ -51,16 +52,6 @@ bool stats_median(const double *values, size_t n, double *ret_median)
 	return true;
 }
 
-/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
-static uint64_t draw(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
 /* Rounds, and room for a resample of them. */
 struct sampler {
 	const struct stats_round *rounds;
@@ -86,7 +77,7 @@ static void sampler_done(struct sampler *s)
 static struct stats_round sampler_medians(struct sampler *s, uint64_t *state)
 {
 	for (size_t i = 0; i < s->n; i++) {
-		const struct stats_round *round = &s->rounds[state ? draw(state) % s->n : i];
+		const struct stats_round *round = &s->rounds[state ? random_next(state) % s->n : i];
 
 		s->floor[i] = round->floor;
 		s->product[i] = round->product;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "base/util.h"
 #include "vcpu/pool.h"
 
@@ -23,26 +24,16 @@ static _Thread_local struct vcpu *volatile sampled_here;
 
 /* ---- intervals --------------------------------------------------------------------------- */
 
-/* splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
-uint64_t sample_random(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
 /* By comparisons alone (von Neumann: Various techniques used in connection with random digits,
  * 1951): the fraction is the first of a falling run of odd length; each run of even length before
  * it counts one whole. */
 uint64_t sample_interval(uint64_t *state, uint64_t mean)
 {
 	for (unsigned whole = 0; whole < INTERVAL_MAX; whole++) {
-		uint64_t first = sample_random(state), last = first, next;
+		uint64_t first = random_next(state), last = first, next;
 		unsigned len = 1;
 
-		while ((next = sample_random(state)) < last) {
+		while ((next = random_next(state)) < last) {
 			last = next;
 			len++;
 		}
@@ -146,10 +137,11 @@ void vcpu_sampler_end(struct vcpu *vcpu)
 	struct sampler *s = vcpu->sampler;
 
 	sampled_here = NULL;
-	if (s && s->has_timer)
+	if (!s)
+		return;
+	if (s->has_timer)
 		timer_delete(s->timer);
-	if (s)
-		s->has_timer = s->armed = false;
+	s->has_timer = s->armed = false;
 }
 
 /* ---- a sample ---------------------------------------------------------------------------- */

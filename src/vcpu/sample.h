@@ -103,9 +103,7 @@ void vcpu_sampler_end(struct vcpu *vcpu);
 
 /* ---- pure ---------------------------------------------------------------------------------- */
 
-/* The next of a generator's numbers; *state may hold anything. */
-uint64_t sample_random(uint64_t *state);
-/* Exponential, of that mean, cut at 16 times it; at least 1. */
+/* By the generator of base/random.h: exponential, of that mean, cut at 16 times it; at least 1. */
 uint64_t sample_interval(uint64_t *state, uint64_t mean);
 
 #endif
