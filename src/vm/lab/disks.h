@@ -7,8 +7,8 @@
 
 #include "vm/lab/lab.h"
 
-#define LAB_DISK_ID 17 /* with its NUL; what the disk says as its serial number, 20 bytes at most  \
-			*/
+/* With its NUL; what the disk says as its serial number, of at most 20 bytes. */
+#define LAB_DISK_ID 17
 
 /* Of the file that path leads to. Negative errno. */
 int lab_disk_id(const char *path, char buf[LAB_DISK_ID]) MUST_CHECK;
