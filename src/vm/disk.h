@@ -32,7 +32,7 @@ void vm_disk_done(struct vm_disk *disk); /* accepts a zeroed one */
 json_t *vm_disk_json(const struct vm_disk *disk);
 /* As a snapshot's description has it, while nothing is in flight. */
 json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
-/* That of a lab's, which has a device there, made into one of the file behind it. Negative errno. */
+/* That of a lab's, a device there, made into one of the file behind it. Negative errno. */
 int vm_disk_name(json_t *saved, const char *path) MUST_CHECK;
 /* … and back; hostile. The file is not looked at. */
 int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err) MUST_CHECK;
