@@ -105,11 +105,19 @@ static int set_entry(const struct arch_vm *vm, int fd)
 	return r < 0 ? r : set_reg(fd, REG_X(0), &vm->plan.fdt_gpa);
 }
 
+int cpu_abort(const struct arch_vm *vm, unsigned index)
+{
+	struct kvm_vcpu_events events = {.exception.ext_dabt_pending = 1};
+
+	return kvm_ioctl(vm->vcpu_fd[index], KVM_SET_VCPU_EVENTS, &events);
+}
+
 int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
 {
 	uint64_t mpidr = MPIDR_RES1 | mpidr_affinity(vm->topology, index);
 	int r = init(vm, index, vcpu_fd);
 
+	vm->vcpu_fd[index] = vcpu_fd;
 	if (r < 0)
 		return error_set_shortage(err, r, "initialising vCPU %u", index);
 	r = set_reg(vcpu_fd, REG_MPIDR_EL1, &mpidr);

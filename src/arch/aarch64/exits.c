@@ -11,7 +11,8 @@ void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)
 	exit_post_mmio_write(run, out);
 }
 
-/* A load or store at a device, which the processor did not take apart for KVM (KVM API, 7.19). */
+/* A load or store at a device, which the processor did not take apart for KVM (KVM API, 7.19), and
+ * no abort can be given for. */
 static enum arch_verdict serve_nisv(const struct exit_context *c)
 {
 	snprintf(c->text, c->len,
@@ -37,6 +38,19 @@ static const exit_handler handlers[] = {
 	[KVM_EXIT_ARM_NISV] = serve_nisv,
 };
 
+/* Such an access (of two registers, or with a write-back) is none that a device takes: the guest
+ * gets an external abort, as from hardware. */
+static bool abort_access(struct arch_vm *vm, unsigned vcpu, const struct kvm_run *run)
+{
+	if (!vm->has_abort || cpu_abort(vm, vcpu) < 0)
+		return false;
+	vm->aborts++;
+	log_guest(&vm->event_log,
+		  "vCPU %u: an access at %#llx that no device takes: it gets an external abort",
+		  vcpu, (unsigned long long)run->arm_nisv.fault_ipa);
+	return true;
+}
+
 enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned vcpu_index,
 				  struct kvm_run *run, const struct arch_exit *exit, char *text,
 				  size_t len)
@@ -51,5 +65,7 @@ enum arch_verdict arch_exit_serve(struct arch_vm *vm, struct bus *bus, unsigned 
 		.event_log = &vm->event_log,
 	};
 
+	if (exit->reason == KVM_EXIT_ARM_NISV && abort_access(vm, vcpu_index, run))
+		return ARCH_CONTINUE;
 	return exit_serve(handlers, ARRAY_SIZE(handlers), &c, exit);
 }

@@ -79,6 +79,7 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 		goto fail;
 	}
 	vm->target = preferred.target;
+	vm->has_abort = kvm_cap(kvm, KVM_CAP_ARM_INJECT_EXT_DABT) > 0;
 	/* An access that can't be taken apart is then an exit that says so, not ENOSYS. */
 	if (kvm_cap(kvm, KVM_CAP_ARM_NISV_TO_USER) > 0) {
 		r = kvm_enable_cap(kvm, KVM_CAP_ARM_NISV_TO_USER, 0);

@@ -66,6 +66,10 @@ struct arch_vm {
 	uint32_t target;   /* KVM_ARM_VCPU_INIT's */
 	uint32_t features; /* … first word, of vCPU 0 */
 	bool has_pmu, has_sve, has_stolen;
+	bool has_abort; /* KVM can give a vCPU an external abort */
+	/* Each set by its thread before any vCPU runs; the control thread's while that waits for
+	 * it. */
+	int vcpu_fd[GIC_MAX_VCPUS];
 	struct ram_plan plan;
 	uint64_t initrd_gpa, initrd_len;
 	uint64_t entry_gpa;	 /* of vCPU 0; x0 is plan.fdt_gpa */
@@ -73,7 +77,15 @@ struct arch_vm {
 	uint64_t counter_offset; /* the host's counter less the guest's, before any freeze */
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
+	uint64_t aborts; /* accesses that no device could take; control thread */
 };
+
+/* ---- cpu.c -------------------------------------------------------------------------------------
+ */
+
+/* Control thread, while the vCPU waits for it: gives it an external data abort (KVM API, 4.32).
+ * Only where has_abort. Negative errno. */
+int cpu_abort(const struct arch_vm *vm, unsigned index) MUST_CHECK;
 
 /* ---- freeze.c ----------------------------------------------------------------------------------
  */

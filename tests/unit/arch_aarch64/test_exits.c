@@ -10,6 +10,19 @@
 
 #include "arch/aarch64/machine.h"
 
+static struct {
+	unsigned aborts, vcpu;
+	int answer;
+} kvm_of_ours;
+
+int cpu_abort(const struct arch_vm *vm, unsigned index)
+{
+	(void)vm;
+	kvm_of_ours.aborts++;
+	kvm_of_ours.vcpu = index;
+	return kvm_of_ours.answer;
+}
+
 struct fake {
 	struct bus_device bus;
 	uint64_t offset;
@@ -137,6 +150,23 @@ static void system_events(void **state)
 	assert_int_equal(s->vm.unknown_events, 1);
 }
 
+/* The guest is aborted, and goes on, where KVM can do that; else it has no way on. */
+static void an_access_without_a_syndrome_is_aborted(void **state)
+{
+	struct set *s = *state;
+
+	s->run.exit_reason = KVM_EXIT_ARM_NISV;
+	s->vm.has_abort = true;
+	kvm_of_ours.aborts = 0;
+	assert_int_equal(serve(s), ARCH_CONTINUE);
+	assert_int_equal(kvm_of_ours.aborts, 1);
+	assert_int_equal(s->vm.aborts, 1);
+	kvm_of_ours.answer = -EINVAL;
+	assert_int_equal(serve(s), ARCH_DIED);
+	assert_int_equal(s->vm.aborts, 1);
+	kvm_of_ours.answer = 0;
+}
+
 static void deaths_are_told(void **state)
 {
 	static const struct {
@@ -167,6 +197,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_write_is_posted_whole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_read_waits, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(system_events, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(an_access_without_a_syndrome_is_aborted, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(deaths_are_told, set_up, tear_down),
 	};
 
