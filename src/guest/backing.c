@@ -12,6 +12,7 @@
 /* Documentation/admin-guide/mm/pagemap.rst: an entry of eight bytes for each page. */
 #define PAGE_PRESENT (UINT64_C(1) << 63)
 #define PAGE_SWAPPED (UINT64_C(1) << 62)
+#define PAGE_OF_FILE (UINT64_C(1) << 61) /* … or of shared memory: not a private mapping's own */
 
 static int add_file(struct guest_backing *b, uint64_t start, uint64_t end)
 {
@@ -72,18 +73,36 @@ void guest_backing_done(struct guest_backing *b)
 	*b = (struct guest_backing){.pagemap = -1};
 }
 
+/* False: this host doesn't tell. */
+static bool read_entries(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			 uint64_t entry[GUEST_BACKING_PAGES])
+{
+	size_t len = pages * sizeof(*entry);
+
+	assert(pages <= GUEST_BACKING_PAGES);
+	return b->pagemap >= 0 &&
+	       pread(b->pagemap, entry, len, (off_t)((uintptr_t)host / b->page * sizeof(*entry))) ==
+		       (ssize_t)len;
+}
+
+void guest_backing_look_own(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			    bool own[GUEST_BACKING_PAGES])
+{
+	uint64_t entry[GUEST_BACKING_PAGES];
+	bool all = !read_entries(b, host, pages, entry);
+
+	for (size_t i = 0; i < pages; i++)
+		own[i] = all || (entry[i] & PAGE_SWAPPED) ||
+			 (entry[i] & (PAGE_PRESENT | PAGE_OF_FILE)) == PAGE_PRESENT;
+}
+
 void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size_t pages,
 			bool there[GUEST_BACKING_PAGES])
 {
 	uint64_t entry[GUEST_BACKING_PAGES];
 	uint64_t first = (uintptr_t)host, end = first + pages * b->page;
-	size_t len = pages * sizeof(*entry);
-	bool all = b->pagemap < 0;
+	bool all = !read_entries(b, host, pages, entry);
 
-	assert(pages <= GUEST_BACKING_PAGES);
-	if (!all && pread(b->pagemap, entry, len, (off_t)(first / b->page * sizeof(*entry))) !=
-			    (ssize_t)len)
-		all = true;
 	for (size_t i = 0; i < pages; i++)
 		there[i] = all || (entry[i] & (PAGE_PRESENT | PAGE_SWAPPED));
 	for (size_t i = 0; i < b->files; i++) {
