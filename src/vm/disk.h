@@ -32,6 +32,8 @@ void vm_disk_done(struct vm_disk *disk); /* accepts a zeroed one */
 json_t *vm_disk_json(const struct vm_disk *disk);
 /* As a snapshot's description has it, while nothing is in flight. */
 json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
+/* As realpath gives it: a reader sees what it leads to. */
+bool vm_disk_path_canonical(const char *path);
 /* … and back; hostile. The file is not looked at. */
 int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err) MUST_CHECK;
 /* That of a snapshot: whether fd, which is open and locked, is the file that it was, as it was. A
