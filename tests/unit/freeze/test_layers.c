@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/random.h"
 #include "base/text.h"
 #include "freeze/snapshot_frame.h"
 #include "freeze/snapshot_layers.h"
@@ -88,12 +89,10 @@ static uint8_t *at(const struct guest_memory *mem, size_t page)
 }
 
 /* Anything, but the same for the same number; half of it packs well. */
-static void scribble(uint8_t *page, unsigned *seed)
+static void scribble(uint8_t *page, uint64_t *seed)
 {
-	for (size_t i = 0; i < MEMORY_PAGE; i++) {
-		*seed = *seed * 1103515245 + 12345;
-		page[i] = i % 2 ? (uint8_t)(*seed >> 16) : 7;
-	}
+	for (size_t i = 0; i < MEMORY_PAGE; i++)
+		page[i] = i % 2 ? (uint8_t)random_next(seed) : 7;
 }
 
 static void expect_same(const struct guest_memory *a, const struct guest_memory *b)
@@ -198,7 +197,7 @@ static void expect_saved(const struct snapshot_layers *l, const struct guest_mem
 	layers_reader_free(reader);
 }
 
-static void fill(struct guest_memory *mem, unsigned *seed)
+static void fill(struct guest_memory *mem, uint64_t *seed)
 {
 	for (size_t i = 0; i < PAGES; i++)
 		if (i % 7 < 3 || (i > 2000 && i < 2500))
@@ -209,20 +208,21 @@ static void fill(struct guest_memory *mem, unsigned *seed)
  */
 
 /* Some pages, each in another way. Returns how many differ from what they were. */
-static size_t change(struct fixture *f, struct guest_memory *mem, unsigned *seed)
+static size_t change(struct fixture *f, struct guest_memory *mem, uint64_t *seed)
 {
-	CLEANUP_FREE bool *differs = calloc(PAGES, sizeof(*differs));
+	CLEANUP_FREE uint8_t *before = malloc(PAGES * MEMORY_PAGE);
 	CLEANUP_FREE char *path = text_format("%s/data", f->dir);
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	size_t n = 0;
 	uint8_t page[MEMORY_PAGE];
 
 	unlink(path);
+	for (size_t i = 0; i < PAGES; i++)
+		memcpy(before + i * MEMORY_PAGE, at(mem, i), MEMORY_PAGE);
 	for (unsigned k = 0; k < 200; k++) {
-		size_t i = (*seed >> 8) % PAGES;
-		uint8_t before[MEMORY_PAGE], *p = at(mem, i);
+		size_t i = (size_t)(random_next(seed) % PAGES);
+		uint8_t *p = at(mem, i);
 
-		memcpy(before, p, sizeof(before));
 		scribble(page, seed);
 		switch (k % 5) {
 		case 0: /* one byte, the last */
@@ -236,15 +236,14 @@ static size_t change(struct fixture *f, struct guest_memory *mem, unsigned *seed
 			memset(p, 0, MEMORY_PAGE);
 			break;
 		case 3: /* with what was there */
-			memcpy(p, before, MEMORY_PAGE);
+			memcpy(p, before + i * MEMORY_PAGE, MEMORY_PAGE);
 			break;
 		default:
 			memcpy(p, page, MEMORY_PAGE);
 		}
-		differs[i] = differs[i] || memcmp(before, p, sizeof(before));
 	}
 	for (size_t i = 0; i < PAGES; i++)
-		n += differs[i];
+		n += memcmp(before + i * MEMORY_PAGE, at(mem, i), MEMORY_PAGE) != 0;
 	close(fd);
 	return n;
 }
@@ -265,7 +264,7 @@ static void layers_have_what_changed(void **state)
 		{{true, false, true, false}, true, false},
 	};
 	struct fixture *f = *state;
-	unsigned seed = 1;
+	uint64_t seed = 1;
 
 	for (size_t c = 0; c < ARRAY_SIZE(cases); c++) {
 		struct snapshot_layers l = {0};
@@ -307,7 +306,7 @@ static void what_nobody_wrote_to_is_not_read(void **state)
 	struct snapshot_layers l = {0};
 	struct guest_memory mem;
 	uint64_t entry[LOWER_PAGES];
-	unsigned seed = 1;
+	uint64_t seed = 1;
 	size_t n = 0;
 	int fd;
 
@@ -425,7 +424,7 @@ static void damaged_frames_are_refused(void **state UNUSED)
 	size_t room = frame_bound(sizeof(data)), stored, same = 0;
 	uint8_t *frame = malloc(room);
 	struct frame_unpacker *u;
-	unsigned seed = 5;
+	uint64_t seed = 5;
 
 	for (unsigned i = 0; i < 3; i++)
 		scribble(data + i * MEMORY_PAGE, &seed);
@@ -481,7 +480,7 @@ static void damaged_layers_are_refused(void **state)
 	struct guest_memory mem;
 	struct memory_run *run;
 	struct error err;
-	unsigned seed = 1;
+	uint64_t seed = 1;
 	uint8_t byte;
 	off_t middle;
 
