@@ -11,6 +11,7 @@ struct guest_backing {
 	uint64_t *file; /* pairs of host addresses, ascending: where files are mapped, which have
 			 * content that no page table shows yet */
 	size_t files;
+	bool tells_own; /* … else all pages count as own, too */
 };
 
 /* As memory is mapped now. */

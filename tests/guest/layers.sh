@@ -151,6 +151,23 @@ status=$?
 ok "... whose COMMAND goes on (saw $status)" is "$status $(tail -n 1 counts)" "7 read word"
 ok "... and has counted without a gap" awk '/^count/ { if ($2 != ++n) wrong = 1 } END { exit wrong || n < 10 }' counts
 
+# ---- as many as can be ----------------------------------------------------------------------------
+
+"$STASIS" restore first --name deep --timeout 100s </dev/null >out 2>err &
+pid=$!
+until "$STASIS" status deep 2>/dev/null | grep -q running; do sleep 0.02; done
+"$STASIS" freeze deep
+from=first
+for i in $(seq 40); do
+	"$STASIS" snapshot deep deep.$i --diff-of $from --keep-running 2>err || break
+	from=deep.$i
+done
+ok "32 stand over one another, and no more (saw $from)" is $from deep.31
+ok "... for which there is a reason" grep -q '32 snapshots differ from one another already' err
+kill $pid
+wait $pid
+ok "... and the last goes on to its right end" goes_on deep.31
+
 # ---- what is refused --------------------------------------------------------------------------------
 
 begin() {

@@ -335,6 +335,51 @@ static void what_nobody_wrote_to_is_not_read(void **state)
 	snapshot_layers_done(&l);
 }
 
+static void on_failed(struct vmcore *v, const struct error *err, void *arg)
+{
+	assert_non_null(err);
+	assert_non_null(strstr(err->what, "differs from"));
+	vmcore_free(v);
+	*(bool *)arg = true;
+}
+
+/* What can't be compared is not left out. */
+static void a_base_that_can_not_be_read_fails_the_save(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP_FREE char *path = text_format("%s/memory", f->dir);
+	struct memory_table table = {.partial = true};
+	struct snapshot_layers l = {0};
+	struct guest_memory mem;
+	bool over = false;
+	struct vmcore_config config = {
+		.loop = f->loop,
+		.mem = &mem,
+		.raw = true,
+		.table = &table,
+		.path = path,
+		.done = on_failed,
+		.arg = &over,
+	};
+	uint64_t seed = 1;
+	struct error err = {0};
+	struct vmcore *v;
+
+	make(&mem);
+	fill(&mem, &seed);
+	save(f, &mem, &l, false);
+	assert_int_equal(ftruncate(l.layer[0].fd, UPPER_AT), 0);
+	assert_int_equal(layers_reader_new(&l, &config.base), 0);
+	assert_int_equal(vmcore_start(&config, &v, &err), 0);
+	while (!over)
+		assert_true(loop_turn(f->loop, UINT64_C(10000000000)) >= 0);
+	assert_int_equal(access(path, F_OK), -1);
+	layers_reader_free(config.base);
+	memory_table_done(&table);
+	guest_memory_done(&mem);
+	snapshot_layers_done(&l);
+}
+
 /* As many runs as no process may have mappings: they are copied, but for a long one. */
 static void what_can_not_be_mapped_is_copied(void **state UNUSED)
 {
@@ -580,6 +625,8 @@ int main(void)
 		cmocka_unit_test(damaged_frames_are_refused),
 		cmocka_unit_test_setup_teardown(layers_have_what_changed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_nobody_wrote_to_is_not_read, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_base_that_can_not_be_read_fails_the_save, set_up,
 						tear_down),
 		cmocka_unit_test(what_can_not_be_mapped_is_copied),
 		cmocka_unit_test_setup_teardown(damaged_layers_are_refused, set_up, tear_down),
