@@ -16,14 +16,12 @@
 #include "freeze/snapshot_layers.h"
 #include "guest/backing.h"
 
-#define WRITES	 8	 /* in flight */
-#define RUN_MAX	 MIB(1)	 /* bytes of one write */
+#define WRITES	 8		  /* in flight */
+#define RUN_MAX	 MEMORY_FRAME_MAX /* bytes of one write */
 #define GAP_MAX	 KIB(32) /* pages that hold nothing are written where a run goes on so soon */
 #define LOOK_MAX MIB(16) /* memory that one turn of the loop may go through … */
 #define ABSENT	 16	 /* … where what isn't there counts for so little … */
 #define PACKED	 4	 /* … and what is packed for so much */
-
-_Static_assert(RUN_MAX <= MEMORY_FRAME_MAX, "a run is a frame");
 
 /* What comes after what. A device (in brackets) has no name that comes last, so its first page is
  * written when all others are there for good, and vouches for them. */
