@@ -256,12 +256,13 @@ static void layers_have_what_changed(void **state)
 {
 	static const struct {
 		bool lz4[4];
-		bool goes_on, prefault;
+		bool goes_on, prefault, huge;
 	} cases[] = {
 		{{false, false, false, false}, false, false},
 		{{false, false, false, false}, true, false},
 		{{false, false, false, false}, false, true},
 		{{true, true, true, true}, false, false},
+		{{false, false, true, false}, true, false, true},
 		{{false, true, false, true}, false, false},
 		{{true, false, true, false}, true, false},
 	};
@@ -273,6 +274,8 @@ static void layers_have_what_changed(void **state)
 		struct guest_memory mem;
 
 		make(&mem);
+		for (unsigned i = 0; cases[c].huge && i < mem.count; i++)
+			(void)madvise(mem.region[i].host, mem.region[i].range.size, MADV_HUGEPAGE);
 		fill(&mem, &seed);
 		save(f, &mem, &l, cases[c].lz4[0]);
 		expect_saved(&l, &mem);
