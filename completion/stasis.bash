@@ -36,7 +36,7 @@ _stasis() {
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;
 	topology) mapfile -t COMPREPLY < <(compgen -W "--memory --numa-node --numa-distance --acpi --fdt --json --help" -- "$cur") ;;
-	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch" -- "$cur") ;;
+	lab) mapfile -t COMPREPLY < <(compgen -W "start stop status --arch --disk" -- "$cur") ;;
 	exec)
 		[ "$COMP_CWORD" -gt 3 ] || mapfile -t COMPREPLY < <(compgen -W "-i -t --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")

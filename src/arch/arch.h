@@ -222,7 +222,7 @@ void arch_vcpu_qemu_note(const struct arch_vcpu_state *state, void *out);
 /* The guest's clocks, which stand still while it is frozen. Zeroed at first. The control thread
  * writes while every vCPU is parked; vCPU threads read after they were let go. */
 struct arch_clock {
-	uint64_t guest_ns;  /* the VM's clock at the stop, where the architecture has one */
+	uint64_t guest_ns;  /* the VM's clock at the stop: kvmclock, or the guest's counter */
 	uint64_t host;	    /* the host's counter at the stop */
 	uint64_t host_ns;   /* … and its time (now_ns) */
 	uint64_t frozen_ns; /* how long the last stop was */
@@ -325,6 +325,7 @@ struct arch_store {
 	bool exclusive;
 	uint32_t bytes; /* 1, 2, 4, 8 or 16 */
 	uint64_t gva;	/* aligned to bytes; its top byte may be a tag */
+	uint64_t gpa;	/* of its first byte */
 	unsigned __int128 value;
 	uint64_t status; /* the architecture's */
 };

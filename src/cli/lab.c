@@ -30,9 +30,8 @@
 
 #define PROFILE_FILE "profile.speedscope.json"
 
-/* L1's own kernel: one whose modules give it KVM, which Debian's cloud kernels do. */
-static int choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
-			  struct error *err)
+int lab_choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
+		       struct error *err)
 {
 	if (kernel_from_cache(kind, "6.12", ret_kernel) == 0)
 		return 0;
@@ -103,15 +102,19 @@ static void shape_words(struct inner *in, const struct topology *t)
 	option(in, "--topology", topology_format(t, text, sizeof(text)));
 }
 
-static char *disk_words(const struct vm_disk *d, size_t i)
+static char *disk_words(const struct vm_disk *d)
 {
-	char path[LAB_PATH_MAX], iops[32] = "", bps[32] = "";
+	char buf[LAB_PATH_MAX], iops[32] = "", bps[32] = "";
+	const char *path = lab_disk_path(d->path, buf);
+
+	if (!path)
+		return NULL;
 
 	if (d->iops)
 		snprintf(iops, sizeof(iops), ",iops=%llu", (unsigned long long)d->iops);
 	if (d->bps)
 		snprintf(bps, sizeof(bps), ",bps=%llu", (unsigned long long)d->bps);
-	return text_format("%s%s%s,id=%s%s%s", lab_disk_path(i, path), d->read_only ? ",ro" : "",
+	return text_format("%s%s%s,id=%s%s%s", path, d->read_only ? ",ro" : "",
 			   d->direct ? ",direct" : "", d->id, iops, bps);
 }
 
@@ -141,12 +144,20 @@ static void restore_words(struct inner *in, const struct vm_config *c)
 	word(in, strdup("restore"));
 	word(in, strdup(c->lab_snapshot));
 	word(in, strdup("--in-lab"));
+	for (size_t i = 0; i < c->disk_count; i++) {
+		char buf[LAB_PATH_MAX];
+		const char *path = lab_disk_path(c->disk[i].path, buf);
+		CLEANUP_FREE char *disk = path ? text_format("%s=%s", c->disk[i].id, path) : NULL;
+
+		in->failed |= !disk;
+		option(in, "--disk", disk);
+	}
 	more_words(in, c);
 }
 
 /* The same configuration as words for the stasis inside. */
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
-			const struct lab_file *initrd)
+			const struct lab_file *initrd, const char *core)
 {
 	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], number[LAB_PATH_MAX];
 	CLEANUP_FREE char *pin = pin_list(c);
@@ -165,7 +176,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	shape_words(in, &c->topology);
 	option(in, "--append", c->append);
 	for (size_t i = 0; i < c->disk_count; i++) {
-		CLEANUP_FREE char *disk = disk_words(&c->disk[i], i);
+		CLEANUP_FREE char *disk = disk_words(&c->disk[i]);
 
 		in->failed |= !disk;
 		option(in, "--disk", disk);
@@ -202,7 +213,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	if (c->monitor_out)
 		option(in, "--monitor-out", "monitor");
 	if (c->vmcore)
-		option(in, "--vmcore", lab_disk_path(c->disk_count, number));
+		option(in, "--vmcore", lab_disk_path(core, number));
 	if (c->profile_hz) {
 		snprintf(number, sizeof(number), "--profile=%u", c->profile_hz);
 		word(in, strdup(number));
@@ -411,7 +422,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		r = open_core(c, &core, &core_path, err);
 		disks[lab.disk_count++].path = core_path;
 	}
-	build_words(&in, c, &files[0], &files[1]);
+	build_words(&in, c, &files[0], &files[1], core_path);
 	/* The guest's console has a terminal's rules of its own. */
 	if (c->session != VM_SESSION_COMMAND)
 		terminal_make_raw(&terminal, STDIN_FILENO);
@@ -485,6 +496,8 @@ static int hold_disks(const struct vm_config *c, struct block_file held[VM_MAX_D
 		const struct block_spec spec = {d->path, d->read_only, d->direct};
 
 		r = block_file_open(&spec, &held[i], err);
+		if (r == 0 && c->lab_snapshot)
+			r = vm_disk_check(d, held[i].fd, err);
 	}
 	return r;
 }
@@ -499,7 +512,10 @@ int lab_run_config(struct vm_config *config)
 	int status = 125, r;
 
 	block_signals();
-	r = hold_disks(config, held, &err);
+	r = config->lab_snapshot && config->disk_count &&
+			    !lab_has_disks(config->kind, config->disk, config->disk_count)
+		    ? error_usage(&err, "the lab was started without a disk that this snapshot has")
+		    : hold_disks(config, held, &err);
 	for (size_t i = 0; r == 0 && i < config->net_count; i++)
 		r = vm_net_check(&config->net[i], &err);
 	if (lab_place_init(&place, config, &err) < 0)
@@ -507,7 +523,7 @@ int lab_run_config(struct vm_config *config)
 	else
 		vm_config_settle(config);
 	if (r == 0)
-		r = choose_machine(config->kind, &machine, &err);
+		r = lab_choose_machine(config->kind, &machine, &err);
 	if (r == 0 && !config->lab_snapshot)
 		r = make_files(config, files, &err);
 	if (r == 0)
@@ -521,71 +537,4 @@ int lab_run_config(struct vm_config *config)
 	lab_place_done(&place);
 	kernel_choice_done(&machine);
 	return status;
-}
-
-/* ---- the command -------------------------------------------------------------------------------
- */
-
-static int start(const struct arch_kind *kind)
-{
-	struct kernel_choice kernel = {0};
-	struct lab_machine machine;
-	struct error err = {0};
-	int r;
-
-	block_signals();
-	r = choose_machine(kind, &kernel, &err);
-	machine = (struct lab_machine){.kind = kind,
-				       .kernel = kernel.path,
-				       .modules = kernel.modules};
-	if (r == 0)
-		r = lab_start(&machine, &err);
-	kernel_choice_done(&kernel);
-	return r < 0 ? command_failed(&err) : 0;
-}
-
-int command_lab(int argc, char **argv)
-{
-	const struct arch_kind *kind = arch_kind_own();
-	struct error err = {0};
-
-	if (argc == 4 && !strcmp(argv[2], "--arch")) {
-		kind = arch_kind_find(argv[3]);
-		if (!kind) {
-			error_usage(&err, "--arch %s: x86_64 or aarch64 is accepted", argv[3]);
-			return command_failed(&err);
-		}
-		argc = 2;
-	}
-	if (argc == 2 && !strcmp(argv[1], "start"))
-		return start(kind);
-	if (argc == 2 && !strcmp(argv[1], "stop"))
-		return lab_stop(kind, &err) < 0 ? command_failed(&err) : 0;
-	if (argc == 2 && !strcmp(argv[1], "status")) {
-		bool warm = lab_is_warm(kind);
-
-		printf("%s\n", warm ? "running" : "not running");
-		return warm ? 0 : 1;
-	}
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		printf("usage: stasis lab start    keep a lab running, so that runs need not boot "
-		       "one\n"
-		       "       stasis lab stop\n"
-		       "       stasis lab status   exit status 0 if one is running\n"
-		       "--arch NAME after each: the lab for guests of another architecture\n");
-		return 0;
-	}
-	error_usage(&err, "stasis lab%s%s: start, stop or status is accepted", argc > 1 ? " " : "",
-		    argc > 1 ? argv[1] : "");
-	return command_failed(&err);
-}
-
-int command_lab_agent(int argc UNUSED, char **argv UNUSED)
-{
-	return lab_agent();
-}
-
-int command_lab_pipe(int argc, char **argv)
-{
-	return argc == 3 && !strchr(argv[2], '/') ? lab_pipe(argv[1], argv[2]) : 125;
 }

@@ -160,8 +160,28 @@ static const char *folder_of(const json_t *description)
 	return is_in_lab(folder) ? folder : NULL;
 }
 
+/* The disks' files as they are out here; the lab knows devices. paths: of the host's, in the same
+ * order. */
+static int name_disks(json_t *description, const json_t *paths)
+{
+	json_t *disks = json_object_get(description, "disks"), *disk;
+	size_t i;
+
+	if (json_array_size(disks) != json_array_size(paths))
+		return -ENODATA;
+	json_array_foreach(disks, i, disk)
+	{
+		const char *path = json_string_value(json_array_get(paths, i));
+		int r = path ? vm_disk_name(disk, path) : -ENODATA;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int write_description(struct snapshot_folder *f, int fd, const char *inside,
-			     struct error *err)
+			     const json_t *disks, struct error *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	json_t *json;
@@ -171,7 +191,8 @@ static int write_description(struct snapshot_folder *f, int fd, const char *insi
 	json = json_loadfd(fd, 0, NULL);
 	if (json)
 		json_object_set_new(json, "lab", json_pack("{s:s}", "folder", inside));
-	text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+	if (json && name_disks(json, disks) == 0)
+		text = json_dumps(json, JSON_INDENT(2));
 	json_decref(json);
 	if (!text)
 		return error_set(err, -ENODATA,
@@ -182,8 +203,8 @@ static int write_description(struct snapshot_folder *f, int fd, const char *insi
 
 /* base: its folder in the lab, or NULL. */
 static int save(const struct arch_kind *kind, const char *name, struct snapshot_folder *f,
-		const struct snapshot_options *o, const char *base, int *ret_status,
-		struct error *err)
+		const struct snapshot_options *o, const char *base, const json_t *disks,
+		int *ret_status, struct error *err)
 {
 	CLEANUP_FREE char *diff_of = base ? text_format(DIFF_OF "%s", base) : NULL;
 	CLEANUP_FD int fd = memfd_create("description", MFD_CLOEXEC);
@@ -205,7 +226,7 @@ static int save(const struct arch_kind *kind, const char *name, struct snapshot_
 		option[options++] = diff_of;
 	option[options] = NULL;
 	r = ask_lab(kind, name, inside, option, fd, ret_status, err);
-	return r < 0 || *ret_status ? r : write_description(f, fd, inside, err);
+	return r < 0 || *ret_status ? r : write_description(f, fd, inside, disks, err);
 }
 
 /* What is at path in the lab is given up for what is saved now, which may need that. */
@@ -230,7 +251,7 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 	const struct arch_kind *kind;
 	struct snapshot_folder folder;
 	const char *old_folder, *base_folder;
-	json_t *info, *old, *base;
+	json_t *info, *old, *base, *disks;
 	bool in_lab, begun, stays;
 	int forgot, r = find_vm(name, &info, err);
 
@@ -240,19 +261,24 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 	begun = json_object_get(info, "lab_stays");
 	stays = json_is_true(json_object_get(info, "lab_stays"));
 	kind = arch_kind_find(find_vm_text(info, "lab_arch")) ?: arch_kind_own();
+	disks = json_incref(json_object_get(info, "lab_disks"));
 	json_decref(info);
-	if (!in_lab)
-		return -ENOENT;
-	if (!begun)
-		return error_contention(err, "%s: the lab has not begun it yet", name);
-	if (!stays) {
+	r = !in_lab ? -ENOENT
+	    : begun ? 0
+		    : error_contention(err, "%s: the lab has not begun it yet", name);
+	if (r == 0 && !stays) {
 		error_usage(err,
 			    "%s runs in a lab of its own, which ends with it: a snapshot "
 			    "would be lost",
 			    name);
-		error_hint(err, "after stasis lab start, VMs without disks and networks run in a "
-				"lab that stays");
-		return -EINVAL;
+		error_hint(err,
+			   "after stasis lab start --disk PATH, VMs with that disk, or with none, "
+			   "and without a network run in a lab that stays");
+		r = -EINVAL;
+	}
+	if (r < 0) {
+		json_decref(disks);
+		return r;
 	}
 	old = read_description(path);
 	old_folder = folder_of(old);
@@ -262,13 +288,14 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 	if (r == 0) {
 		r = snapshot_folder_open(&folder, path, err);
 		if (r == 0)
-			r = save(kind, name, &folder, o, base_folder, ret_status, err);
+			r = save(kind, name, &folder, o, base_folder, disks, ret_status, err);
 		snapshot_folder_abort(&folder);
 	}
 	if (r == 0 && *ret_status == 0 && old_folder)
 		(void)!ask_lab(kind, FORGET, old_folder, NULL, -1, &forgot, NULL);
 	json_decref(base);
 	json_decref(old);
+	json_decref(disks);
 	return r;
 }
 

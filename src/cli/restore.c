@@ -169,16 +169,16 @@ static int restore(struct request *q, const char *path)
 		log_set_level(q->config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
 	if (!q->in_lab && lab_snapshot_find(path, &q->config, &err) < 0)
 		return command_failed(&err);
-	if (q->config.lab_snapshot && q->disk_count) {
-		error_usage(&err, "--disk: VMs in the lab that stays have none");
-		return command_failed(&err);
-	}
 	if (q->config.lab_snapshot && q->count) {
 		error_usage(&err, "--count: a snapshot in the lab that stays has no clones");
 		return command_failed(&err);
 	}
-	if (q->config.lab_snapshot)
+	if (q->config.lab_snapshot) {
+		if (replace_disks(q, &err) < 0)
+			return command_failed(&err);
+		tell_what_is_opened(&q->config, 0);
 		return lab_run_config(&q->config);
+	}
 	if (q->in_lab && access(path, F_OK) < 0) {
 		error_usage(&err, "the lab that kept this snapshot has ended, and it with that");
 		return command_failed(&err);
@@ -186,7 +186,8 @@ static int restore(struct request *q, const char *path)
 	if (restore_open(path, &q->config, &q->config.restore, &err) < 0 ||
 	    replace_disks(q, &err) < 0)
 		return command_failed(&err);
-	tell_what_is_opened(&q->config, q->count);
+	if (!q->in_lab)
+		tell_what_is_opened(&q->config, q->count);
 	return q->count ? clones_run(&q->config, q->count) : run_here(&q->config, q->in_lab);
 }
 

@@ -255,17 +255,14 @@ static uint64_t distance(uint64_t from, uint64_t to)
 /* Our bytes of an exclusive store to a word that has a watch; NULL: it has none. */
 static uint8_t *bytes_of(struct vcpu *vcpu, const struct arch_store *store)
 {
+	uint64_t in = MAX(store->bytes, 8u) - 1;
+
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		const struct arch_watch *watch = &vcpu->watching.armed[n];
-		uint64_t in = MAX(store->bytes, 8u) - 1;
-		/* Acquire: pairs with the release in vcpu_watch_publish. */
-		const uint8_t *host =
-			atomic_load_explicit(&vcpu->pool->watch[n].host, memory_order_acquire);
 
-		/* A word of 8 or 16 bytes is in one page, and ours are aligned as the guest's. */
-		if (watch->bytes && host && !distance(watch->gva & ~in, store->gva & ~in) &&
+		if (watch->bytes && !distance(watch->gva & ~in, store->gva & ~in) &&
 		    store->gva % store->bytes == 0)
-			return (uint8_t *)(uintptr_t)host - (watch->gva & in) + (store->gva & in);
+			return guest_ptr(vcpu->pool->config.mem, store->gpa, store->bytes);
 	}
 	return NULL;
 }
@@ -380,6 +377,9 @@ uint32_t vcpu_watch_exit(struct vcpu *vcpu)
 	case ARCH_DEBUG_STEPPED:
 		return stepped(vcpu);
 	case ARCH_DEBUG_GUEST:
+		/* What was to store is something else by now, or is still to come. */
+		w->pending = 0;
+		under_way(vcpu, 0);
 		set_registers(vcpu, ARCH_WATCH_PASS_ON);
 		return 0;
 	case ARCH_DEBUG_STORED_AND_GUEST:

@@ -363,14 +363,18 @@ void board_release(struct board *b)
 			virtio_resume(b->virtio[i].dev);
 }
 
+void board_give_up(struct board *b)
+{
+	for (unsigned i = 0; i < b->virtio_count; i++)
+		if (b->virtio[i].bound)
+			virtio_give_up(b->virtio[i].dev);
+}
+
 bool board_quiesce(struct board *b, uint64_t limit_ns)
 {
 	uint64_t end_ns = now_ns() + limit_ns;
 
 	b->held = NULL;
-	for (unsigned i = 0; i < b->virtio_count; i++)
-		if (b->virtio[i].bound)
-			virtio_give_up(b->virtio[i].dev);
 	quiesce_all(b);
 	while (b->quiescing > 0 && now_ns() < end_ns)
 		if (loop_turn(b->loop, end_ns - now_ns()) < 0)

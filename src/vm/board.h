@@ -84,7 +84,9 @@ int board_wire(struct board *board, struct kvm *kvm, struct error *err) MUST_CHE
  * held(arg), and then instead of it. */
 void board_hold(struct board *board, void (*held)(void *arg), void *arg);
 void board_release(struct board *board);
-/* Takes every device off guest memory for good, held or not, turning the loop for at most limit_ns.
+/* The machine ends: what devices have in flight need not be finished, only over. */
+void board_give_up(struct board *board);
+/* Takes every device off guest memory, held or not, turning the loop for at most limit_ns.
  * False: one of them still has operations in flight, and the memory must stay. */
 bool board_quiesce(struct board *board, uint64_t limit_ns);
 /* Quiesced, and no vCPU runs. Accepts a zeroed or half-built one. */

@@ -128,6 +128,25 @@ static int64_t modified_ns(const struct stat *st)
 	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
+/* Of a device's content nothing is known. */
+static void set_identity(json_t *json, const struct stat *st)
+{
+	bool known = S_ISREG(st->st_mode);
+
+	json_object_set_new(json, "inode", json_integer(known ? (json_int_t)st->st_ino : 0));
+	json_object_set_new(json, "modified_ns", json_integer(known ? modified_ns(st) : 0));
+}
+
+int vm_disk_name(json_t *saved, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	set_identity(saved, &st);
+	return json_object_set_new(saved, "path", json_string(path)) < 0 ? -ENOMEM : 0;
+}
+
 json_t *vm_disk_saved(const struct vm_disk *d, const struct virtio_blk *blk)
 {
 	CLEANUP_FREE char *path = realpath(d->path, NULL);
@@ -137,13 +156,10 @@ json_t *vm_disk_saved(const struct vm_disk *d, const struct virtio_blk *blk)
 
 	absolute.path = path ?: d->path;
 	json = vm_disk_json(&absolute);
-	/* Of a device's content nothing is known. */
-	if (!json || fstat(virtio_blk_fd(blk), &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(virtio_blk_fd(blk), &st) < 0)
 		st = (struct stat){0};
-	if (json) {
-		json_object_set_new(json, "inode", json_integer((json_int_t)st.st_ino));
-		json_object_set_new(json, "modified_ns", json_integer(modified_ns(&st)));
-	}
+	if (json)
+		set_identity(json, &st);
 	return json;
 }
 

@@ -34,6 +34,8 @@ json_t *vm_disk_json(const struct vm_disk *disk);
 json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
 /* As realpath gives it: a reader sees what it leads to. */
 bool vm_disk_path_canonical(const char *path);
+/* That of a lab's, a device there, made into one of the file behind it. Negative errno. */
+int vm_disk_name(json_t *saved, const char *path) MUST_CHECK;
 /* … and back; hostile. The file is not looked at. */
 int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err) MUST_CHECK;
 /* That of a snapshot: whether fd, which is open and locked, is the file that it was, as it was. A

@@ -303,6 +303,7 @@ static bool take_down(struct machine *m)
 		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
 	}
 	machine_control_done(m);
+	board_give_up(&m->board);
 	if (m->loop)
 		quiet = board_quiesce(&m->board, QUIESCE_LIMIT_NS) && quiet;
 	m->result->disks = machine_disks(m);

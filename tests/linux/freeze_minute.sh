@@ -18,7 +18,7 @@ if [ "$guest_arch" = x86_64 ]; then
 	clock=(--include "$work/ptp_kvm.ko:/ptp_kvm.ko")
 	load='insmod /ptp_kvm.ko'
 else
-	WITNESS=${ARM64_BUILD:?build tree for arm64}/tests/linux/witness
+	[ "$guest_arch" = "$(uname -m)" ] || WITNESS=${ARM64_BUILD:?build tree for arm64}/tests/linux/witness
 	[ -x "$WITNESS" ] || skip_all "no $WITNESS"
 fi
 

@@ -181,10 +181,20 @@ int freeze_note_offset(struct arch_vm *vm, int vcpu_fd)
 	return r;
 }
 
-void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
+/* In nanoseconds, by the rate of every counter of the host and the guest. */
+static uint64_t counter_ns(uint64_t ticks)
+{
+	uint64_t hz;
+
+	__asm__("mrs %0, cntfrq_el0" : "=r"(hz));
+	return hz ? (uint64_t)((unsigned __int128)ticks * 1000000000 / hz) : 0;
+}
+
+void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
 	clock->host = host_counter();
 	clock->host_ns = now_ns();
+	clock->guest_ns = counter_ns(clock->host - vm->counter_offset - clock->skipped);
 	clock->stopped = true;
 }
 

@@ -17,9 +17,14 @@ const struct arch_cache arch_caches[] = {
 };
 const unsigned arch_cache_count = ARRAY_SIZE(arch_caches);
 
-uint32_t arch_vcpu_id(const struct topology *t UNUSED, unsigned index)
+/* KVM makes MPIDR of the id, and before Linux 6.10 does so again whenever the vCPU is reset, by
+ * PSCI's CPU_ON among others. So the id has the affinity, where all of them are ids that KVM takes;
+ * else MPIDR is set, and an older KVM forgets it. */
+uint32_t arch_vcpu_id(const struct topology *t, unsigned index)
 {
-	return index;
+	uint32_t last = mpidr_vcpu_id(mpidr_affinity(t, topology_vcpus(t) - 1));
+
+	return last < GIC_MAX_VCPUS ? mpidr_vcpu_id(mpidr_affinity(t, index)) : index;
 }
 
 uint32_t arch_vcpu_hardware_id(const struct topology *t, unsigned index)

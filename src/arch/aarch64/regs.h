@@ -53,7 +53,8 @@ static inline uint64_t exception_pstate(uint64_t pstate, uint64_t sctlr)
 	return (pstate & kept) | pan << 22 | ssbs << 12 | PSTATE_MASKED | PSTATE_EL1H;
 }
 
-/* D1.3.1.5: by where it is taken from. */
+/* D1.3.1.5: 16 vectors of 128 bytes; by where it is taken from. */
+#define VECTORS_BYTES 2048u
 static inline uint64_t exception_vector(uint64_t vbar, uint64_t pstate)
 {
 	if (pstate >> 4 & 1)
@@ -78,6 +79,13 @@ static inline uint64_t mpidr_affinity(const struct topology *t, unsigned index)
 	uint64_t group = index / cpus * groups + index % cpus / AFF0_CPUS;
 
 	return group << 8 | index % cpus % AFF0_CPUS;
+}
+
+/* The vCPU whose MPIDR KVM makes so (arch/arm64/kvm/sys_regs.c, reset_mpidr): | Aff1 and up | 3:0
+ * Aff0 |. */
+static inline uint32_t mpidr_vcpu_id(uint64_t affinity)
+{
+	return (uint32_t)(affinity >> 8) * AFF0_CPUS | (affinity & 0xff);
 }
 
 /* TTBR1_EL1 (ARM ARM, D23.2): | 63:48 ASID | 47:6 the table | 5:2 its bits 51:48 or 0 | 0 CnP | */

@@ -103,6 +103,9 @@ int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint6
 	    p->va_bits <= p->page_shift || p->levels != levels(p))
 		return -EFAULT;
 	level_shift = p->page_shift - 3u;
+	/* Above a kernel address the top byte may be a tag (TCR_EL1.TBI1: KASAN by tags). */
+	if (gva >> 55 & 1)
+		gva |= UINT64_C(0xff) << 56;
 	/* TTBR1's half: the bits above are ones. */
 	if (gva >> p->va_bits != UINT64_MAX >> p->va_bits)
 		return -EFAULT;

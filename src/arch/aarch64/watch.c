@@ -63,16 +63,19 @@ int arch_vcpu_watch(int vcpu_fd, const struct arch_watch watch[ARCH_WATCHES],
 	struct kvm_guest_debug debug = {0};
 	unsigned used = 0;
 
+	/* Without USE_HW the guest's own debug registers would be in force, and could end each step
+	 * before it begins. */
+	if (how == ARCH_WATCH_STEP)
+		debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW | KVM_GUESTDBG_SINGLESTEP;
+
 	/* The first registers, whichever slots: there may be fewer of them. */
 	for (unsigned n = 0; n < ARCH_WATCHES; n++) {
 		if (!watch[n].bytes)
 			continue;
 		debug.arch.dbg_wvr[used] = watch_value(watch[n].gva);
 		debug.arch.dbg_wcr[used++] = watch_control(watch[n].gva, watch[n].bytes);
-		debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW;
+		debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW;
 	}
-	if (how == ARCH_WATCH_STEP)
-		debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
 	if (how == ARCH_WATCH_PASS_ON) {
 		int r = take_breakpoint(vcpu_fd, run);
 
@@ -105,22 +108,22 @@ static int get_register(int fd, uint64_t id, uint64_t *ret_value)
 	return rc;
 }
 
-/* The instruction at pc, by the kernel's own tables. */
-static int fetch(int fd, const struct guest_memory *mem, uint64_t pc, uint32_t *ret_insn)
+/* The kernel's own tables, as they are at this instruction. */
+static int kernel_paging(int fd, struct arch_paging *ret_paging)
 {
 	struct reg is[] = {{.id = REG_TTBR1_EL1}, {.id = REG_TCR_EL1}};
 	int r = registers(fd, KVM_GET_ONE_REG, is, ARRAY_SIZE(is));
-	struct guest_reader reader;
-	struct arch_paging paging;
-	uint64_t gpa, len;
 
-	if (r == 0)
-		r = paging_of(is[0].value, is[1].value, &paging);
-	if (r < 0)
-		return r;
-	guest_reader_init(&reader, mem);
-	r = arch_walk(&paging, &reader, pc, &gpa, &len);
-	return r < 0 ? r : guest_reader_read(&reader, gpa, ret_insn, sizeof(*ret_insn));
+	return r < 0 ? r : paging_of(is[0].value, is[1].value, ret_paging);
+}
+
+static int fetch(const struct arch_paging *paging, const struct guest_reader *reader, uint64_t pc,
+		 uint32_t *ret_insn)
+{
+	uint64_t gpa, len;
+	int r = arch_walk(paging, reader, pc, &gpa, &len);
+
+	return r < 0 ? r : guest_reader_read(reader, gpa, ret_insn, sizeof(*ret_insn));
 }
 
 static int read_exclusive(int fd, uint32_t insn, struct arch_store *store)
@@ -157,14 +160,23 @@ int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem, struct arch_sto
 			   [SP_EL1] = {.id = REG_SP_EL1}};
 	int r = registers(vcpu_fd, KVM_GET_ONE_REG, is, ARRAY_SIZE(is));
 	struct arch_store store = {.pc = is[PC].value};
+	struct guest_reader reader;
+	struct arch_paging paging;
 	uint32_t insn;
+	uint64_t len;
 
 	if (r < 0)
 		return r;
 	store.context = PSTATE_USES_SP_EL1(is[PSTATE].value) ? is[SP_EL1].value : is[SP_EL0].value;
-	r = fetch(vcpu_fd, mem, store.pc, &insn);
+	guest_reader_init(&reader, mem);
+	r = kernel_paging(vcpu_fd, &paging);
+	if (r == 0)
+		r = fetch(&paging, &reader, store.pc, &insn);
 	if (r == 0)
 		r = read_exclusive(vcpu_fd, insn, &store);
+	/* Where it is now: since the watch was armed, its page may have become another. */
+	if (r == 0 && store.exclusive)
+		r = arch_walk(&paging, &reader, store.gva, &store.gpa, &len);
 	if (r == 0)
 		*ret_store = store;
 	return r;
@@ -172,12 +184,16 @@ int arch_vcpu_store(int vcpu_fd, const struct guest_memory *mem, struct arch_sto
 
 bool arch_vcpu_store_done(int vcpu_fd, const struct arch_store *store)
 {
-	uint64_t pc, elr, next = store->pc + INSN_BYTES;
+	enum { PC, ELR, VBAR };
+	struct reg is[] =
+		{[PC] = {.id = REG_PC}, [ELR] = {.id = REG_ELR_EL1}, [VBAR] = {.id = REG_VBAR_EL1}};
 
-	if (get_register(vcpu_fd, REG_PC, &pc) < 0 || pc == next)
+	if (registers(vcpu_fd, KVM_GET_ONE_REG, is, ARRAY_SIZE(is)) < 0)
 		return true;
-	/* Or an exception was taken right behind it: its handler returns there. */
-	return get_register(vcpu_fd, REG_ELR_EL1, &elr) == 0 && elr == next;
+	/* Not where an exception came before it, and its handler will return there. KVM before
+	 * Linux 6.1 may step once more, so where else the vCPU is says nothing. */
+	return is[PC].value != store->pc &&
+	       (is[ELR].value != store->pc || is[PC].value - is[VBAR].value >= VECTORS_BYTES);
 }
 
 int arch_vcpu_store_end(int vcpu_fd, const struct arch_store *store, bool stored)

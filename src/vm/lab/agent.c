@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
+#include "vm/lab/disks.h"
 #include "vm/lab/frame.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/paths.h"
@@ -531,6 +532,8 @@ int lab_agent(void)
 		r = dir_make(LAB_SESSIONS, 0700);
 	if (r == 0)
 		r = dir_make(LAB_SNAPSHOTS, 0700);
+	if (r == 0)
+		r = lab_disks_link();
 	if (r == 0)
 		r = lab_conn_init(&a.conn, STDIN_FILENO, STDOUT_FILENO);
 	while (r == 0 && wait_for_work(&a))

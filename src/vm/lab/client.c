@@ -22,11 +22,13 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
+#include "vm/lab/disks.h"
 #include "vm/lab/forward.h"
 #include "vm/lab/frame.h"
 #include "vm/lab/keeper.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/paths.h"
+#include "vm/lab/place.h"
 #include "vm/lab/qemu.h"
 #include "vm/progress.h"
 #include "vm/qmp/socket.h"
@@ -91,13 +93,6 @@ const char *lab_file_path(const struct lab_file *file, char *buf)
 	return buf;
 }
 
-const char *lab_disk_path(size_t i, char *buf)
-{
-	/* In the order of QEMU's PCI slots. */
-	snprintf(buf, LAB_PATH_MAX, "/dev/vd%c", (char)('a' + i));
-	return buf;
-}
-
 const char *lab_build(char *buf)
 {
 	struct stat st = {0};
@@ -117,18 +112,34 @@ static const char *infix(const struct arch_kind *kind)
 	return kind == arch_kind_own() ? "" : kind->name;
 }
 
+char *lab_file_of(const struct arch_kind *kind, const char *suffix, struct error *err)
+{
+	CLEANUP_FREE char *dir = NULL;
+	char *path;
+
+	if (runtime_dir(&dir, err) < 0)
+		return NULL;
+	path = text_format("%s/.lab%s.%s", dir, infix(kind), suffix);
+	if (!path)
+		error_set(err, -ENOMEM, "finding the lab");
+	return path;
+}
+
 static int socket_address(const struct arch_kind *kind, struct sockaddr_un *ret_address,
 			  struct error *err)
 {
-	CLEANUP_FREE char *dir = NULL;
-	int r = runtime_dir(&dir, err);
+	struct error inner = {0};
+	CLEANUP_FREE char *path = lab_file_of(kind, "sock", &inner);
 
-	if (r < 0)
-		return r;
+	if (!path) {
+		if (err)
+			*err = inner;
+		return inner.code;
+	}
 	*ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/.lab%s.sock", dir,
-		     infix(kind)) >= (int)sizeof(ret_address->sun_path))
-		return error_usage(err, "%s: too long for a socket's name", dir);
+	if (strlen(path) >= sizeof(ret_address->sun_path))
+		return error_usage(err, "%s: too long for a socket's name", path);
+	memcpy(ret_address->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 
@@ -560,8 +571,8 @@ int lab_session(int fd, const struct lab_request *request, int *ret_status, stru
 /* What a warm lab has not got. */
 static bool needs_own(const struct lab_machine *machine)
 {
-	return machine->disk_count > 0 || machine->net_count > 0 ||
-	       (machine->kind->lab_cpus && lab_wants_host_cpus(machine));
+	return !lab_has_disks(machine->kind, machine->disks, machine->disk_count) ||
+	       machine->net_count > 0 || (machine->kind->lab_cpus && lab_wants_host_cpus(machine));
 }
 
 int lab_run(const struct lab_machine *machine, const struct lab_request *request, int *ret_status,
@@ -637,16 +648,14 @@ static int fork_keeper(const struct lab_machine *machine, int listen_fd, int loc
 /* The lock that a warm lab's keeper holds while it lives. -EALREADY if one does. */
 static int take_lock(const struct arch_kind *kind, struct error *err)
 {
-	CLEANUP_FREE char *dir = NULL;
-	CLEANUP_FREE char *path = NULL;
-	int fd, r = runtime_dir(&dir, err);
+	CLEANUP_FREE char *path = lab_file_of(kind, "lock", err);
+	int fd;
 
-	if (r < 0)
-		return r;
-	path = text_format("%s/.lab%s.lock", dir, infix(kind));
-	fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (!path)
+		return err->code;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return error_set(err, -errno, "opening the lab's lock in %s", dir);
+		return error_set(err, -errno, "opening the lab's lock %s", path);
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		close(fd);
 		error_usage(err, "a lab is running already, or starting; stasis lab stop ends it");
@@ -686,6 +695,9 @@ int lab_start(const struct lab_machine *machine, struct error *err)
 	lock_fd = take_lock(machine->kind, err);
 	if (lock_fd < 0)
 		return lock_fd;
+	r = lab_disks_publish(machine, err);
+	if (r < 0)
+		return r;
 	fd = listen_warm(machine->kind, err);
 	if (fd < 0)
 		return fd;

@@ -55,11 +55,11 @@ struct lab_machine {
 	const struct arch_kind *kind;
 	const char *kernel, *modules; /* L1's own: an image with KVM, and its modules */
 	unsigned vcpus; /* of the guest that it is made for; 0: a warm one, for many */
-	/* The host's own files as L1's disks, in this order: lab_disk_path. A warm lab takes none,
-	 * so a run with disks boots a lab for itself. */
+	/* The host's own files as L1's disks: lab_disk_path. A run whose disks the warm lab was not
+	 * started with boots a lab for itself. */
 	const struct vm_disk *disks;
 	size_t disk_count;
-	/* The guest's networks as L1's interfaces, likewise: lab_uplink_join. */
+	/* The guest's networks as L1's interfaces: lab_uplink_join. A warm lab has none. */
 	const struct vm_net *nets;
 	size_t net_count;
 };
@@ -76,8 +76,11 @@ int lab_file_hash(struct lab_file *file, struct error *err) MUST_CHECK;
 #define LAB_PATH_MAX 96
 const char *lab_file_path(const struct lab_file *file, char *buf);
 
-/* Where disk i is in the lab. buf: LAB_PATH_MAX. */
-const char *lab_disk_path(size_t i, char *buf);
+/* Where the disk that is this file of the host's is in the lab. buf: LAB_PATH_MAX. NULL: there is
+ * no such file. */
+const char *lab_disk_path(const char *path, char *buf);
+/* Whether the warm lab was started with all of these. */
+bool lab_has_disks(const struct arch_kind *kind, const struct vm_disk *disks, size_t count);
 
 /* Runs the request with our standard streams and signals; *ret_status is the inner stasis's, or 125
  * where one of our streams could not be written: err says why, though 0 is returned. The signals

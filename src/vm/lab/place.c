@@ -2,6 +2,7 @@
 #include "vm/lab/place.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -63,6 +64,19 @@ int lab_place_init(struct lab_place *place, struct vm_config *config, struct err
 	return r;
 }
 
+/* A snapshot's description names the host's files, not the lab's devices. */
+static json_t *disk_paths(const struct vm_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->disk_count; i++) {
+		CLEANUP_FREE char *path = realpath(c->disk[i].path, NULL);
+
+		json_array_append_new(list, path ? json_string(path) : NULL);
+	}
+	return list;
+}
+
 void lab_place_opened(struct lab_place *place, bool private_lab)
 {
 	json_t *brief = vm_config_brief(place->config, "running", true);
@@ -70,6 +84,7 @@ void lab_place_opened(struct lab_place *place, bool private_lab)
 	/* Where it is not said, nothing can be kept in there. */
 	json_object_set_new(brief, "lab_stays", json_boolean(!private_lab));
 	json_object_set_new(brief, "lab_arch", json_string(place->config->kind->name));
+	json_object_set_new(brief, "lab_disks", disk_paths(place->config));
 	(void)!runtime_publish(&place->runtime, brief);
 }
 

@@ -17,6 +17,10 @@ struct lab_place {
 	char *keeper_path; /* owned */
 };
 
+/* A file of the warm lab's in the runtime directory: its "sock", "lock", "json". malloc'ed; NULL:
+ * err says why. */
+char *lab_file_of(const struct arch_kind *kind, const char *suffix, struct error *err);
+
 /* Claims the name (and makes one up where config has none), publishes, listens. On failure
  * lab_place_done still takes it. */
 int lab_place_init(struct lab_place *place, struct vm_config *config, struct error *err) MUST_CHECK;

@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "guest/session_protocol.h"
 #include "vm/image.h"
+#include "vm/lab/disks.h"
 #include "vm/lab/uplink.h"
 #include "vm/tools.h"
 
@@ -196,8 +197,9 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 {
 	for (size_t i = 0; i < machine->disk_count; i++) {
 		CLEANUP_FREE char *text = blockdev(&machine->disks[i], i);
+		char id[LAB_DISK_ID];
 
-		if (!text) {
+		if (!text || lab_disk_id(machine->disks[i].path, id) < 0) {
 			a->failed = true;
 			return;
 		}
@@ -206,7 +208,7 @@ static void add_disks(struct arguments *a, const struct lab_machine *machine)
 		add(a, "-device");
 		/* A full disk is the inner stasis's to hear of; by itself the emulator would stand
 		 * still until somebody makes room. */
-		add(a, "virtio-blk-pci,drive=disk%zu,werror=report,rerror=report", i);
+		add(a, "virtio-blk-pci,drive=disk%zu,serial=%s,werror=report,rerror=report", i, id);
 	}
 }
 

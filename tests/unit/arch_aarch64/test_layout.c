@@ -178,9 +178,17 @@ static void mpidr_is_unique_and_groups_by_cache(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
 		struct topology t = shape(specs[i], 0);
 		uint64_t last = 0;
+		bool fits = arch_vcpu_id(&t, topology_vcpus(&t) - 1) != topology_vcpus(&t) - 1;
 
 		for (unsigned cpu = 0; cpu < topology_vcpus(&t); cpu++) {
 			uint64_t a = mpidr_affinity(&t, cpu);
+			uint32_t id = arch_vcpu_id(&t, cpu);
+
+			/* What KVM makes of it, and takes: 512. */
+			assert_true(id < 512);
+			if (fits)
+				assert_int_equal((id & 15) | (id >> 4 & 0xff) << 8 | id >> 12 << 16,
+						 a);
 
 			/* KVM sends SGIs to Aff0 below 16 only, and knows no Aff3. */
 			assert_true((a & 0xff) < 16 && a <= MPIDR_AFFINITY);
@@ -197,6 +205,12 @@ static void mpidr_is_unique_and_groups_by_cache(void **state)
 		assert_int_equal(mpidr_affinity(&t, 15), 0x00f);
 		assert_int_equal(mpidr_affinity(&t, 16), 0x100);
 		assert_int_equal(mpidr_affinity(&t, 63), 0x30f);
+		t = shape("1n2l4c2t", 0);
+		assert_int_equal(arch_vcpu_id(&t, 7), 7);
+		assert_int_equal(arch_vcpu_id(&t, 8), 16);
+		/* Too many groups for KVM's ids. */
+		t = shape("4n64l1c1t", 0);
+		assert_int_equal(arch_vcpu_id(&t, 255), 255);
 	}
 }
 

@@ -12,6 +12,7 @@
 
 #define VCPU_FD 1001 /* no descriptor */
 #define GVA	UINT64_C(0xffff800080001000)
+#define VECTORS UINT64_C(0xffff800080010800)
 
 static struct {
 	int watchpoints;
@@ -23,8 +24,10 @@ static int get_reg(const struct kvm_one_reg *reg)
 {
 	uint64_t *value = (uint64_t *)(uintptr_t)reg->addr;
 
-	assert_true(reg->id == REG_PC || reg->id == REG_ELR_EL1);
-	*value = reg->id == REG_PC ? kvm_of_ours.pc : kvm_of_ours.elr;
+	assert_true(reg->id == REG_PC || reg->id == REG_ELR_EL1 || reg->id == REG_VBAR_EL1);
+	*value = reg->id == REG_PC	  ? kvm_of_ours.pc
+		 : reg->id == REG_ELR_EL1 ? kvm_of_ours.elr
+					  : VECTORS;
 	return 0;
 }
 
@@ -72,7 +75,8 @@ static void a_step_is_done_or_not(void **state UNUSED)
 		bool done;
 	} cases[] = {
 		{PC + 4, PC, true},	{PC + 4, 0, true},   {VECTOR, PC, false},
-		{VECTOR, PC + 4, true}, {PC, PC + 8, false},
+		{VECTOR, PC + 4, true}, {PC, PC + 8, false}, {VECTOR + 4, PC, false},
+		{PC + 8, PC, true},	{PC + 64, 0, true},  {VECTOR + 4, PC + 4, true},
 	};
 	const struct arch_store store = {.pc = PC};
 

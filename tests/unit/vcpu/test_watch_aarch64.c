@@ -9,10 +9,12 @@
 #include "arch/aarch64/watch.h"
 #include "vcpu/pool.h"
 
-#define GVA   UINT64_C(0xffff800080001000)
-#define PC    UINT64_C(0xffff800080020000)
-#define WATCH 0xd2000022u /* ESR of a watchpoint from a lower level */
-#define STEP  0xca000022u
+#define GVA	   UINT64_C(0xffff800080001000)
+#define GPA	   UINT64_C(0) /* the reservation begins at 0 */
+#define PC	   UINT64_C(0xffff800080020000)
+#define WATCH	   0xd2000022u /* ESR of a watchpoint from a lower level */
+#define STEP	   0xca000022u
+#define BREAKPOINT 0xf2000800u /* … of BRK */
 
 static struct {
 	uint64_t esr, far;
@@ -27,7 +29,13 @@ static struct {
 static struct vcpu_pool pool;
 static struct kvm_run run;
 static struct vcpu vcpu;
-static _Alignas(64) uint64_t words[32]; /* at GVA */
+static _Alignas(64) uint64_t words[32]; /* at GVA and, as the guest's memory, at GPA */
+static const struct guest_memory memory = {
+	.reservation = (uint8_t *)words,
+	.reservation_size = sizeof(words),
+	.region = {{{.gpa = GPA, .size = sizeof(words)}, (uint8_t *)words}},
+	.count = 1,
+};
 
 int arch_vcpu_watch(int vcpu_fd UNUSED, const struct arch_watch watch[ARCH_WATCHES],
 		    enum arch_watch_how how, const struct kvm_run *page UNUSED)
@@ -73,6 +81,7 @@ static int open_rig(void **state UNUSED)
 	kvm_of_ours.done = true;
 	pool.vcpu = &vcpu;
 	pool.count = 1;
+	pool.config.mem = &memory;
 	vcpu.pool = &pool;
 	vcpu.run = &run;
 	return 0;
@@ -107,8 +116,49 @@ static uint32_t exclusive(uint64_t gva, unsigned bytes, unsigned __int128 value,
 						.exclusive = true,
 						.bytes = bytes,
 						.gva = gva,
+						.gpa = GPA + gva % 4096,
 						.value = value};
 	return debug_exit(WATCH, far);
+}
+
+/* Since it was armed, the address has become another page: the store is to that, and the watch is
+ * of what was there. */
+static void a_store_is_where_its_address_is_now(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	for (unsigned try = 0; try < 2; try++) {
+		kvm_of_ours.store = (struct arch_store){.pc = PC,
+							.context = 1,
+							.exclusive = true,
+							.bytes = 8,
+							.gva = GVA,
+							.gpa = GPA + 128,
+							.value = 7};
+		debug_exit(WATCH, GVA);
+	}
+	assert_true(kvm_of_ours.stored);
+	assert_int_equal(words[0], 0);
+	assert_int_equal(words[16], 7);
+	/* Outside of memory, it is the guest's own to do. */
+	kvm_of_ours.store.gpa = GPA + sizeof(words);
+	kvm_of_ours.ends = 0;
+	debug_exit(WATCH, GVA);
+	assert_int_equal(kvm_of_ours.ends, 0);
+	assert_int_equal(kvm_of_ours.how, ARCH_WATCH_STEP);
+}
+
+/* The instruction that was to be stepped is a breakpoint by now: nothing is pending after it. */
+static void a_breakpoint_ends_what_was_pending(void **state UNUSED)
+{
+	publish(0, GVA, 8);
+	kvm_of_ours.store = (struct arch_store){.pc = PC};
+	debug_exit(WATCH, GVA);
+	assert_int_equal(kvm_of_ours.how, ARCH_WATCH_STEP);
+	debug_exit(BREAKPOINT, 0);
+	assert_int_equal(kvm_of_ours.how, ARCH_WATCH_PASS_ON);
+	assert_int_equal(kvm_of_ours.armed[0].bytes, 8);
+	vcpu_watch_arm(&vcpu);
+	assert_int_equal(kvm_of_ours.armed[0].bytes, 8);
 }
 
 /* The address that the trap tells of is one word's. */
@@ -328,6 +378,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_store_of_two_words_hits_both),
+		TEST(a_store_is_where_its_address_is_now),
+		TEST(a_breakpoint_ends_what_was_pending),
 		TEST(a_store_of_one_half_hits_that),
 		TEST(a_tag_is_no_part_of_the_address),
 		TEST(another_words_stores_are_its_own),

@@ -272,6 +272,30 @@ static void expect_refused(uint64_t made_with, uint64_t restored_with, const cha
 	finish(&b);
 }
 
+/* A device that is restored serves its driver as one that was never saved: what it has in flight is
+ * waited for to the end. */
+static void a_restored_device_is_no_ending_one(void **state UNUSED)
+{
+	struct machine_parts a, b;
+	struct error err = {0};
+	uint8_t *data;
+	size_t len;
+
+	make(&a, 1, 0);
+	bring_up(&a, DISK);
+	data = save(&a, &len);
+	make(&b, 1, 0);
+	assert_int_equal(restore(&b, data, len, &err), 0);
+	board_release(&b.board);
+	for (unsigned i = 0; i < b.board.virtio_count; i++)
+		if (b.board.virtio[i].bound)
+			assert_false(virtio_unanswered(b.board.virtio[i].dev));
+	assert_true(virtio_running(b.board.virtio[DISK].dev));
+	free(data);
+	finish(&a);
+	finish(&b);
+}
+
 /* Of a version that had no generation id: its guest is told of nothing. */
 static void an_older_one_has_no_generation(void **state UNUSED)
 {
@@ -395,6 +419,7 @@ static void routes_are_installed_again(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_restored_device_is_no_ending_one),
 		cmocka_unit_test(everything_arrives),
 		cmocka_unit_test(an_older_one_has_no_generation),
 		cmocka_unit_test(another_machine_is_refused),
