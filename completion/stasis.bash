@@ -57,7 +57,8 @@ _stasis() {
 		if [ "$COMP_CWORD" -eq 2 ]; then
 			mapfile -t COMPREPLY < <(compgen -W "--help $(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		else
-			mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -W "--keep-running" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -d -- "$cur"; [ "$prev" = --diff-of ] ||
+				compgen -W "--keep-running --diff-of --lz4" -- "$cur")
 		fi
 		;;
 	restore)

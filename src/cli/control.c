@@ -21,7 +21,8 @@
 #define NS_PER_MS     1000000
 
 struct request {
-	bool json, help, keep_running;
+	bool json, help;
+	struct snapshot_options snapshot;
 };
 
 static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
@@ -181,56 +182,96 @@ int command_vmcore(int argc, char **argv)
 
 static int set_keep_running(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
-	((struct request *)target)->keep_running = true;
+	((struct request *)target)->snapshot.keep_running = true;
+	return 0;
+}
+
+static int set_lz4(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->snapshot.lz4 = true;
+	return 0;
+}
+
+static int set_diff_of(void *target, const char *value, struct error *err)
+{
+	struct request *q = target;
+	char *path = absolute(value);
+
+	if (!path)
+		return error_set(err, -errno, "%s", value);
+	free(q->snapshot.base);
+	q->snapshot.base = path;
 	return 0;
 }
 
 static const struct cli_option snapshot_options[] = {
+	{"diff-of", 0, "DIR", set_diff_of,
+	 "memory that changed since that snapshot alone; it has to stay where it is"},
 	{"help", 'h', NULL, set_help, "this"},
 	{"keep-running", 0, NULL, set_keep_running, "it goes on; else it ends once it is saved"},
+	{"lz4", 0, NULL, set_lz4, "pack the memory: smaller, and unpacked by each restore"},
 };
 
-int snapshot_here(const char *name, const char *path, bool keep_running, struct error *err)
+int snapshot_here(const char *name, const char *path, const struct snapshot_options *o,
+		  struct error *err)
 {
-	json_t *arguments =
-		json_pack("{s:s, s:b}", "path", path, "keep-running", (int)keep_running);
+	json_t *arguments = json_pack("{s:s, s:b, s:b}", "path", path, "keep-running",
+				      (int)o->keep_running, "lz4", (int)o->lz4);
 
 	if (!arguments)
 		return error_usage(err, "%s: not a path that can be told to a VM", path);
+	if (o->base && json_object_set_new(arguments, "diff-of", json_string(o->base)) < 0) {
+		json_decref(arguments);
+		return error_usage(err, "%s: not a path that can be told to a VM", o->base);
+	}
 	return ask_with(name, "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, err);
+}
+
+/* Options may stand before, between and behind the two words. */
+static int parse_snapshot(int argc, char **argv, struct request *q, const char *words[2],
+			  struct error *err)
+{
+	unsigned count = 0;
+	int at = 0;
+
+	while (at < argc) {
+		bool dashes;
+		int rest, r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options),
+					    argc - at, argv + at, q, &rest, &dashes, err);
+
+		if (r < 0 || q->help)
+			return r;
+		at += rest;
+		if (at < argc && count < 2)
+			words[count] = argv[at];
+		count += at < argc;
+	}
+	return count == 2 ? 0
+			  : error_usage(err, "stasis snapshot takes the name of one VM, and a "
+					     "folder");
 }
 
 int command_snapshot(int argc, char **argv)
 {
 	CLEANUP_FREE char *path = NULL;
+	const char *words[2];
 	struct request q = {0};
 	struct error err = {0};
-	bool dashes;
-	int status = 0, rest,
-	    r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options), argc, argv, &q, &rest,
-			      &dashes, &err);
+	int status = 0, r = parse_snapshot(argc, argv, &q, words, &err);
 
 	if (r == 0 && q.help) {
-		printf("usage: stasis snapshot NAME DIR [--keep-running]\n\n");
+		printf("usage: stasis snapshot NAME DIR [OPTIONS]\n\n");
 		options_print(snapshot_options, ARRAY_SIZE(snapshot_options));
 		return 0;
 	}
-	/* Options may stand behind, too. */
-	if (r == 0 && argc - rest == 3 && !strcmp(argv[rest + 2], "--keep-running")) {
-		q.keep_running = true;
-		argc--;
+	if (r == 0) {
+		path = absolute(words[1]);
+		r = path ? lab_snapshot_save(words[0], path, &q.snapshot, &status, &err)
+			 : error_set(&err, -errno, "%s", words[1]);
 	}
-	if (r == 0 && argc - rest != 2)
-		r = error_usage(&err, "stasis snapshot takes the name of one VM, and a folder");
-	if (r < 0)
-		return command_failed(&err);
-	path = absolute(argv[rest + 1]);
-	if (!path)
-		r = error_set(&err, -errno, "%s", argv[rest + 1]);
-	else
-		r = lab_snapshot_save(argv[rest], path, q.keep_running, &status, &err);
-	if (r == -ENOENT)
-		r = snapshot_here(argv[rest], path, q.keep_running, &err);
+	if (r == -ENOENT && path)
+		r = snapshot_here(words[0], path, &q.snapshot, &err);
+	free(q.snapshot.base);
 	return r < 0 ? command_failed(&err) : status;
 }
 

@@ -20,7 +20,9 @@
 #include "vm/lab/paths.h"
 #include "vm/snapshot_file.h"
 
-#define FORGET "--forget"
+#define FORGET	    "--forget"
+#define DIFF_OF	    "--diff-of="
+#define OPTIONS_MAX 3
 
 static bool is_in_lab(const char *folder)
 {
@@ -63,32 +65,53 @@ static int give(const char *folder, struct error *err)
 	return r < 0 ? error_set(err, r, "giving the snapshot's description out of the lab") : 0;
 }
 
-/* NAME FOLDER [--keep-running], or --forget FOLDER. */
+/* Behind NAME and FOLDER; false: it is none of them. */
+static bool take_option(const char *word, struct snapshot_options *o)
+{
+	size_t len = strlen(DIFF_OF);
+
+	if (!strcmp(word, "--keep-running"))
+		o->keep_running = true;
+	else if (!strcmp(word, "--lz4"))
+		o->lz4 = true;
+	else if (!strncmp(word, DIFF_OF, len) && is_in_lab(word + len) && !o->base)
+		o->base = strdup(word + len);
+	else
+		return false;
+	return true;
+}
+
+/* NAME FOLDER [--keep-running] [--lz4] [--diff-of=FOLDER], or --forget FOLDER. */
 int command_lab_snapshot(int argc, char **argv)
 {
+	struct snapshot_options o = {0};
 	struct error err = {0};
-	bool keep = argc == 4 && !strcmp(argv[3], "--keep-running");
+	int r = 0;
 
 	if (argc == 3 && !strcmp(argv[1], FORGET))
 		return forget(argv[2]);
-	if ((argc != 3 && !keep) || !is_in_lab(argv[2]))
+	if (argc < 3 || !is_in_lab(argv[2]))
 		return 125;
-	if (snapshot_here(argv[1], argv[2], keep, &err) < 0 || give(argv[2], &err) < 0)
-		return command_failed(&err);
-	return 0;
+	for (int i = 3; r == 0 && i < argc; i++)
+		if (!take_option(argv[i], &o))
+			r = error_usage(&err, "%s: not known in this lab", argv[i]);
+	if (r == 0)
+		r = snapshot_here(argv[1], argv[2], &o, &err);
+	if (r == 0)
+		r = give(argv[2], &err);
+	free(o.base);
+	return r < 0 ? command_failed(&err) : 0;
 }
 
 /* ---- outside: a session -----------------------------------------------------------------------
  */
 
-/* lab-snapshot with these words, which may be NULL from the second on. description: -1, or where
- * that goes. */
+/* lab-snapshot with two words and options, up to NULL. description: -1, or where that goes. */
 static int ask_lab(const struct arch_kind *kind, const char *first, const char *second,
-		   const char *third, int description, int *ret_status, struct error *err)
+		   const char *const *option, int description, int *ret_status, struct error *err)
 {
 	static char command[] = "lab-snapshot";
-	char *argv[] = {command, strdup(first), second ? strdup(second) : NULL,
-			third ? strdup(third) : NULL, NULL};
+	char *argv[3 + OPTIONS_MAX + 1] = {command, strdup(first), strdup(second)};
 	struct lab_output output = {.name = SNAPSHOT_DESCRIPTION, .fd = description};
 	const struct lab_request request = {.kind = kind,
 					    .argv = argv,
@@ -96,6 +119,8 @@ static int ask_lab(const struct arch_kind *kind, const char *first, const char *
 					    .output_count = description >= 0};
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), fd, r;
 
+	for (size_t i = 0; option && option[i]; i++)
+		argv[3 + i] = strdup(option[i]);
 	/* Our input is nobody's there. */
 	if (null >= 0)
 		(void)!dup2(null, STDIN_FILENO);
@@ -176,30 +201,57 @@ static int write_description(struct snapshot_folder *f, int fd, const char *insi
 	return r < 0 ? r : snapshot_folder_commit(f, err);
 }
 
+/* base: its folder in the lab, or NULL. */
 static int save(const struct arch_kind *kind, const char *name, struct snapshot_folder *f,
-		bool keep_running, const json_t *disks, int *ret_status, struct error *err)
+		const struct snapshot_options *o, const char *base, const json_t *disks,
+		int *ret_status, struct error *err)
 {
+	CLEANUP_FREE char *diff_of = base ? text_format(DIFF_OF "%s", base) : NULL;
 	CLEANUP_FD int fd = memfd_create("description", MFD_CLOEXEC);
+	const char *option[OPTIONS_MAX + 1];
 	CLEANUP_FREE char *inside = NULL;
+	size_t options = 0;
 	uint64_t random = now_ns();
 	int r;
 
 	(void)!getrandom(&random, sizeof(random), 0);
 	inside = text_format(LAB_SNAPSHOTS "/%016" PRIx64, random);
-	if (fd < 0 || !inside)
+	if (fd < 0 || !inside || (base && !diff_of))
 		return error_set(err, -ENOMEM, "saving %s", name);
-	r = ask_lab(kind, name, inside, keep_running ? "--keep-running" : NULL, fd, ret_status,
-		    err);
+	if (o->keep_running)
+		option[options++] = "--keep-running";
+	if (o->lz4)
+		option[options++] = "--lz4";
+	if (diff_of)
+		option[options++] = diff_of;
+	option[options] = NULL;
+	r = ask_lab(kind, name, inside, option, fd, ret_status, err);
 	return r < 0 || *ret_status ? r : write_description(f, fd, inside, disks, err);
 }
 
-int lab_snapshot_save(const char *name, const char *path, bool keep_running, int *ret_status,
-		      struct error *err)
+/* What is at path in the lab is given up for what is saved now, which may need that. */
+static int check_base(const struct snapshot_options *o, const char *base_folder, const char *path,
+		      const char *old_folder, struct error *err)
+{
+	if (!o->base)
+		return 0;
+	if (!base_folder)
+		return error_usage(err, "diff-of %s: it is no snapshot of the lab", o->base);
+	if (old_folder)
+		return error_usage(err,
+				   "%s: what differs from another is saved in the lab where no "
+				   "snapshot is yet",
+				   path);
+	return 0;
+}
+
+int lab_snapshot_save(const char *name, const char *path, const struct snapshot_options *o,
+		      int *ret_status, struct error *err)
 {
 	const struct arch_kind *kind;
 	struct snapshot_folder folder;
-	const char *old_folder;
-	json_t *info, *old, *disks;
+	const char *old_folder, *base_folder;
+	json_t *info, *old, *base, *disks;
 	bool in_lab, begun, stays;
 	int forgot, r = find_vm(name, &info, err);
 
@@ -230,12 +282,18 @@ int lab_snapshot_save(const char *name, const char *path, bool keep_running, int
 	}
 	old = read_description(path);
 	old_folder = folder_of(old);
-	r = snapshot_folder_open(&folder, path, err);
-	if (r == 0)
-		r = save(kind, name, &folder, keep_running, disks, ret_status, err);
-	snapshot_folder_abort(&folder);
+	base = o->base ? read_description(o->base) : NULL;
+	base_folder = folder_of(base);
+	r = check_base(o, base_folder, path, old_folder, err);
+	if (r == 0) {
+		r = snapshot_folder_open(&folder, path, err);
+		if (r == 0)
+			r = save(kind, name, &folder, o, base_folder, disks, ret_status, err);
+		snapshot_folder_abort(&folder);
+	}
 	if (r == 0 && *ret_status == 0 && old_folder)
 		(void)!ask_lab(kind, FORGET, old_folder, NULL, -1, &forgot, NULL);
+	json_decref(base);
 	json_decref(old);
 	json_decref(disks);
 	return r;

@@ -3,7 +3,8 @@
  *   DIR/snapshot.json  what it is, for people and for restore (vm/snapshot.c)
  *   DIR/state          vCPUs, VM, devices (freeze/snapshot_state.h)
  *   DIR/memory         guest RAM, raw and sparse: offset n is guest physical address n, so that a
- *                      restore maps it; behind its end, the id (32 hexadecimal digits)
+ *                      restore maps it; or what its table says (freeze/snapshot_table.h); behind
+ *                      its end, the id (32 hexadecimal digits; behind frames, in one to be skipped)
  *
  * The state has a checksum of the description, and the description has the id that the memory ends
  * with: three files that were not saved together are refused.

@@ -121,7 +121,7 @@ int snapshot_encode(const struct snapshot_writer *w, const void *description,
 	if (!data)
 		return error_set(err, -ENOMEM, "making a snapshot");
 	memcpy(data, MAGIC, MAGIC_LEN);
-	put_number(data + HEAD_VERSION, SNAPSHOT_VERSION, 4);
+	put_number(data + HEAD_VERSION, w->version ?: SNAPSHOT_PLAIN, 4);
 	put_number(data + HEAD_SECTIONS, w->count, 4);
 	put_number(data + HEAD_FILE_LEN, len, 8);
 	put_number(data + HEAD_TEXT_LEN, description_len, 8);

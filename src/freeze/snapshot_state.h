@@ -10,8 +10,8 @@
  *
  * So every byte is in one checksum or in a field that has one right value. What is in a section is
  * base/state_io.h's, and so is the rule of its versions: what a section had in one version, it has
- * in all later ones, and a reader takes all that came before. The file's version changes only when
- * one that reads by this rule can't read it any more. */
+ * in all later ones, and a reader takes all that came before. The file's version is another only
+ * where one that reads by this rule can't read it any more. */
 #ifndef STASIS_FREEZE_SNAPSHOT_STATE_H
 #define STASIS_FREEZE_SNAPSHOT_STATE_H
 
@@ -19,7 +19,8 @@
 
 #include "base/state_io.h"
 
-#define SNAPSHOT_VERSION      2
+#define SNAPSHOT_VERSION      3	   /* of those whose memory has a table (freeze/snapshot_table.h) */
+#define SNAPSHOT_PLAIN	      2	   /* of all others, which older readers take */
 #define SNAPSHOT_OLDEST	      2	   /* that is read: the file's, and the description's */
 #define SNAPSHOT_NAME_MAX     31   /* bytes of a section's name, without the NUL */
 #define SNAPSHOT_SECTIONS_MAX 2048 /* a vCPU has one, a device has one */
@@ -30,6 +31,7 @@
 struct snapshot_writer {
 	struct snapshot_part *part; /* owned */
 	unsigned count, room;
+	unsigned version; /* of the file; 0: SNAPSHOT_PLAIN */
 	struct error err;
 };
 /* Takes the bytes of io, which was saved to; also on failure, its own as well. */

@@ -12,13 +12,16 @@
 
 #include "base/beside.h"
 #include "base/util.h"
+#include "freeze/snapshot_frame.h"
+#include "freeze/snapshot_layers.h"
 #include "guest/backing.h"
 
-#define WRITES	 8	 /* in flight */
-#define RUN_MAX	 MIB(1)	 /* bytes of one write */
+#define WRITES	 8		  /* in flight */
+#define RUN_MAX	 MEMORY_FRAME_MAX /* bytes of one write */
 #define GAP_MAX	 KIB(32) /* pages that hold nothing are written where a run goes on so soon */
 #define LOOK_MAX MIB(16) /* memory that one turn of the loop may go through … */
-#define ABSENT	 16	 /* … where what isn't there counts for so little */
+#define ABSENT	 16	 /* … where what isn't there counts for so little … */
+#define PACKED	 4	 /* … and what is packed for so much */
 
 /* What comes after what. A device (in brackets) has no name that comes last, so its first page is
  * written when all others are there for good, and vouches for them. */
@@ -29,7 +32,8 @@ struct write {
 	struct vmcore *v;
 	const uint8_t *data;
 	uint32_t len;
-	uint64_t at; /* in the file */
+	uint64_t at;	/* in the file */
+	uint8_t *frame; /* lz4: owned, of a run's bound; NULL: not used yet */
 };
 
 struct vmcore {
@@ -76,9 +80,36 @@ static bool is_there(struct vmcore *v, size_t n)
 
 		v->known_from = n;
 		v->known = MIN(pages - n, (size_t)GUEST_BACKING_PAGES);
-		guest_backing_look(&v->backing, r->host + n * v->backing.page, v->known, v->there);
+		if (v->config.base)
+			guest_backing_look_own(&v->backing, r->host + n * v->backing.page, v->known,
+					       v->there);
+		else
+			guest_backing_look(&v->backing, r->host + n * v->backing.page, v->known,
+					   v->there);
 	}
 	return v->there[n - v->known_from];
+}
+
+/* Whether page n of the region is to be written. */
+static bool is_wanted(struct vmcore *v, const struct guest_region *r, size_t n)
+{
+	size_t page = v->backing.page;
+	const uint8_t *now = r->host + n * page, *before;
+
+	if (!v->config.base)
+		return !is_zero(now, page);
+	for (size_t at = 0; at < page; at += MEMORY_PAGE) {
+		int code =
+			layers_reader_page(v->config.base, r->range.gpa + n * page + at, &before);
+
+		if (code < 0) {
+			error_set(&v->error, code, "reading what %s differs from", v->path);
+			return false;
+		}
+		if (memcmp(now + at, before, MEMORY_PAGE))
+			return true;
+	}
+	return false;
 }
 
 /* The next bytes of the region that are to be written: [*ret_from, *ret_to) pages. False: none
@@ -88,18 +119,20 @@ static bool next_run(struct vmcore *v, uint64_t *budget, size_t *ret_from, size_
 	const struct guest_region *r = &v->config.mem->region[v->region];
 	size_t page = v->backing.page, pages = (size_t)(r->range.size / page);
 	size_t n = (size_t)(v->offset / page), from = SIZE_MAX, to = 0;
+	/* What differs is all that there is to be. */
+	size_t gap_max = v->config.base ? page : GAP_MAX;
 
-	for (; n < pages && *budget >= page; n++) {
+	for (; n < pages && *budget >= page && v->error.code == 0; n++) {
 		bool there = is_there(v, n);
 
 		/* Never over a page that isn't there: the write would bring it in. */
 		if (from != SIZE_MAX && (!there || (n - from) * page >= RUN_MAX))
 			break;
 		*budget -= there ? page : page / ABSENT;
-		if (there && !is_zero(r->host + n * page, page)) {
+		if (there && is_wanted(v, r, n)) {
 			from = from == SIZE_MAX ? n : from;
 			to = n + 1;
-		} else if (from != SIZE_MAX && (n + 1 - to) * page >= GAP_MAX) {
+		} else if (from != SIZE_MAX && (n + 1 - to) * page >= gap_max) {
 			n++;
 			break;
 		}
@@ -186,11 +219,36 @@ static void write_out(struct write *w, const uint8_t *data, size_t len, uint64_t
 	submit(w);
 }
 
+/* Pages [from, to) of the region. */
+static void write_run(struct vmcore *v, struct write *w, const struct guest_region *r, size_t from,
+		      size_t to)
+{
+	size_t page = v->backing.page, len = (to - from) * page, stored = 0;
+	const uint8_t *data = r->host + from * page;
+	uint64_t at = v->head.region_at[v->region] + from * page;
+	int code = 0;
+
+	if (v->config.lz4) {
+		at = memory_table_end(v->config.table);
+		if (!w->frame)
+			w->frame = malloc(frame_bound(RUN_MAX));
+		code = w->frame ? frame_pack(data, len, w->frame, &stored) : -ENOMEM;
+		data = w->frame;
+	}
+	if (code == 0 && v->config.table)
+		code = memory_table_add(v->config.table, r->range.gpa + from * page, len,
+					(uint32_t)stored);
+	if (code < 0)
+		fail(v, code, "writing");
+	else
+		write_out(w, data, stored ?: len, at);
+}
+
 /* Keeps all writes busy. True: everything has been gone through. */
 static bool fill(struct vmcore *v)
 {
 	const struct guest_memory *mem = v->config.mem;
-	uint64_t budget = LOOK_MAX;
+	uint64_t budget = v->config.lz4 ? LOOK_MAX / PACKED : LOOK_MAX;
 
 	while (v->error.code == 0 && v->region < mem->count) {
 		const struct guest_region *r = &mem->region[v->region];
@@ -201,8 +259,7 @@ static bool fill(struct vmcore *v)
 		if (!w || budget < page)
 			break;
 		if (next_run(v, &budget, &from, &to))
-			write_out(w, r->host + from * page, (to - from) * page,
-				  v->head.region_at[v->region] + from * page);
+			write_run(v, w, r, from, to);
 		v->looked += v->offset - before;
 		if (v->offset == r->range.size) {
 			v->region++;
@@ -307,6 +364,8 @@ static int prepare(struct vmcore *v)
 
 	v->device = !v->file.tmp;
 	v->phase = v->device ? WIPE : MEMORY;
+	if (v->config.lz4)
+		return 0;
 	if (!v->device)
 		return ftruncate(v->file.fd, (off_t)v->head.size) < 0 ? -errno : 0;
 	if (ioctl(v->file.fd, BLKGETSIZE64, &size) < 0)
@@ -403,6 +462,8 @@ void vmcore_free(struct vmcore *v)
 		return;
 	assert(v->in_flight == 0);
 	loop_timer_clear(v->config.loop, &v->turn);
+	for (unsigned i = 0; i < WRITES; i++)
+		free(v->write[i].frame);
 	beside_abort(&v->file);
 	guest_backing_done(&v->backing);
 	vmcore_head_done(&v->head);

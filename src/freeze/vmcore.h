@@ -14,6 +14,9 @@
 #include "arch/arch.h"
 #include "loop/loop.h"
 
+struct memory_table;
+struct layers_reader; /* freeze/snapshot_layers.h */
+
 /* What is known of the guest's kernel; zeroed where nothing is. */
 struct vmcore_kernel {
 	const char *info; /* VMCOREINFO's text, info_len bytes; NULL: none */
@@ -57,7 +60,12 @@ struct vmcore_config {
 	/* RAM alone, where offset n of the file is guest physical address n: cpu and kernel are not
 	 * looked at. */
 	bool raw;
-	const char *path; /* as beside_open has it (base/beside.h) … */
+	/* … and with it, for snapshots (freeze/snapshot_table.h): */
+	struct memory_table *table; /* gets what is written; outlives done(). NULL: not asked */
+	bool lz4;		    /* with table: frames, one behind another, and no holes */
+	struct layers_reader *base; /* with table: pages that are as there are left out, and those
+				     * that are no mapping's own not even looked at; until done() */
+	const char *path;	    /* as beside_open has it (base/beside.h) … */
 	/* Runs once, never inside vmcore_start or vmcore_cancel: err NULL, and the file is there;
 	 * else it isn't, and -ECANCELED is after vmcore_cancel. It may free. */
 	void (*done)(struct vmcore *v, const struct error *err, void *arg);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -12,6 +13,12 @@
 /* Documentation/admin-guide/mm/pagemap.rst: an entry of eight bytes for each page. */
 #define PAGE_PRESENT (UINT64_C(1) << 63)
 #define PAGE_SWAPPED (UINT64_C(1) << 62)
+#define PAGE_OF_FILE (UINT64_C(1) << 61) /* … or of shared memory: not a private mapping's own */
+
+static bool is_own(uint64_t entry)
+{
+	return (entry & PAGE_SWAPPED) || (entry & (PAGE_PRESENT | PAGE_OF_FILE)) == PAGE_PRESENT;
+}
 
 static int add_file(struct guest_backing *b, uint64_t start, uint64_t end)
 {
@@ -51,6 +58,29 @@ static int find_files(struct guest_backing *b, const struct guest_memory *mem)
 	return r;
 }
 
+/* Whether this host's page tables tell a page that was written to from a file's: a snapshot that
+ * believes them must not be the first to find out. */
+static bool tells_own(int pagemap)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	CLEANUP_FD int fd = memfd_create("stasis-own", MFD_CLOEXEC);
+	volatile uint8_t *map;
+	uint64_t entry[2] = {0};
+	bool r;
+
+	if (pagemap < 0 || fd < 0 || ftruncate(fd, (off_t)(2 * page)) < 0)
+		return false;
+	map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		return false;
+	map[0] = 1;
+	r = map[page] == 0 &&
+	    pread(pagemap, entry, sizeof(entry), (off_t)((uintptr_t)map / page * sizeof(*entry))) ==
+		    (ssize_t)sizeof(entry);
+	munmap((void *)(uintptr_t)map, 2 * page);
+	return r && is_own(entry[0]) && !is_own(entry[1]);
+}
+
 void guest_backing_init(struct guest_backing *b, const struct guest_memory *mem)
 {
 	*b = (struct guest_backing){.pagemap = -1, .page = (size_t)sysconf(_SC_PAGESIZE)};
@@ -61,6 +91,7 @@ void guest_backing_init(struct guest_backing *b, const struct guest_memory *mem)
 		}
 	if (find_files(b, mem) == 0)
 		b->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	b->tells_own = tells_own(b->pagemap);
 }
 
 void guest_backing_done(struct guest_backing *b)
@@ -72,18 +103,35 @@ void guest_backing_done(struct guest_backing *b)
 	*b = (struct guest_backing){.pagemap = -1};
 }
 
+/* False: this host doesn't tell. */
+static bool read_entries(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			 uint64_t entry[GUEST_BACKING_PAGES])
+{
+	size_t len = pages * sizeof(*entry);
+
+	assert(pages <= GUEST_BACKING_PAGES);
+	return b->pagemap >= 0 &&
+	       pread(b->pagemap, entry, len, (off_t)((uintptr_t)host / b->page * sizeof(*entry))) ==
+		       (ssize_t)len;
+}
+
+void guest_backing_look_own(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			    bool own[GUEST_BACKING_PAGES])
+{
+	uint64_t entry[GUEST_BACKING_PAGES];
+	bool all = !b->tells_own || !read_entries(b, host, pages, entry);
+
+	for (size_t i = 0; i < pages; i++)
+		own[i] = all || is_own(entry[i]);
+}
+
 void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size_t pages,
 			bool there[GUEST_BACKING_PAGES])
 {
 	uint64_t entry[GUEST_BACKING_PAGES];
 	uint64_t first = (uintptr_t)host, end = first + pages * b->page;
-	size_t len = pages * sizeof(*entry);
-	bool all = b->pagemap < 0;
+	bool all = !read_entries(b, host, pages, entry);
 
-	assert(pages <= GUEST_BACKING_PAGES);
-	if (!all && pread(b->pagemap, entry, len, (off_t)(first / b->page * sizeof(*entry))) !=
-			    (ssize_t)len)
-		all = true;
 	for (size_t i = 0; i < pages; i++)
 		there[i] = all || (entry[i] & (PAGE_PRESENT | PAGE_SWAPPED));
 	for (size_t i = 0; i < b->files; i++) {

@@ -11,6 +11,7 @@ struct guest_backing {
 	uint64_t *file; /* pairs of host addresses, ascending: where files are mapped, which have
 			 * content that no page table shows yet */
 	size_t files;
+	bool tells_own; /* … else all pages count as own, too */
 };
 
 /* As memory is mapped now. */
@@ -24,6 +25,10 @@ void guest_backing_done(struct guest_backing *b);
  */
 void guest_backing_look(const struct guest_backing *b, const uint8_t *host, size_t pages,
 			bool there[GUEST_BACKING_PAGES]);
+/* Which of them are the mapping's own: what a file is mapped under, privately, is not, until
+ * somebody writes to it, be it the guest, a device or the kernel. An own page stays one. */
+void guest_backing_look_own(const struct guest_backing *b, const uint8_t *host, size_t pages,
+			    bool own[GUEST_BACKING_PAGES]);
 
 /* A walk over what is there, for guest_reader's next. */
 struct guest_search {

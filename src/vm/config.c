@@ -9,6 +9,7 @@
 void vm_config_done(struct vm_config *c)
 {
 	restore_free(c->restore);
+	free(c->snapshot_base);
 	free(c->lab_snapshot);
 	free(c->name);
 	free(c->kernel);

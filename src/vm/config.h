@@ -84,8 +84,10 @@ struct vm_config {
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */
 	char snapshot_id[33];	 /* with restore: what its memory ends with; empty: nothing does */
-	char *lab_snapshot;	 /* in the lab: begin from its folder in there; NULL: boot */
-	int verbosity;		 /* -1 quiet, 0, 1, 2 */
+	char *snapshot_base;	 /* … the folder that it differs from, or NULL */
+	char snapshot_base_id[33]; /* … what that one's memory ends with */
+	char *lab_snapshot;	   /* in the lab: begin from its folder in there; NULL: boot */
+	int verbosity;		   /* -1 quiet, 0, 1, 2 */
 };
 
 const char *vm_session_name(enum vm_session session); /* "command", "shell", "console" */

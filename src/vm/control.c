@@ -232,10 +232,10 @@ static void on_saved(struct snapshot *s, const struct error *err)
 	client->done(client, err);
 }
 
-static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+static int snapshot(void *arg, const struct qmp_snapshot *request, struct qmp_wait *wait,
 		    struct error *err)
 {
-	return machine_snapshot(arg, path, keep_running, on_saved, wait, err);
+	return machine_snapshot(arg, request, on_saved, wait, err);
 }
 
 static int profile(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,

@@ -176,8 +176,7 @@ static bool read_number(const json_t *json, const char *field, uint64_t most, ui
 	return true;
 }
 
-/* As realpath gives it: a reader sees what it leads to. */
-static bool is_canonical(const char *path)
+bool vm_disk_path_canonical(const char *path)
 {
 	size_t len = strlen(path);
 
@@ -200,8 +199,8 @@ int vm_disk_read(const json_t *json, struct vm_disk *ret_disk, struct error *err
 		.modified_ns = json_integer_value(modified),
 	};
 
-	if (!id || !is_id(id) || !path || !is_canonical(path) || !json_is_boolean(read_only) ||
-	    !json_is_boolean(direct) || !json_is_integer(modified) ||
+	if (!id || !is_id(id) || !path || !vm_disk_path_canonical(path) ||
+	    !json_is_boolean(read_only) || !json_is_boolean(direct) || !json_is_integer(modified) ||
 	    !read_number(json, "iops", IOPS_MAX, &d.iops) ||
 	    !read_number(json, "bps", BPS_MAX, &d.bps) ||
 	    !read_number(json, "bytes", INT64_MAX, &d.bytes) ||

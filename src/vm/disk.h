@@ -32,6 +32,8 @@ void vm_disk_done(struct vm_disk *disk); /* accepts a zeroed one */
 json_t *vm_disk_json(const struct vm_disk *disk);
 /* As a snapshot's description has it, while nothing is in flight. */
 json_t *vm_disk_saved(const struct vm_disk *disk, const struct virtio_blk *blk);
+/* As realpath gives it: a reader sees what it leads to. */
+bool vm_disk_path_canonical(const char *path);
 /* That of a lab's, a device there, made into one of the file behind it. Negative errno. */
 int vm_disk_name(json_t *saved, const char *path) MUST_CHECK;
 /* … and back; hostile. The file is not looked at. */

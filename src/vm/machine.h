@@ -107,8 +107,10 @@ struct machine {
 	bool freeze_quiet;		   /* for the machine's own sake, which is told nobody */
 	bool freeze_told;		   /* clients know that it is frozen */
 	struct capture_state capture;
-	struct snapshot *snapshot;	  /* on its way, or NULL */
-	struct loop_event snapshot_event; /* its last vCPU has read its state */
+	struct snapshot *snapshot;	    /* on its way, or NULL */
+	struct loop_event snapshot_event;   /* its last vCPU has read its state */
+	char (*saved)[SNAPSHOT_ID_LEN + 1]; /* ids of what it was saved to; owned */
+	size_t saved_count;
 	bool core_stuck;	 /* the kernel keeps a write of a core: guest memory has to stay */
 	struct inspect *inspect; /* inspection.c's; NULL: not found yet */
 	struct machine_inspection inspection;

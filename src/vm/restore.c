@@ -2,74 +2,18 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/text.h"
 #include "base/util.h"
 #include "vm/board_state.h"
 #include "vm/machine.h"
 #include "vm/snapshot.h"
-#include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
-#define STATE_MAX	 GIB(1)
 #define QUIESCE_LIMIT_NS 1000000000u
 
 /* ---- the folder -------------------------------------------------------------------------------
  */
-
-/* What the memory ends with is what the description says. An older one has no id. */
-static int check_id(int fd, const char *id, struct error *err)
-{
-	char end[SNAPSHOT_ID_LEN] = "";
-	struct stat st;
-
-	if (!id[0])
-		return 0;
-	if (fstat(fd, &st) < 0 || st.st_size < SNAPSHOT_ID_LEN ||
-	    pread(fd, end, sizeof(end), st.st_size - SNAPSHOT_ID_LEN) != SNAPSHOT_ID_LEN)
-		return error_usage(err, SNAPSHOT_MEMORY ": its end can't be read");
-	return memcmp(end, id, SNAPSHOT_ID_LEN) == 0
-		       ? 0
-		       : error_usage(err, SNAPSHOT_MEMORY ": it is another snapshot's, or cut off");
-}
-
-static int read_files(struct restore *r, const struct snapshot_files *files, struct vm_config *c,
-		      struct error *err)
-{
-	CLEANUP_FREE char *text = NULL;
-	size_t text_len = 0;
-	int code = snapshot_file_read(files->description, SNAPSHOT_DESCRIPTION,
-				      SNAPSHOT_DESCRIPTION_MAX, &text, &text_len, err);
-
-	if (code == 0)
-		code = snapshot_file_read(files->state, SNAPSHOT_STATE, STATE_MAX,
-					  (char **)&r->data, &r->len, err);
-	/* First that it is whole, then what it says. */
-	if (code == 0)
-		code = snapshot_decode(r->data, r->len, text, text_len, &r->state, err);
-	if (code == 0)
-		code = snapshot_read_description(text, text_len, c, err);
-	return code < 0 ? code : check_id(files->memory, c->snapshot_id, err);
-}
-
-static int read_folder(struct restore *r, struct vm_config *c, struct error *err)
-{
-	struct snapshot_files files;
-	int code = snapshot_files_open(r->path, &files, err);
-
-	if (code < 0)
-		return code;
-	code = read_files(r, &files, c, err);
-	if (code == 0) {
-		r->memory_fd = files.memory;
-		r->memory_tail = c->snapshot_id[0] ? SNAPSHOT_ID_LEN : 0;
-		files.memory = -1;
-	}
-	snapshot_files_close(&files);
-	return code;
-}
 
 int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
 		 struct error *err)
@@ -80,8 +24,8 @@ int restore_open(const char *path, struct vm_config *c, struct restore **ret_res
 
 	if (!r)
 		return error_set(err, -ENOMEM, "reading the snapshot %s", path);
-	*r = (struct restore){.path = strdup(path), .memory_fd = -1};
-	code = r->path ? read_folder(r, c, &inner)
+	r->path = strdup(path);
+	code = r->path ? snapshot_chain_open(path, c, &r->top, &r->layers, &inner)
 		       : error_set(&inner, -ENOMEM, "reading a snapshot");
 	if (code < 0) {
 		restore_free(r);
@@ -96,35 +40,16 @@ void restore_free(struct restore *r)
 {
 	if (!r)
 		return;
-	fd_close(&r->memory_fd);
-	snapshot_state_done(&r->state);
+	snapshot_layers_done(&r->layers);
+	snapshot_top_done(&r->top);
 	free(r->vcpu);
-	free(r->data);
 	free(r->path);
 	free(r);
 }
 
 int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err)
 {
-	const struct guest_range *last = &mem->region[mem->count - 1].range;
-	uint64_t size = last->gpa + last->size + r->memory_tail;
-	struct stat st;
-	int code = 0;
-
-	if (fstat(r->memory_fd, &st) < 0)
-		return error_set(err, -errno, "%s/" SNAPSHOT_MEMORY, r->path);
-	if ((uint64_t)st.st_size != size)
-		return error_usage(err,
-				   "%s: " SNAPSHOT_MEMORY ": it has %lld bytes, and %llu are "
-				   "needed",
-				   r->path, (long long)st.st_size, (unsigned long long)size);
-	for (unsigned i = 0; code == 0 && i < mem->count; i++) {
-		const struct guest_range *range = &mem->region[i].range;
-
-		code = guest_map_private_at(mem, range->gpa, range->size, r->memory_fd, range->gpa,
-					    err);
-	}
-	return code;
+	return snapshot_layers_lay(&r->layers, mem, err);
 }
 
 int restore_prefault(struct restore *r, const struct guest_memory *mem, struct error *err)
@@ -166,15 +91,16 @@ static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 	if (!r->vcpu)
 		return error_set(err, -ENOMEM, "reading a snapshot");
 	for (unsigned i = 0; code == 0 && i < count; i++)
-		code = snapshot_take(&r->state, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION,
-				     &r->vcpu[i], err);
+		code = snapshot_take(&r->top.state, snapshot_vcpu_name(i, name),
+				     SNAPSHOT_VCPU_VERSION, &r->vcpu[i], err);
 	return code;
 }
 
 static int take_session(struct restore *r, struct session *s, struct error *err)
 {
 	struct state_io io;
-	int code = snapshot_take(&r->state, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io, err);
+	int code =
+		snapshot_take(&r->top.state, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io, err);
 
 	if (code < 0)
 		return code;
@@ -193,13 +119,13 @@ int restore_machine(struct machine *m, struct error *err)
 	if (code == 0 && !board_quiesce(&m->board, QUIESCE_LIMIT_NS))
 		code = error_set(&inner, -ETIMEDOUT, "keeping devices off guest memory");
 	if (code == 0)
-		code = board_state_restore(&m->board, &r->state, &inner);
+		code = board_state_restore(&m->board, &r->top.state, &inner);
 	if (code == 0)
 		code = take_session(r, &m->session, &inner);
 	if (code == 0)
-		code = snapshot_take(&r->state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
+		code = snapshot_take(&r->top.state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
 	if (code == 0)
-		code = snapshot_end(&r->state, &inner);
+		code = snapshot_end(&r->top.state, &inner);
 	/* Last, because the guest's clock goes on from here. */
 	if (code == 0)
 		arch_vm_restore(m->arch, &m->freeze.clock, &vm);

@@ -2,30 +2,40 @@
 #include "vm/snapshot.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
+#include "freeze/snapshot_frame.h"
 #include "vm/board_state.h"
 #include "vm/lab/paths.h"
 #include "vm/machine.h"
+#include "vm/qmp/ops.h"
 #include "vm/snapshot_file.h"
 #include "vm/snapshot_names.h"
 
 /* ---- who is asked, and told ------------------------------------------------------------------ */
 
-static int check(const struct machine *m, const char *path, struct error *err)
+static bool is_in_lab(const char *path)
+{
+	return !strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/"));
+}
+
+static int check(const struct machine *m, const struct qmp_snapshot *request, struct error *err)
 {
 	if (!m->started_ns || m->ended)
 		return error_set(err, -ESHUTDOWN, "saving a machine that does not run");
 	if (m->snapshot)
 		return error_contention(err, "a snapshot of this machine is on its way already");
 	/* A path is another one out there. */
-	if (m->result->lab && strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/")))
+	if (m->result->lab &&
+	    (!is_in_lab(request->path) || (request->base && !is_in_lab(request->base))))
 		return error_usage(err, "a machine in the lab is saved by stasis snapshot alone, "
 					"into a folder that stays in there");
 	for (size_t i = 0; i < m->config->disk_count; i++)
@@ -53,7 +63,12 @@ static void snapshot_free(struct snapshot *s)
 	for (unsigned i = 0; s->vcpu && i < vcpu_pool_count(m->pool); i++)
 		state_free(&s->vcpu[i]);
 	free(s->vcpu);
+	snapshot_writer_done(&s->sections);
+	memory_table_done(&s->table);
+	layers_reader_free(s->reader);
+	snapshot_layers_done(&s->below);
 	snapshot_folder_abort(&s->folder);
+	free(s->base);
 	free(s->path);
 	free(s);
 }
@@ -78,45 +93,110 @@ static void finish(struct snapshot *s, const struct error *err)
 /* ---- one step after another -------------------------------------------------------------------
  */
 
+/* Everything but the memory. */
+static int make_sections(struct snapshot *s, struct error *err)
+{
+	struct machine *m = s->machine;
+	struct snapshot_writer *w = &s->sections;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	struct state_io io;
+
+	state_save(&io);
+	arch_vm_save(m->arch, &m->freeze.clock, &io);
+	snapshot_add(w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
+		snapshot_add(w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &s->vcpu[i]);
+	board_state_save(&m->board, w);
+	state_save(&io);
+	session_state(&m->session, &io);
+	snapshot_add(w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
+	if (w->err.code && err && !err->code)
+		*err = w->err;
+	return w->err.code;
+}
+
+static bool has_table(const struct snapshot *s)
+{
+	return s->table.partial || s->table.lz4;
+}
+
+/* The rest, once the memory is written. */
+static int write_files(struct snapshot *s, struct error *err)
+{
+	struct machine *m = s->machine;
+	const struct snapshot_kind kind = {
+		.id = s->id,
+		.base = s->base,
+		.base_id = s->base ? s->below.layer[0].id : NULL,
+		.lz4 = s->table.lz4,
+	};
+	CLEANUP_FREE char *text =
+		snapshot_describe(m->config, m->arch, &m->mem, m->board.disk, &kind);
+	CLEANUP_FREE uint8_t *state = NULL;
+	size_t len = 0;
+	int r = text ? 0 : error_set(err, -ENOMEM, "describing the snapshot %s", s->path);
+
+	if (r == 0 && has_table(s)) {
+		struct state_io io;
+
+		state_save(&io);
+		memory_table_state(&s->table, &io);
+		s->sections.version = SNAPSHOT_VERSION;
+		snapshot_add(&s->sections, SNAPSHOT_TABLE, SNAPSHOT_TABLE_VERSION, &io);
+	}
+	if (r == 0)
+		r = snapshot_encode(&s->sections, text, strlen(text), &state, &len, err);
+	if (r == 0)
+		r = snapshot_folder_write(&s->folder, SNAPSHOT_STATE, state, len, err);
+	if (r == 0)
+		r = snapshot_folder_write(&s->folder, SNAPSHOT_DESCRIPTION, text, strlen(text),
+					  err);
+	return r;
+}
+
+static int write_id(struct snapshot *s, struct error *err)
+{
+	uint8_t tail[FRAME_SKIP_LEN + SNAPSHOT_ID_LEN];
+	size_t head = s->table.lz4 ? FRAME_SKIP_LEN : 0;
+
+	frame_skip_head(SNAPSHOT_ID_LEN, tail);
+	memcpy(tail + head, s->id, SNAPSHOT_ID_LEN);
+	return snapshot_folder_append(&s->folder, SNAPSHOT_MEMORY, tail, head + SNAPSHOT_ID_LEN,
+				      err);
+}
+
+/* From now on, another may differ from it. */
+static int remember(struct machine *m, const char *id, struct error *err)
+{
+	char(*more)[SNAPSHOT_ID_LEN + 1] =
+		reallocarray(m->saved, m->saved_count + 1, sizeof(*more));
+
+	if (!more)
+		return error_set(err, -ENOMEM, "saving the machine");
+	m->saved = more;
+	memcpy(m->saved[m->saved_count], id, sizeof(*more));
+	m->saved_count++;
+	return 0;
+}
+
 static void on_memory(struct vmcore *v, const struct error *err, void *arg)
 {
 	struct snapshot *s = arg;
 	struct error failed = err ? *err : (struct error){0};
 
-	log_info("snapshot %s: %llu MiB of RAM were in use", s->path,
+	log_info("snapshot %s: %llu MiB of memory were written", s->path,
 		 (unsigned long long)(vmcore_written(v) >> 20));
 	s->memory = NULL;
 	vmcore_free(v); /* err with it */
 	if (failed.code == 0)
-		(void)!snapshot_folder_append(&s->folder, SNAPSHOT_MEMORY, s->id, SNAPSHOT_ID_LEN,
-					      &failed);
+		(void)!write_id(s, &failed);
+	if (failed.code == 0)
+		(void)!write_files(s, &failed);
+	if (failed.code == 0)
+		(void)!remember(s->machine, s->id, &failed);
 	if (failed.code == 0)
 		(void)!snapshot_folder_commit(&s->folder, &failed);
 	finish(s, failed.code < 0 ? &failed : NULL);
-}
-
-/* Everything but the memory. */
-static int make_state(struct snapshot *s, const char *description, uint8_t **ret_data,
-		      size_t *ret_len, struct error *err)
-{
-	struct machine *m = s->machine;
-	struct snapshot_writer w = {0};
-	char name[SNAPSHOT_NAME_MAX + 1];
-	struct state_io io;
-	int r;
-
-	state_save(&io);
-	arch_vm_save(m->arch, &m->freeze.clock, &io);
-	snapshot_add(&w, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &io);
-	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
-		snapshot_add(&w, snapshot_vcpu_name(i, name), SNAPSHOT_VCPU_VERSION, &s->vcpu[i]);
-	board_state_save(&m->board, &w);
-	state_save(&io);
-	session_state(&m->session, &io);
-	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
-	r = snapshot_encode(&w, description, strlen(description), ret_data, ret_len, err);
-	snapshot_writer_done(&w);
-	return r;
 }
 
 /* What the guest believes to be on its disks is there, should the host go down after this. */
@@ -133,24 +213,6 @@ static int sync_disks(struct machine *m, struct error *err)
 	return r;
 }
 
-static int write_files(struct snapshot *s, struct error *err)
-{
-	struct machine *m = s->machine;
-	CLEANUP_FREE char *text =
-		snapshot_describe(m->config, m->arch, &m->mem, m->board.disk, s->id);
-	CLEANUP_FREE uint8_t *state = NULL;
-	size_t len = 0;
-	int r = text ? make_state(s, text, &state, &len, err)
-		     : error_set(err, -ENOMEM, "describing the snapshot %s", s->path);
-
-	if (r == 0)
-		r = snapshot_folder_write(&s->folder, SNAPSHOT_STATE, state, len, err);
-	if (r == 0)
-		r = snapshot_folder_write(&s->folder, SNAPSHOT_DESCRIPTION, text, strlen(text),
-					  err);
-	return r;
-}
-
 static int begin_memory(struct snapshot *s, struct error *err)
 {
 	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_MEMORY, s->folder.tmp);
@@ -158,6 +220,9 @@ static int begin_memory(struct snapshot *s, struct error *err)
 		.loop = s->machine->loop,
 		.mem = &s->machine->mem,
 		.raw = true,
+		.table = has_table(s) ? &s->table : NULL,
+		.lz4 = s->table.lz4,
+		.base = s->reader,
 		.path = path,
 		.done = on_memory,
 		.arg = s,
@@ -179,7 +244,7 @@ static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
 		return; /* told at the end of the machine */
 	r = sync_disks(m, &err);
 	if (r == 0)
-		r = write_files(s, &err);
+		r = make_sections(s, &err);
 	if (r == 0)
 		r = begin_memory(s, &err);
 	if (r < 0)
@@ -229,12 +294,94 @@ static int make_event(struct machine *m, struct error *err)
 	return loop_event_init(m->loop, &m->snapshot_event, err);
 }
 
-int machine_snapshot(struct machine *m, const char *path, bool keep_running,
+/* Whether the machine's own pages are all that may differ from it: what no one has written to since
+ * it began is as in the snapshot that it began from, and as in all that it was saved to. In those
+ * below the former, it need not be. */
+static bool is_known(const struct machine *m, const char *id)
+{
+	const struct restore *began = m->config->restore;
+
+	if (!id[0])
+		return false;
+	if (began && !strcmp(began->layers.layer[0].id, id))
+		return true;
+	for (size_t i = 0; i < m->saved_count; i++)
+		if (!strcmp(m->saved[i], id))
+			return true;
+	return false;
+}
+
+/* None of them may be replaced by what needs it. */
+static int check_not_below(const struct snapshot_layers *below, const char *path, struct error *err)
+{
+	struct stat here, there;
+
+	for (unsigned i = 0; i < below->count && stat(path, &here) == 0; i++)
+		if (stat(below->layer[i].path, &there) == 0 && here.st_dev == there.st_dev &&
+		    here.st_ino == there.st_ino)
+			return error_usage(err,
+					   "%s: what is to be saved there differs from it, and "
+					   "needs it",
+					   path);
+	return 0;
+}
+
+/* As a description has it: beside it, or from the root on. NULL: errno. */
+static char *name_base(const char *path, const char *base)
+{
+	CLEANUP_FREE char *beside = text_format("%s/..", base), *mine = strdup(path);
+	CLEANUP_FREE char *parent = mine ? realpath(dirname(mine), NULL) : NULL;
+	CLEANUP_FREE char *its_parent = NULL;
+	char *real = realpath(base, NULL);
+	char *name;
+
+	its_parent = beside ? realpath(beside, NULL) : NULL;
+	if (!real || !parent || !its_parent || strcmp(parent, its_parent))
+		return real;
+	name = text_format("../%s", strrchr(real, '/') + 1);
+	free(real);
+	return name;
+}
+
+static int open_base(struct snapshot *s, const char *path, struct error *err)
+{
+	struct vm_config ignored = {0};
+	struct snapshot_top top = {0};
+	struct error inner = {0};
+	int r = snapshot_chain_open(path, &ignored, &top, &s->below, &inner);
+
+	vm_config_done(&ignored);
+	snapshot_top_done(&top);
+	if (r < 0)
+		return inner.kind == ERROR_USAGE
+			       ? error_usage(err, "diff-of %s: %s", path, inner.what)
+			       : error_set(err, r, "diff-of %s: %s", path, inner.what);
+	if (!is_known(s->machine, s->below.layer[0].id))
+		return error_usage(err,
+				   "diff-of %s: one that this VM was saved to, or began from, is "
+				   "accepted",
+				   path);
+	if (s->below.count == SNAPSHOT_LAYERS_MAX)
+		return error_usage(err,
+				   "diff-of %s: %d snapshots differ from one another already; one "
+				   "that has all is needed",
+				   path, SNAPSHOT_LAYERS_MAX);
+	r = check_not_below(&s->below, s->path, err);
+	if (r < 0)
+		return r;
+	s->table.partial = true;
+	s->base = name_base(s->path, path);
+	return s->base && layers_reader_new(&s->below, &s->reader) == 0
+		       ? 0
+		       : error_set(err, s->base ? -ENOMEM : -errno, "saving the machine");
+}
+
+int machine_snapshot(struct machine *m, const struct qmp_snapshot *request,
 		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
 		     struct error *err)
 {
 	struct snapshot *s;
-	int r = check(m, path, err);
+	int r = check(m, request, err);
 
 	if (r < 0)
 		return r;
@@ -242,18 +389,22 @@ int machine_snapshot(struct machine *m, const char *path, bool keep_running,
 	if (!s)
 		return error_set(err, -ENOMEM, "saving the machine");
 	*s = (struct snapshot){
-		.path = strdup(path),
-		.keep_running = keep_running,
+		.path = strdup(request->path),
+		.keep_running = request->keep_running,
 		.done = done,
 		.arg = arg,
 		.machine = m,
 		.wait = {.done = on_frozen},
 		.folder = {.fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
+		.table = {.lz4 = request->lz4},
 	};
 	snapshot_new_id(s->id);
-	r = s->path && s->vcpu ? snapshot_folder_open(&s->folder, path, err)
-			       : error_set(err, -ENOMEM, "saving the machine");
+	r = s->path && s->vcpu ? 0 : error_set(err, -ENOMEM, "saving the machine");
+	if (r == 0 && request->base)
+		r = open_base(s, request->base, err);
+	if (r == 0)
+		r = snapshot_folder_open(&s->folder, s->path, err);
 	if (r == 0)
 		r = make_event(m, err);
 	if (r == 0)
@@ -288,4 +439,7 @@ void machine_snapshot_done(struct machine *m)
 		snapshot_free(m->snapshot);
 	m->snapshot = NULL;
 	loop_event_done(&m->snapshot_event);
+	free(m->saved);
+	m->saved = NULL;
+	m->saved_count = 0;
 }

@@ -1,7 +1,7 @@
 /* Saves a machine into a folder, and begins one from it. Private to src/vm. Control thread.
  *
- * Saving: freeze ─► each vCPU thread reads its own state ─► VM, devices, description ─► files ─►
- * memory, through the loop ─► the folder gets its name ─► on, or the end.
+ * Saving: freeze ─► each vCPU thread reads its own state ─► VM, devices ─► memory, through the loop
+ * ─► state, description ─► the folder gets its name ─► on, or the end.
  * Restoring: the folder is read and checked as a whole, memory is mapped; vm_run then builds a
  * machine as always, whose vCPU threads take their state where others are set up. */
 #ifndef STASIS_VM_SNAPSHOT_H
@@ -12,8 +12,10 @@
 #include "freeze/snapshot_state.h"
 #include "freeze/vmcore.h"
 #include "vm/config.h"
+#include "vm/snapshot_chain.h"
 
 struct machine;
+struct qmp_snapshot; /* vm/qmp/ops.h */
 
 /* ---- saving ---------------------------------------------------------------------------------- */
 
@@ -31,13 +33,19 @@ struct snapshot {
 	bool ending; /* the machine does: it does not run once more */
 	struct snapshot_folder folder;
 	char id[SNAPSHOT_ID_LEN + 1];
-	struct state_io *vcpu; /* of each vCPU; owned */
+	struct state_io *vcpu;		 /* of each vCPU; owned */
+	struct snapshot_writer sections; /* of the state, but for the memory's table */
+	struct memory_table table;
 	struct vmcore *memory; /* being written, or NULL */
+
+	char *base; /* the folder that it is to differ from, or NULL */
+	struct snapshot_layers below;
+	struct layers_reader *reader; /* … of that */
 };
 
 /* Begins. done() does not run after a failure. Usage errors where such a machine can't be saved;
  * contention while another is on its way. */
-int machine_snapshot(struct machine *m, const char *path, bool keep_running,
+int machine_snapshot(struct machine *m, const struct qmp_snapshot *request,
 		     void (*done)(struct snapshot *s, const struct error *err), void *arg,
 		     struct error *err) MUST_CHECK;
 /* The machine ends: who waits is told. False if the kernel keeps a write for limit_ns. Before
@@ -50,11 +58,8 @@ void machine_snapshot_done(struct machine *m);
 
 struct restore {
 	char *path;
-	int memory_fd;	      /* -1: none */
-	unsigned memory_tail; /* bytes behind the RAM in it */
-	uint8_t *data;	      /* of the file "state" */
-	size_t len;
-	struct snapshot_state state;
+	struct snapshot_top top;
+	struct snapshot_layers layers;
 	struct state_io *vcpu; /* a section of each; owned */
 };
 
@@ -63,7 +68,7 @@ struct restore {
 int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
 		 struct error *err) MUST_CHECK;
 void restore_free(struct restore *r); /* accepts NULL */
-/* Lays the memory under the machine's, copy-on-write, before KVM gets it. */
+/* As snapshot_layers_lay. */
 int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err) MUST_CHECK;
 /* After restore_memory: all of it is copied and mapped, so that the guest waits for no page;
  * nothing is shared then. Contention where the host lacks the memory. */

@@ -82,7 +82,7 @@ static json_t *nets_of(const struct vm_config *c)
 
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 			const struct guest_memory *mem, struct virtio_blk *const *disk,
-			const char *id)
+			const struct snapshot_kind *kind)
 {
 	const struct topology *t = &c->topology;
 	json_t *features = json_object(), *json;
@@ -96,8 +96,9 @@ char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 	json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}, s:s, s:o, s:o, s:s, s:i, "
 			 "s:i, s:i, s:o, "
 			 "s:o, s:o, s:o, s:o}",
-			 "snapshot", SNAPSHOT_VERSION, "id", id, "stasis", STASIS_VERSION, "time",
-			 stamp, "arch", arch_name, "name", or_null(c->name), "kernel", "path",
+			 "snapshot", kind->base || kind->lz4 ? SNAPSHOT_VERSION : SNAPSHOT_PLAIN,
+			 "id", kind->id, "stasis", STASIS_VERSION, "time", stamp, "arch", arch_name,
+			 "name", or_null(c->name), "kernel", "path",
 			 or_null(c->kernel_name ?: c->kernel), "release",
 			 or_null(c->kernel_release), "session", vm_session_name(c->session),
 			 "command", vm_command_json(c->command), "cpu_vendor",
@@ -106,6 +107,12 @@ char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 			 "cores_per_llc", (int)t->cores_per_llc, "threads_per_core",
 			 (int)t->threads_per_core, "nodes", nodes_of(t), "memory", regions_of(mem),
 			 "disks", disks_of(c, disk), "nets", nets_of(c), "cpu_features", features);
+	if (json && kind->base)
+		json_object_set_new(json, "base",
+				    json_pack("{s:s, s:s}", "path", kind->base, "id",
+					      kind->base_id));
+	if (json && kind->lz4)
+		json_object_set_new(json, "compression", json_string("lz4"));
 	if (!json)
 		return NULL;
 	text = json_dumps(json, JSON_INDENT(2));
@@ -263,6 +270,12 @@ static int read_session(const json_t *json, struct vm_config *c, struct error *e
 	return wrong("session", err);
 }
 
+static bool is_id(const char *text)
+{
+	return text && strlen(text) == SNAPSHOT_ID_LEN &&
+	       strspn(text, "0123456789abcdef") == SNAPSHOT_ID_LEN;
+}
+
 /* What was saved before there was one has none. */
 static int read_id(const json_t *json, struct vm_config *c, struct error *err)
 {
@@ -272,11 +285,39 @@ static int read_id(const json_t *json, struct vm_config *c, struct error *err)
 	c->snapshot_id[0] = '\0';
 	if (!id)
 		return 0;
-	if (!text || strlen(text) != SNAPSHOT_ID_LEN ||
-	    strspn(text, "0123456789abcdef") != SNAPSHOT_ID_LEN)
+	if (!is_id(text))
 		return wrong("id", err);
 	memcpy(c->snapshot_id, text, SNAPSHOT_ID_LEN + 1);
 	return 0;
+}
+
+#define BESIDE "../"
+
+/* A folder beside it, or a path that reads as it leads. */
+static bool is_base(const char *path)
+{
+	const char *name = path + strlen(BESIDE);
+
+	if (strlen(path) > 4096)
+		return false;
+	if (strncmp(path, BESIDE, strlen(BESIDE)))
+		return vm_disk_path_canonical(path);
+	return name[0] && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");
+}
+
+static int read_base(const json_t *json, struct vm_config *c, struct error *err)
+{
+	const json_t *base = json_object_get(json, "base");
+	const char *path = json_string_value(json_object_get(base, "path")),
+		   *id = json_string_value(json_object_get(base, "id"));
+
+	if (!base)
+		return 0;
+	if (!path || !is_base(path) || !is_id(id))
+		return wrong("base", err);
+	memcpy(c->snapshot_base_id, id, SNAPSHOT_ID_LEN + 1);
+	c->snapshot_base = strdup(path);
+	return c->snapshot_base ? 0 : error_set(err, -ENOMEM, "reading a snapshot");
 }
 
 static int read_command(const json_t *json, struct vm_config *c, struct error *err)
@@ -353,6 +394,8 @@ int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 	r = check_kind(json, err);
 	if (r == 0)
 		r = read_id(json, c, err);
+	if (r == 0)
+		r = read_base(json, c, err);
 	if (r == 0)
 		r = read_shape(json, &c->topology, err);
 	kernel = json_object_get(json, "kernel");

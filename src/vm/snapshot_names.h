@@ -9,6 +9,8 @@
 #define SNAPSHOT_VM		 "vm"
 #define SNAPSHOT_VM_VERSION	 1
 #define SNAPSHOT_VCPU_VERSION	 1
+#define SNAPSHOT_TABLE		 "memory" /* freeze/snapshot_table.h */
+#define SNAPSHOT_TABLE_VERSION	 1
 #define SNAPSHOT_SESSION	 "session"
 #define SNAPSHOT_SESSION_VERSION 1
 

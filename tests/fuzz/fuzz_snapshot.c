@@ -5,9 +5,15 @@
  *   2  the sections of devices, behind checksums that are right: the rest is cut in two by its
  *      first byte, for two UARTs, which then work
  *   3  one section's state, read by names and fields that a reader may want
+ *   4  the table of a memory, and behind as many bytes as the second two say, the memory: both are
+ *      laid under a small machine, and read page by page
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "freeze/snapshot_layers.h"
 #include "fuzz.h"
 #include "vm/board_state.h"
 #include "vm/snapshot_file.h"
@@ -151,6 +157,56 @@ static void fields(const uint8_t *data, size_t len)
 	FUZZ_CHECK(state_result(&io, NULL) <= 0);
 }
 
+/* Laid or refused; what is laid is read the same. */
+static void lay(const struct snapshot_layers *l, struct guest_memory *mem)
+{
+	struct layers_reader *reader;
+	struct error err = {0};
+	const uint8_t *page;
+	int r = snapshot_layers_lay(l, mem, &err);
+
+	if (r < 0)
+		check_error(r, &err);
+	FUZZ_CHECK(layers_reader_new(l, &reader) == 0);
+	for (uint64_t at = 0; at < mem->region[0].range.size; at += MEMORY_PAGE) {
+		int code = layers_reader_page(reader, at, &page);
+
+		FUZZ_CHECK(r < 0 || (code == 0 &&
+				     !memcmp(page, guest_ptr(mem, at, MEMORY_PAGE), MEMORY_PAGE)));
+	}
+	layers_reader_free(reader);
+}
+
+static void layers(struct fuzz_input in)
+{
+	static const struct guest_layout layout = {.range = {{.size = KIB(256)}}, .count = 1};
+	size_t len = fuzz_u16(&in), n = MIN(len, in.left);
+	struct snapshot_layers l = {.count = 2};
+	struct guest_memory mem;
+	struct state_io io;
+	struct error err = {0};
+
+	for (unsigned i = 0; i < l.count; i++) {
+		l.layer[i] = (struct snapshot_layer){.path = strdup("x"),
+						     .fd = memfd_create("memory", MFD_CLOEXEC)};
+		FUZZ_CHECK(l.layer[i].path && l.layer[i].fd >= 0);
+	}
+	FUZZ_CHECK(ftruncate(l.layer[1].fd, KIB(256)) == 0);
+	state_restore(&io, in.data, n);
+	memory_table_state(&l.layer[0].table, &io);
+	if (state_result(&io, &err) < 0) {
+		check_error(err.code, &err);
+	} else {
+		FUZZ_CHECK(fd_write_all(l.layer[0].fd, in.data + n, in.left - n) == 0);
+		/* A raw file has the length of RAM. */
+		FUZZ_CHECK(l.layer[0].table.lz4 || ftruncate(l.layer[0].fd, KIB(256)) == 0);
+		FUZZ_CHECK(guest_memory_init(&mem, &layout, &err) == 0);
+		lay(&l, &mem);
+		guest_memory_done(&mem);
+	}
+	snapshot_layers_done(&l);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = {data, size};
@@ -162,6 +218,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		describe(in.data, in.left);
 	else if (what == 2)
 		restore(in);
+	else if (what == 4)
+		layers(in);
 	else
 		fields(in.data, in.left);
 	return 0;

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 	session_state(&session, &io);
 	snapshot_add(&w, SNAPSHOT_SESSION, SNAPSHOT_SESSION_VERSION, &io);
 	snapshot_new_id(id);
-	text = snapshot_describe(&config, vm, &mem, board.disk, id);
+	text = snapshot_describe(&config, vm, &mem, board.disk, &(struct snapshot_kind){.id = id});
 	if (!text || snapshot_encode(&w, text, strlen(text), &state, &len, &err) < 0)
 		die("encoding", &err);
 	if (snapshot_folder_open(&folder, argv[1], &err) < 0 ||

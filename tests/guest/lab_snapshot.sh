@@ -55,6 +55,32 @@ done
 ok "a restored one is saved" "$STASIS" snapshot two snap </dev/null
 wait $pid
 
+# What differs from another, and what is packed.
+boot base
+"$STASIS" snapshot --keep-running base base.snap </dev/null 2>err
+ok "one is saved as what differs" "$STASIS" snapshot base diff.snap --diff-of base.snap --lz4 --keep-running </dev/null
+ok "... which says from what" grep -q "\"path\": \"../$(grep -o 'snapshots/[0-9a-f]*' base.snap/snapshot.json | cut -d / -f 2)\"" \
+	diff.snap/snapshot.json
+"$STASIS" snapshot base base.snap --diff-of base.snap --keep-running </dev/null 2>err
+status=$?
+ok "... but not where a snapshot is (saw $status)" is "$status $(grep -c 'where no snapshot is yet' err)" "125 1"
+mkdir none
+"$STASIS" snapshot base new.snap --diff-of none --keep-running </dev/null 2>err
+status=$?
+ok "... nor from one outside (saw $status)" is "$status $(grep -c 'it is no snapshot of the lab' err)" "125 1"
+"$STASIS" snapshot base new.snap --diff-of snap --keep-running </dev/null 2>err
+status=$?
+ok "... nor from another VM's (saw $status)" is "$status $(grep -c 'one that this VM was saved to' err)" "125 1"
+ok "... and nothing is left of these" is "$(ls -d new* 2>/dev/null)" ""
+"$STASIS" snapshot base end.snap --diff-of diff.snap </dev/null 2>err
+wait $pid
+"$STASIS" restore end.snap --timeout 300ms </dev/null >out 2>err
+status=$?
+ok "the last of three goes on in there (saw $status)" is $status 124
+for folder in base diff end; do
+	rm -rf "$(grep -o '/run/lab/snapshots/[0-9a-f]*' $folder.snap/snapshot.json)"
+done
+
 # COMMAND's streams and status come through as well: payload_session.c.
 mkfifo nothing
 exec 3<>nothing

@@ -1,5 +1,5 @@
 /* A guest that drives the first virtio-blk device by itself (virtio 1.2, 4.2 and 5.2), without
- * interrupts, and says on COM1 how far it is. PAYLOAD_READS: so many reads of 16 KiB, DEPTH at
+ * interrupts, and says on COM1 how far it is. PAYLOAD_READS: so many of 16 KiB, DEPTH at
  * once, between two lines. Otherwise numbered records, a sector each, counted out once they are
  * durable: after a flush, or with PAYLOAD_THROUGH after the write itself, because F_FLUSH is not
  * taken. */
@@ -7,7 +7,6 @@
 
 #define SIZE	  256 /* of the queue */
 #define DEPTH	  64  /* requests at once: three descriptors each */
-#define READS	  1010u
 #define READ_SIZE 16384u
 #define SECTOR	  512u
 #define CAPACITY  CONFIG
@@ -104,14 +103,14 @@ static void run(void)
 	u32 offered = 0, back = 0;
 
 	put("begin ");
-	put_number(READS);
+	put_number(PAYLOAD_READS);
 	for (; offered < DEPTH; offered++)
 		offer(offered, T_IN, offered * (READ_SIZE / SECTOR), READ_SIZE);
 	set(window, NOTIFY, 0);
-	for (; back < READS; back++) {
+	for (; back < PAYLOAD_READS; back++) {
 		u32 slot = take();
 
-		if (offered < READS) {
+		if (offered < PAYLOAD_READS) {
 			offer(slot, T_IN, offered++ % 128 * (READ_SIZE / SECTOR), READ_SIZE);
 			set(window, NOTIFY, 0);
 		}

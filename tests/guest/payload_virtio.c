@@ -279,12 +279,24 @@ void payload_main(void)
 	} drives[] = {{RNG, entropy}, {BLK, disk}, {VSOCK, socket}, {NET, network}};
 
 	put("begin\n");
+#ifdef PAYLOAD_STAY
+again:
+#endif
 	for (u32 i = 0; i < sizeof(drives) / sizeof(drives[0]); i++) {
 		u32 window = find_device(drives[i].kind);
 
 		if (window)
 			drives[i].drive(window);
+#ifdef PAYLOAD_STAY
+		/* The next one has the rings that this one had. */
+		if (window)
+			device_begin(window, 0);
+#endif
 	}
 	put("end\n");
+#ifdef PAYLOAD_STAY
+	received = 0;
+	goto again;
+#endif
 	power_off();
 }

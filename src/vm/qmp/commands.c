@@ -262,17 +262,23 @@ static int stasis_profile(struct qmp_call *call, struct error *err)
 
 static int stasis_snapshot(struct qmp_call *call, struct error *err)
 {
-	const char *path = string_of(call, "path");
+	const struct qmp_snapshot request = {
+		.path = string_of(call, "path"),
+		.base = string_of(call, "diff-of"),
+		.keep_running = is_true(call, "keep-running"),
+		.lz4 = is_true(call, "lz4"),
+	};
 	struct qmp_wait *wait;
 	int r;
 
 	if (!call->ops->snapshot)
 		return not_built("x-stasis-snapshot", err);
-	if (path[0] != '/')
+	if (request.path[0] != '/')
 		return error_usage(err, "path: an absolute path is accepted");
+	if (request.base && request.base[0] != '/')
+		return error_usage(err, "diff-of: an absolute path is accepted");
 	wait = ask_for_time(call, err);
-	r = wait ? call->ops->snapshot(call->arg, path, is_true(call, "keep-running"), wait, err)
-		 : -ENOMEM;
+	r = wait ? call->ops->snapshot(call->arg, &request, wait, err) : -ENOMEM;
 	return r < 0 ? r : QMP_LATER;
 }
 
@@ -308,7 +314,10 @@ static const struct qmp_command commands[] = {
 	{"x-stasis-query-stats", stasis_query_stats, {{0}}},
 	{"x-stasis-snapshot",
 	 stasis_snapshot,
-	 {{"path", JSON_STRING, true}, {"keep-running", JSON_TRUE, false}}},
+	 {{"path", JSON_STRING, true},
+	  {"keep-running", JSON_TRUE, false},
+	  {"diff-of", JSON_STRING, false},
+	  {"lz4", JSON_TRUE, false}}},
 	{"x-stasis-status", stasis_status, {{0}}},
 	{"x-stasis-vmcore", stasis_vmcore, {{"path", JSON_STRING, true}}},
 };

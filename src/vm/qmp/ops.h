@@ -27,6 +27,14 @@ struct qmp_wait {
 	json_t *ret; /* what it gives, for done() to take; NULL: an empty object */
 };
 
+struct qmp_snapshot {
+	const char *path;  /* absolute: the folder */
+	const char *base;  /* absolute: of one that it was saved to or began from, which it is to
+			    * differ from; or NULL */
+	bool keep_running; /* else it ends afterwards */
+	bool lz4;
+};
+
 /* How the last core fares (qapi/dump.json, DumpQueryResult). */
 struct qmp_dump {
 	const char *status;	   /* "none", "active", "completed", "failed" */
@@ -55,9 +63,8 @@ struct qmp_ops {
 	void (*dump_state)(void *arg, struct qmp_dump *ret_dump);
 	/* What every vCPU does, as JSON in wait->ret; as freeze. */
 	int (*report)(void *arg, struct qmp_wait *wait, struct error *err);
-	/* Saves it into the folder at path, as freeze; it ends afterwards, but with keep_running.
-	 */
-	int (*snapshot)(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+	/* Saves it, as freeze. */
+	int (*snapshot)(void *arg, const struct qmp_snapshot *request, struct qmp_wait *wait,
 			struct error *err);
 	/* Profiles it for so long, at hz (0: the default); wait->ret is {"profile", "speedscope"},
 	 * also where the machine ends before. */

@@ -163,6 +163,72 @@ static void the_id_is_read(void **state UNUSED)
 	}
 }
 
+static int read_with_base(const char *base, struct vm_config *c, struct error *err)
+{
+	char *text = NULL;
+	int r;
+
+	assert_true(asprintf(&text, "\"0123456789abcdef0123456789abcdef\", \"base\": %s", base) >
+		    0);
+	r = read_with_id(text, c, err);
+	free(text);
+	return r;
+}
+
+#define BASE_ID	   "\"id\": \"fedcba9876543210fedcba9876543210\""
+#define BASE(path) "{\"path\": \"" path "\", " BASE_ID "}"
+
+/* It is beside it, or somewhere that its path says. */
+static void the_base_is_read(void **state UNUSED)
+{
+	static const char *const good[] = {"../first", "../...", "/snaps/first", "/s"},
+				 *const bad[] = {"null",
+						 "\"../first\"",
+						 "{}",
+						 "{" BASE_ID "}",
+						 "{\"path\": \"../first\"}",
+						 "{\"path\": \"../first\", \"id\": \"0\"}",
+						 "{\"path\": 3, " BASE_ID "}",
+						 BASE(""),
+						 BASE("first"),
+						 BASE(".."),
+						 BASE("../"),
+						 BASE("../."),
+						 BASE("../.."),
+						 BASE("../../first"),
+						 BASE("../first/"),
+						 BASE("../first/memory"),
+						 BASE("/"),
+						 BASE("/snaps/"),
+						 BASE("/snaps/../etc"),
+						 BASE("/snaps//first")};
+	struct vm_config c = {0};
+	struct error err = {0};
+
+	assert_int_equal(read_with_id("\"0123456789abcdef0123456789abcdef\"", &c, NULL), 0);
+	assert_null(c.snapshot_base);
+	vm_config_done(&c);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		CLEANUP_FREE char *text = NULL;
+
+		assert_true(asprintf(&text, "{\"path\": \"%s\", " BASE_ID "}", good[i]) > 0);
+		if (read_with_base(text, &c, &err) < 0)
+			fail_msg("%s", err.what);
+		assert_string_equal(c.snapshot_base, good[i]);
+		assert_string_equal(c.snapshot_base_id, "fedcba9876543210fedcba9876543210");
+		vm_config_done(&c);
+		c = (struct vm_config){0};
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		err = (struct error){0};
+		if (read_with_base(bad[i], &c, &err) != -EINVAL)
+			fail_msg("%s", bad[i]);
+		assert_non_null(strstr(err.what, "base is missing or makes no sense"));
+		vm_config_done(&c);
+		c = (struct vm_config){0};
+	}
+}
+
 /* ---- disks ------------------------------------------------------------------------------------
  */
 
@@ -257,6 +323,7 @@ int main(void)
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(what_makes_no_sense_is_named),
 		cmocka_unit_test(the_id_is_read),
+		cmocka_unit_test(the_base_is_read),
 		cmocka_unit_test(a_disk_is_known_again),
 		cmocka_unit_test(another_is_put_in_its_place),
 	};

@@ -103,14 +103,16 @@ static json_t *stats(void *arg)
 	return json_pack("{s:{s:i}}", "exits", "total", (int)((struct machine_fake *)arg)->nmis);
 }
 
-static int snapshot(void *arg, const char *path, bool keep_running, struct qmp_wait *wait,
+static int snapshot(void *arg, const struct qmp_snapshot *request, struct qmp_wait *wait,
 		    struct error *err)
 {
 	struct machine_fake *m = arg;
 
 	m->snapshots++;
-	m->kept += keep_running;
-	snprintf(m->dump_path, sizeof(m->dump_path), "%s", path);
+	m->kept += request->keep_running;
+	m->packed += request->lz4;
+	snprintf(m->dump_path, sizeof(m->dump_path), "%s", request->path);
+	snprintf(m->base_path, sizeof(m->base_path), "%s", request->base ?: "");
 	return begin(m, wait, err);
 }
 

@@ -12,7 +12,8 @@ struct machine_fake {
 	bool refuse; /* a freeze fails at once */
 	struct qmp_wait *wait;
 	unsigned freezes, thaws, dumps, nmis, quits, resets;
-	unsigned snapshots, kept; /* … that it goes on after */
+	unsigned snapshots, kept, packed; /* … that it goes on after, that are packed */
+	char base_path[64];
 	char dump_path[64];
 };
 

@@ -275,6 +275,12 @@ static void test_doing(void **state UNUSED)
 	expect_ok(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x/k\","
 		      "\"keep-running\":true}}");
 	assert_int_equal(t.m.kept, 1);
+	assert_string_equal(t.m.base_path, "");
+	assert_int_equal(t.m.packed, 0);
+	expect_ok(&t, "{\"execute\":\"x-stasis-snapshot\",\"arguments\":{\"path\":\"/x/d\","
+		      "\"diff-of\":\"/x/k\",\"lz4\":true}}");
+	assert_string_equal(t.m.base_path, "/x/k");
+	assert_int_equal(t.m.packed, 1);
 	expect_ok(&t, "{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":5,"
 		      "\"hz\":100}}");
 	/* Detached, the answer doesn't wait for the end. */
