@@ -15,7 +15,7 @@
 
 static json_int_t ns_of(uint64_t weight, unsigned hz)
 {
-	return (json_int_t)((double)weight * NS_PER_S / hz + 0.5);
+	return (json_int_t)sample_ns(weight, hz);
 }
 
 static double share(uint64_t part, uint64_t whole)
@@ -189,6 +189,8 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 	json_object_set_new(json, "nodes", groups_json(p, run, false));
 	json_object_set_new(json, "tasks", tasks_json(p, run));
 	json_object_set_new(json, "functions", functions_json(p, run, busy));
+	json_object_set_new(json, "windows",
+			    windows_json(p->windows, run->hz, run->duration_ns, run->begin_ns));
 	json_object_set_new(json, "dropped", json_integer((json_int_t)run->dropped));
 	json_object_set(json, "degraded", run->degraded);
 	return json;

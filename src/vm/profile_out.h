@@ -16,6 +16,7 @@
 struct profile_run {
 	unsigned hz;	      /* as asked */
 	uint64_t duration_ns; /* of sampling */
+	uint64_t begin_ns;    /* … which began so long after COMMAND, where that is known */
 	uint64_t dropped;     /* samples that found no room in a ring */
 	const struct topology *topology;
 	json_t *degraded; /* array of strings; borrowed */
@@ -23,7 +24,7 @@ struct profile_run {
 
 /* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "scheduling_ns",
  * "scheduling_share" (of what is busy), "classes", "vcpus", "caches", "nodes", "tasks",
- * "functions", "dropped", "degraded". NULL when out of memory. */
+ * "functions", "windows" (vm/windows.h), "dropped", "degraded". NULL when out of memory. */
 json_t *profile_json(const struct profile *p, const struct profile_run *run);
 /* A document for speedscope: one sampled profile, in nanoseconds, each stack once, its task
  * outermost. NULL when out of memory. */

@@ -254,7 +254,7 @@ static int start(struct machine *m, unsigned hz, struct error *err)
 		p->profile = NULL;
 		return error_set_shortage(err, r, "profiling");
 	}
-	p->since_ns = now_ns();
+	p->since_ns = p->profile->since_ns = now_ns();
 	p->period = vcpu_pool_sample_start(m->pool, NS_PER_S / hz);
 	p->on = true;
 	return 0;
@@ -309,6 +309,7 @@ static void finish(struct machine *m, json_t **ret_summary, json_t **ret_speedsc
 	struct profile_run run = {
 		.hz = p->hz,
 		.duration_ns = p->duration_ns,
+		.begin_ns = m->command_ns ? p->since_ns - MIN(m->command_ns, p->since_ns) : 0,
 		.dropped = dropped(m) - p->dropped_before,
 		.topology = &m->config->topology,
 		.degraded = p->degraded,
