@@ -61,6 +61,11 @@ bool machine_monitor_frozen(const struct machine *m)
 	return m->monitoring.holds && m->freeze_stays && m->freeze.state == FREEZE_FROZEN;
 }
 
+static void looked(unsigned cpu, uint64_t at_ns, const struct runqueues_sample *s, void *arg)
+{
+	machine_profile_looked(arg, cpu, at_ns, s);
+}
+
 static void stalled(const struct monitor_stall *stall, void *arg)
 {
 	const struct runqueues_sample *s = stall->sample;
@@ -95,6 +100,7 @@ static int begin(struct machine *m, struct error *err)
 					.csv_fd = w->csv_fd,
 					.ran = ran,
 					.freezes = freezes,
+					.looked = looked,
 					.stalled = stalled,
 					.arg = m};
 	int r = machine_inspect(m, &config.inspect, err);

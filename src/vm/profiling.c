@@ -194,6 +194,7 @@ static void on_drain(struct loop_timer *t)
 	uint64_t now = now_ns();
 
 	take(m);
+	profiling_counts_take(m, false);
 	look(m, now);
 	free_replaced(m);
 	/* Half a ring at the asked rate, for what a burst needs. */
@@ -255,6 +256,8 @@ static int start(struct machine *m, unsigned hz, struct error *err)
 		return error_set_shortage(err, r, "profiling");
 	}
 	p->since_ns = p->profile->since_ns = now_ns();
+	if (!profiling_counts_begin(m))
+		degraded(p, "profile: no memory to count exits by time");
 	p->period = vcpu_pool_sample_start(m->pool, NS_PER_S / hz);
 	p->on = true;
 	return 0;
@@ -271,6 +274,8 @@ static void stop(struct machine *m)
 	p->duration_ns = now_ns() - p->since_ns;
 	loop_timer_clear(m->loop, &p->drain);
 	take(m);
+	profiling_counts_take(m, true);
+	profiling_counts_done(m);
 }
 
 static void say_what_lacks(struct machine *m, uint64_t lost)
