@@ -515,7 +515,7 @@ static const struct cli_option options[] = {
 	 "where a run queue stands still: log (the default), dump and go on, or freeze"},
 	{"profile", 0, "[=HZ]", set_profile, "sample each vCPU while COMMAND runs (default: 997)"},
 	{"profile-out", 0, "FILE", set_profile_out,
-	 "its stacks: NAME.folded or NAME.speedscope.json"},
+	 "its stacks: NAME.folded, NAME.speedscope.json or NAME.pb.gz (pprof)"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},

@@ -33,10 +33,11 @@ json_t *profile_speedscope(const struct profile *p, const struct profile_run *ru
 /* The same stacks, as FlameGraph's and its kin's lines: "task;outer;inner weight", in samples of
  * the asked rate. Of a document as above; a negative errno where it is none. */
 int profile_folded(const json_t *speedscope, FILE *f) MUST_CHECK;
-/* Writes a document by the suffix of path: ".folded" so, else as it is. Takes the reference. */
+/* Writes a document by the suffix of path: ".folded" so, ".pb.gz" for pprof (vm/pprof.h), else as
+ * it is. Takes the reference. */
 int profile_write(json_t *speedscope, const char *path, struct error *err) MUST_CHECK;
-/* Whether a file may be called so: -EINVAL, a usage error, for another suffix than .folded and
- * .speedscope.json. */
+/* Whether a file may be called so: -EINVAL, a usage error, for another suffix than .folded,
+ * .speedscope.json and .pb.gz. */
 int profile_path_check(const char *path, struct error *err) MUST_CHECK;
 /* Ten lines, of profile_json's. */
 void profile_print(const json_t *profile, FILE *f);

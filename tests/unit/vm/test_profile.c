@@ -251,7 +251,18 @@ static void a_suffix_says_what_is_written(void **state)
 	assert_non_null(json);
 	json_decref(json);
 	unlink(path);
-	rmdir(dir);
+	snprintf(path, sizeof(path), "%s/a.pb.gz", dir);
+	assert_int_equal(profile_path_check(path, &err), 0);
+	assert_int_equal(profile_write(profile_speedscope(p, &run, "vm"), path, &err), 0);
+	f = fopen(path, "r");
+	assert_int_equal(getc(f), 0x1f); /* gzip's */
+	assert_int_equal(getc(f), 0x8b);
+	fclose(f);
+	unlink(path);
+	/* Nothing is left of what is none. */
+	assert_int_equal(profile_write(json_object(), path, &err), -EBADMSG);
+	assert_int_equal(rmdir(dir), 0);
+	err = (struct error){0};
 	assert_true(profile_path_check("a.json", &err) < 0);
 	assert_true(profile_path_check(".folded", &err) < 0);
 	assert_int_equal(err.kind, ERROR_USAGE);
