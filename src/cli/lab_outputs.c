@@ -6,9 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "vm/profile_out.h"
+#include "vm/record.h"
 #include "vm/result.h"
 
 static int finish_dump(const struct vm_config *c, int fd, int status UNUSED, struct error *err)
@@ -24,20 +26,42 @@ static int finish_dump(const struct vm_config *c, int fd, int status UNUSED, str
 	return vm_json_write(json, "dump", c->dump, err);
 }
 
-/* Through a pipe or a device, too, as a run outside of the lab writes it. */
-static int finish_monitor(const struct vm_config *c, int fd, int status UNUSED, struct error *err)
+static int copy(int from, int to)
 {
-	CLEANUP_FD int out =
-		open(c->monitor_out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
 	char buf[16384];
 	ssize_t n;
-	int r = out < 0 ? -errno : 0;
+	int r = 0;
 
-	if (lseek(fd, 0, SEEK_END) == 0)
+	lseek(from, 0, SEEK_SET);
+	while (r == 0 && (n = read(from, buf, sizeof(buf))) != 0)
+		r = n < 0 ? -errno : fd_write_all(to, buf, (size_t)n);
+	return r;
+}
+
+static int copy_whole(FILE *f, void *from)
+{
+	return copy(*(int *)from, fileno(f));
+}
+
+/* Through a pipe or a device, too, as a run outside of the lab writes it. */
+static int copy_in_place(const char *path, int from)
+{
+	CLEANUP_FD int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+
+	return to < 0 ? -errno : copy(from, to);
+}
+
+static int finish_monitor(const struct vm_config *c, int fd, int status UNUSED, struct error *err)
+{
+	bool empty = lseek(fd, 0, SEEK_END) == 0;
+	int r = 0;
+
+	if (empty)
 		log_warn("%s: nothing came out of the lab; 64 MiB are the most", c->monitor_out);
-	lseek(fd, 0, SEEK_SET);
-	while (r == 0 && (n = read(fd, buf, sizeof(buf))) != 0)
-		r = n < 0 ? -errno : fd_write_all(out, buf, (size_t)n);
+	if (!c->record)
+		r = copy_in_place(c->monitor_out, fd);
+	else if (!empty)
+		r = beside_write(c->monitor_out, copy_whole, &fd);
 	return r < 0 ? error_set(err, r, "writing %s", c->monitor_out) : 0;
 }
 
@@ -51,7 +75,8 @@ static int finish_profile(const struct vm_config *c, int fd, int status UNUSED, 
 	json = json_loadfd(fd, 0, NULL);
 	if (!json)
 		return error_set(err, -ENODATA, "reading the profile out of the lab");
-	return profile_write(json, c->profile_out, err);
+	return c->record ? record_profile(c->record, json, err)
+			 : profile_write(json, c->profile_out, err);
 }
 
 /* Files have other names in there. */
@@ -132,7 +157,7 @@ static bool wants_monitor(const struct vm_config *c)
 
 static bool wants_profile(const struct vm_config *c)
 {
-	return c->profile_out;
+	return c->profile_out || c->record;
 }
 
 static bool wants_report(const struct vm_config *c)

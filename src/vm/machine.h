@@ -3,6 +3,7 @@
 #ifndef STASIS_VM_MACHINE_H
 #define STASIS_VM_MACHINE_H
 
+#include "base/beside.h"
 #include "base/log.h"
 #include "freeze/dump.h"
 #include "freeze/watch_set.h"
@@ -52,6 +53,7 @@ struct monitoring {
 	struct loop_timer retry; /* a kernel that is not there yet */
 	uint64_t retry_ns;	 /* … after which time */
 	int csv_fd;		 /* until the monitor has it; -1: none */
+	struct beside csv;	 /* of a record: the file that csv_fd is, until it is whole */
 	struct error lack;	 /* why there is none so far */
 	bool holds;		 /* the guest stands at a stall: --on-stall freeze */
 	struct log_limit log;

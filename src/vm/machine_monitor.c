@@ -148,10 +148,19 @@ void machine_monitor_running(struct machine *m)
 int machine_monitor_init(struct machine *m, struct error *err)
 {
 	const char *path = m->config->monitor_out;
+	int r;
 
 	m->monitoring.retry.fire = on_retry;
 	if (!wanted(m) || !path)
 		return 0;
+	if (m->config->record) {
+		r = beside_open(&m->monitoring.csv, path, 0666);
+		if (r == 0)
+			m->monitoring.csv_fd = fcntl(m->monitoring.csv.fd, F_DUPFD_CLOEXEC, 0);
+		if (r == 0 && m->monitoring.csv_fd < 0)
+			r = -errno;
+		return r < 0 ? error_set_shortage(err, r, "making %s", path) : 0;
+	}
 	m->monitoring.csv_fd =
 		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
 	if (m->monitoring.csv_fd < 0)
@@ -199,6 +208,10 @@ bool machine_monitor_done(struct machine *m, uint64_t limit_ns)
 			 w->lack.code ? w->lack.what : "the run ended before it began");
 		vm_result_degraded(m->result, text);
 	}
+	/* What was never begun is not there. */
+	if (w->monitor && w->csv.path && beside_commit(&w->csv) < 0)
+		vm_result_degraded(m->result, "monitor: the record's file could not be written");
+	beside_abort(&w->csv);
 	quiet = monitor_free(w->monitor, limit_ns);
 	w->monitor = NULL;
 	fd_close(&w->csv_fd);

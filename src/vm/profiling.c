@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "vm/machine.h"
 #include "vm/profile_out.h"
+#include "vm/record.h"
 
 #define NS_PER_S      UINT64_C(1000000000)
 #define DRAIN_MIN_NS  UINT64_C(4000000)
@@ -362,6 +363,7 @@ static void finish_run(struct machine *m)
 	json_t *speedscope;
 	size_t i;
 	json_t *row;
+	int r = 0;
 
 	stop(m);
 	finish(m, &m->result->profile, &speedscope);
@@ -370,9 +372,13 @@ static void finish_run(struct machine *m)
 			vm_result_degraded(m->result, json_string_value(row));
 	if (m->result->profile && m->config->verbosity >= 0)
 		profile_print(m->result->profile, stderr);
-	if (!m->config->profile_out) {
+	if (m->config->record)
+		r = record_profile(m->config->record, speedscope, &err);
+	else if (m->config->profile_out)
+		r = profile_write(speedscope, m->config->profile_out, &err);
+	else
 		json_decref(speedscope);
-	} else if (profile_write(speedscope, m->config->profile_out, &err) < 0) {
+	if (r < 0) {
 		log_failure(&err);
 		vm_result_degraded(m->result, "profile: its file could not be written");
 	}
