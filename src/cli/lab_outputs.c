@@ -65,6 +65,15 @@ static int finish_monitor(const struct vm_config *c, int fd, int status UNUSED, 
 	return r < 0 ? error_set(err, r, "writing %s", c->monitor_out) : 0;
 }
 
+static int finish_trace(const struct vm_config *c, int fd, int status UNUSED, struct error *err)
+{
+	int r = 0;
+
+	if (lseek(fd, 0, SEEK_END) > 0)
+		r = beside_write(c->trace_out, copy_whole, &fd);
+	return r < 0 ? error_set(err, r, "writing %s", c->trace_out) : 0;
+}
+
 static int finish_profile(const struct vm_config *c, int fd, int status UNUSED, struct error *err)
 {
 	json_t *json;
@@ -160,6 +169,11 @@ static bool wants_profile(const struct vm_config *c)
 	return c->profile_out || c->record;
 }
 
+static bool wants_trace(const struct vm_config *c)
+{
+	return c->trace_out;
+}
+
 static bool wants_report(const struct vm_config *c)
 {
 	return c->report;
@@ -174,6 +188,7 @@ static const struct {
 	{"--dump", "dump", wants_dump, finish_dump},
 	{"--monitor-out", "monitor", wants_monitor, finish_monitor},
 	{"--profile-out", "profile.speedscope.json", wants_profile, finish_profile},
+	{"--trace-out", "trace", wants_trace, finish_trace},
 	{"--report", "report", wants_report, finish_report},
 };
 _Static_assert(ARRAY_SIZE(table) <= LAB_OUTPUTS_MAX, "outputs");

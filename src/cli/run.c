@@ -402,6 +402,12 @@ static int set_record(void *target, const char *value, struct error *err)
 	return r < 0 ? r : keep(&((struct run_request *)target)->config.record, value);
 }
 
+/* Internal, from the outer stasis to the one in the lab: of a record. */
+static int set_trace_out(void *target, const char *value, struct error *err)
+{
+	return keep_output(&((struct run_request *)target)->config.trace_out, value, err);
+}
+
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.qmp, value);
@@ -538,6 +544,7 @@ static const struct cli_option options[] = {
 	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
+	{"trace-out", 0, "FILE", set_trace_out, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 };
 
@@ -658,7 +665,8 @@ static int resolve_record(struct vm_config *c, struct error *err)
 				   c->record);
 	c->report = record_path(c->record, RECORD_REPORT);
 	c->monitor_out = record_path(c->record, RECORD_MONITOR);
-	if (!c->report || !c->monitor_out)
+	c->trace_out = record_path(c->record, RECORD_TRACE);
+	if (!c->report || !c->monitor_out || !c->trace_out)
 		return error_set(err, -ENOMEM, "reading --record");
 	c->profile_hz = c->profile_hz ?: PROFILE_HZ_DEFAULT;
 	return 0;

@@ -22,6 +22,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->vmcore);
 	free(c->monitor_out);
 	free(c->report);
+	free(c->trace_out);
 	free(c->record);
 	free(c->profile_out);
 	free(c->qmp);

@@ -82,6 +82,7 @@ static void stalled(const struct monitor_stall *stall, void *arg)
 		log_warn("%s", text);
 	else
 		log_guest(&m->monitoring.log, "%s", text);
+	machine_trace_mark(m, (int)stall->cpu, "stall of %.0f ms", (double)stall->stood_ns / 1e6);
 	machine_tell_stall(m, stall);
 	if (m->config->on_stall != VM_ON_STALL_LOG)
 		stop_at(m, stall);

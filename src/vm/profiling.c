@@ -11,6 +11,7 @@
 #include "vm/machine.h"
 #include "vm/profile_out.h"
 #include "vm/record.h"
+#include "vm/trace.h"
 
 #define NS_PER_S      UINT64_C(1000000000)
 #define DRAIN_MIN_NS  UINT64_C(4000000)
@@ -162,6 +163,13 @@ static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, vo
 
 /* ---- samples ----------------------------------------------------------------------------- */
 
+static void add(struct machine *m, unsigned vcpu, const struct sample *sample)
+{
+	profile_add(m->profiling.profile, vcpu, sample);
+	if (m->trace && m->profiling.of_run)
+		trace_sample(m->trace, vcpu, sample);
+}
+
 static void take(struct machine *m)
 {
 	struct profiling *p = &m->profiling;
@@ -173,7 +181,7 @@ static void take(struct machine *m)
 		/* No more than a ring: the vCPU may go on putting down. */
 		for (unsigned n = 0; n < SAMPLE_RING && (sample = vcpu_sample_peek(vcpu)); n++) {
 			if (sample->period == p->period)
-				profile_add(p->profile, i, sample);
+				add(m, i, sample);
 			vcpu_sample_release(vcpu);
 		}
 	}

@@ -29,12 +29,15 @@ struct profiling_queue {
 	struct runqueues_sample last;
 };
 
+struct profiling_vcpu {
+	uint64_t exits, ticks;
+};
+
 /* Counters of the machine as they were last read, which the windows have got. */
 struct profiling_counts {
 	uint64_t at_ns;
-	uint64_t exits, ticks;
 	uint64_t reason[WINDOWS_REASONS];
-	uint64_t *vcpu; /* exits of each; NULL: nothing is counted */
+	struct profiling_vcpu *vcpu; /* NULL: nothing is counted */
 	struct profiling_queue *queue;
 };
 

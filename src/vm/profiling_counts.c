@@ -1,10 +1,10 @@
 /* What is counted into the windows of a machine's profile besides samples: exits, and what the
  * monitor's looks at run queues tell. Control thread. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/util.h"
 #include "vm/machine.h"
+#include "vm/trace.h"
 
 /* Reading a thousand vCPUs' accounts takes a while. */
 #define COUNT_LEAST_NS UINT64_C(50000000)
@@ -26,36 +26,48 @@ static uint64_t out_ticks(const struct vcpu *vcpu)
 	return t.spent[ACCOUNT_HAND_OFF] + t.spent[ACCOUNT_WAITING] + t.spent[ACCOUNT_SERVED];
 }
 
+/* What it has more than when it was read last, which now is this reading. */
+static uint64_t take(uint64_t *last, uint64_t now)
+{
+	uint64_t more = now > *last ? now - *last : 0;
+
+	*last = MAX(now, *last);
+	return more;
+}
+
 /* Adds what came since the last reading to the windows; w NULL: only reads. */
 static void read_all(struct machine *m, struct windows *w, uint64_t now)
 {
 	struct profiling_counts *c = &m->profiling.counts;
 	uint64_t since = m->profiling.since_ns, from = c->at_ns - since, to = now - since;
-	uint64_t reason[WINDOWS_REASONS] = {0}, ticks = 0, exits = 0;
+	unsigned vcpus = vcpu_pool_count(m->pool);
+	uint64_t reason[WINDOWS_REASONS] = {0}, exits = 0, out_ns = 0;
 
-	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
+	for (unsigned i = 0; i < vcpus; i++) {
 		const struct vcpu *vcpu = vcpu_pool_get(m->pool, i);
-		uint64_t n = get(&vcpu->stats.exits);
+		uint64_t n = take(&c->vcpu[i].exits, get(&vcpu->stats.exits));
+		uint64_t ticks = take(&c->vcpu[i].ticks, out_ticks(vcpu));
+		uint64_t ns = (uint64_t)((double)ticks / ticks_per_ns());
 
 		for (unsigned r = 0; r < WINDOWS_REASONS; r++)
 			reason[r] += get(&vcpu->stats.by_reason[r]);
-		ticks += out_ticks(vcpu);
 		exits += n;
+		out_ns += ns;
+		if (!w)
+			continue;
+		windows_count(w, (unsigned)WINDOWS_VCPU + i, from, to, n);
+		windows_count(w, (unsigned)WINDOWS_VCPU + vcpus + i, from, to, ns);
+	}
+	for (unsigned r = 0; r < WINDOWS_REASONS; r++) {
+		uint64_t n = take(&c->reason[r], reason[r]);
+
 		if (w)
-			windows_count(w, (unsigned)WINDOWS_VCPU + i, from, to, n - c->vcpu[i]);
-		c->vcpu[i] = n;
+			windows_count(w, (unsigned)WINDOWS_REASON + r, from, to, n);
 	}
-	for (unsigned r = 0; w && r < WINDOWS_REASONS; r++)
-		windows_count(w, (unsigned)WINDOWS_REASON + r, from, to, reason[r] - c->reason[r]);
 	if (w) {
-		windows_count(w, WINDOWS_EXITS, from, to, exits - c->exits);
-		if (ticks > c->ticks)
-			windows_count(w, WINDOWS_OUT_NS, from, to,
-				      (uint64_t)((double)(ticks - c->ticks) / ticks_per_ns()));
+		windows_count(w, WINDOWS_EXITS, from, to, exits);
+		windows_count(w, WINDOWS_OUT_NS, from, to, out_ns);
 	}
-	memcpy(c->reason, reason, sizeof(reason));
-	c->ticks = MAX(ticks, c->ticks);
-	c->exits = exits;
 	c->at_ns = now;
 }
 
@@ -99,6 +111,8 @@ void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 	struct profiling *p = &m->profiling;
 	struct profiling_queue *q;
 
+	if (m->trace)
+		trace_look(m->trace, cpu, at_ns, s);
 	if (!p->on || !p->counts.queue || cpu >= p->profile->vcpus || at_ns < p->since_ns)
 		return;
 	q = &p->counts.queue[cpu];

@@ -16,7 +16,7 @@ int windows_new(unsigned vcpus, struct windows **ret_w)
 	*w = (struct windows){
 		.vcpus = vcpus,
 		.room = WINDOWS_MAX,
-		.series = (unsigned)WINDOWS_VCPU + vcpus,
+		.series = (unsigned)WINDOWS_VCPU + 2 * vcpus,
 		.length_ns = WINDOWS_LENGTH_NS,
 	};
 	while (w->room > 2 && w->room * vcpus > WINDOWS_CELLS_MAX)

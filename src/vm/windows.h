@@ -30,8 +30,9 @@ enum windows_series {
 	WINDOWS_OUT_NS, /* out of the guest for exits: handing off, waiting, being served */
 	WINDOWS_SWITCHES,
 	WINDOWS_WAKEUPS,
-	WINDOWS_REASON,					      /* exits of the first, and on … */
-	WINDOWS_VCPU = WINDOWS_REASON + (int)WINDOWS_REASONS, /* … of vCPU 0, and on */
+	WINDOWS_REASON, /* exits of the first, and on … */
+	/* … of vCPU 0, and on; behind them what WINDOWS_OUT_NS has of each. */
+	WINDOWS_VCPU = WINDOWS_REASON + (int)WINDOWS_REASONS,
 };
 
 struct windows {

@@ -96,6 +96,7 @@ static void a_record_has_all_of_them(void **state UNUSED)
 	struct vm_config c = {.record = dir,
 			      .report = in_dir("report.json"),
 			      .monitor_out = in_dir("monitor.csv"),
+			      .trace_out = in_dir("trace.json"),
 			      .kernel_release = in_dir("r")};
 	struct lab_outputs o;
 	struct error err = {0};
@@ -109,10 +110,12 @@ static void a_record_has_all_of_them(void **state UNUSED)
 	came(&o, "profile.speedscope.json",
 	     "{\"stasisHz\": 1000, \"shared\": {\"frames\": [{\"name\": \"f\"}]}, \"profiles\": "
 	     "[{\"samples\": [[0]], \"weights\": [2000000]}]}");
+	came(&o, "trace", "{\"traceEvents\":[]}");
 	came(&o, "report", "{\"lab\": false, \"monitor\": {\"csv\": {\"path\": \"monitor\"}}}");
 	assert_int_equal(lab_outputs_finish(&o, &c, 0, &err), 0);
 	lab_outputs_close(&o);
 	has("monitor.csv", "1,0\n");
+	has("trace.json", "traceEvents");
 	has("profile.folded", "f 2\n");
 	has("profile.speedscope.json", "stasisHz");
 	assert_true(is_there("profile.pb.gz"));
