@@ -189,14 +189,34 @@ static void add_up(const struct compare_side *side, size_t block_length, uint64_
 	}
 }
 
-/* The cube root: longer ones take more windows than there are, shorter ones more likeness. */
+/* The square root: what is alike for some windows fits into a block, and there are as many blocks
+ * as a block has windows. */
 static size_t block_length(size_t windows)
 {
 	size_t length = 1;
 
-	while ((length + 1) * (length + 1) * (length + 1) <= windows)
+	while ((length + 1) * (length + 1) <= windows)
 		length++;
 	return length;
+}
+
+/* By how much an interval from so many blocks is too narrow: a bootstrap knows of no values but
+ * those that it has. Student's t to the normal's quantile far out, which is about 3 (Abramowitz and
+ * Stegun, 26.7.5), and a standard deviation's share for the mean. */
+static double too_narrow(size_t blocks)
+{
+	const double z = 3, z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
+	double free = (double)MAX(blocks, (size_t)2) - 1;
+	double t = z + (z3 + z) / (4 * free) + (5 * z5 + 16 * z3 + 3 * z) / (96 * free * free) +
+		   (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * free * free * free);
+
+	return t / z * (1 + 0.5 / free);
+}
+
+static struct bootstrap_interval widened(struct bootstrap_interval ci, double value, double factor)
+{
+	return (struct bootstrap_interval){value - (value - ci.low) * factor,
+					   value + (ci.high - value) * factor};
 }
 
 /* Of the windows that have the figure; room for as many. */
@@ -216,20 +236,21 @@ static double more_than(double more, double less)
 	return less > 0 ? more / less - 1 : more > 0 ? __builtin_inf() : 0;
 }
 
-/* value: of resamples, A's and then B's; it is overwritten. */
-static void judge(struct compare_row *row, double (*value)[2], size_t rows, double least,
-		  double *difference, double *more)
+/* value: of resamples, A's and then B's. difference, more: room for as many. */
+static void judge(struct compare_row *row, double (*value)[2], double tail, double factor,
+		  double least, double *difference, double *more)
 {
 	unsigned larger = row->value[1] > row->value[0];
-	double tail = COMPARE_MISSES / 2 / (double)rows;
-
 	for (size_t i = 0; i < COMPARE_RESAMPLES; i++) {
 		difference[i] = value[i][1] - value[i][0];
 		more[i] = more_than(value[i][larger], value[i][!larger]);
 	}
-	row->difference = bootstrap_interval(difference, COMPARE_RESAMPLES, tail);
+	row->difference = widened(bootstrap_interval(difference, COMPARE_RESAMPLES, tail),
+				  row->value[1] - row->value[0], factor);
 	row->more = more_than(row->value[larger], row->value[!larger]);
 	row->more_ci = bootstrap_interval(more, COMPARE_RESAMPLES, tail);
+	if (!__builtin_isinf(row->more))
+		row->more_ci = widened(row->more_ci, row->more, factor);
 	if (row->more_ci.low > least && (row->difference.low > 0 || row->difference.high < 0))
 		row->verdict = larger ? COMPARE_B_MORE : COMPARE_A_MORE;
 }
@@ -244,6 +265,8 @@ int compare_run(const struct compare_side *a, const struct compare_side *b, doub
 	CLEANUP_FREE double *room = calloc(2 * most, sizeof(*room));
 	double sum[2][COMPARE_FIELDS];
 	uint64_t state = BOOTSTRAP_SEED;
+	double factor = too_narrow(
+		MIN(a->windows / block_length(a->windows), b->windows / block_length(b->windows)));
 
 	for (size_t k = 0; k < ARRAY_SIZE(metrics); k++)
 		if (is_had(&metrics[k], a, b))
@@ -269,7 +292,8 @@ int compare_run(const struct compare_side *a, const struct compare_side *b, doub
 			rows[k].value[s] = figure(had[k], sum[s]);
 			rows[k].median[s] = median(had[k], side[s], room);
 		}
-		judge(&rows[k], value[k], n, least, room, room + most);
+		judge(&rows[k], value[k], COMPARE_MISSES / 2 / (double)n, factor, least, room,
+		      room + most);
 	}
 	*ret_rows = n;
 	return 0;

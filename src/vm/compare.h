@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "inspect/sched_classes.h"
 
-#define COMPARE_WINDOWS_LEAST 5u
+#define COMPARE_WINDOWS_LEAST 10u
 #define COMPARE_WINDOWS_MOST  4096u
 #define COMPARE_RESAMPLES     10000u
 /* Of all intervals together, this share may miss: each has its part of it (Bonferroni). */
