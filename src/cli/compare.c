@@ -150,7 +150,7 @@ static int compare(char *const path[2], const struct request *q, bool *ret_diffe
 		   struct error *err)
 {
 	struct compare_side side[2] = {{0}, {0}};
-	struct compare_row rows[COMPARE_ROWS_MAX];
+	struct compare_row rows[COMPARE_ROWS_MAX] = {{0}};
 	json_t *report[2] = {NULL, NULL};
 	size_t n = 0;
 	int r = 0;

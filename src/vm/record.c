@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,25 +53,31 @@ static int refuse(const char *dir, int r, struct error *err)
 	return error_usage(err, "%s: %s", dir, strerror(-r));
 }
 
+/* Whether dir, which is not there, could be made. */
+static int could_be_made(const char *dir)
+{
+	size_t len = strlen(dir);
+	CLEANUP_FREE char *parent = NULL;
+	struct stat st;
+
+	if (!len || lstat(dir, &st) == 0) /* a link that leads nowhere */
+		return -ENOENT;
+	while (len > 1 && dir[len - 1] == '/')
+		len--;
+	while (len > 0 && dir[len - 1] != '/')
+		len--;
+	parent = len ? text_format("%.*s", (int)len, dir) : text_format(".");
+	if (!parent)
+		return -ENOMEM;
+	return access(parent, W_OK | X_OK) < 0 ? -errno : 0;
+}
+
 int record_check(const char *dir, struct error *err)
 {
-	CLEANUP_FREE char *parent = strdup(dir);
-	struct stat st;
 	int r = look_into(dir);
-	char *slash;
 
-	if (r != -ENOENT)
-		return r < 0 ? refuse(dir, r, err) : 0;
-	if (!parent)
-		return error_set(err, -ENOMEM, "reading --record");
-	if (!dir[0] || lstat(dir, &st) == 0) /* a link that leads nowhere */
-		return refuse(dir, -ENOENT, err);
-	for (size_t len = strlen(parent); len > 1 && parent[len - 1] == '/'; len--)
-		parent[len - 1] = '\0';
-	slash = strrchr(parent, '/');
-	if (slash)
-		slash[slash == parent] = '\0';
-	r = access(slash ? parent : ".", W_OK | X_OK) < 0 ? -errno : 0;
+	if (r == -ENOENT)
+		r = could_be_made(dir);
 	return r < 0 ? refuse(dir, r, err) : 0;
 }
 
