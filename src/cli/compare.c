@@ -107,7 +107,7 @@ static void print_rows(const struct compare_row *rows, size_t n)
 {
 	printf("\n%-20s %20s %20s   (of windows, the median)\n", "", "A", "B");
 	for (size_t i = 0; i < n; i++) {
-		char value[2][32], median[2][32], verdict[128], cell[2][80];
+		char value[2][32], median[2][32], verdict[128], cell[2][160];
 
 		for (unsigned s = 0; s < 2; s++) {
 			compare_value_text(&rows[i], rows[i].value[s], value[s], sizeof(value[s]));
