@@ -21,7 +21,7 @@ static struct axis axis_of(const struct report_row *rows, size_t n)
 	struct axis a = {-1, 1};
 
 	for (size_t i = 0; i < n; i++) {
-		const struct stats_interval *ci = &rows[i].ratio.ratio_ci;
+		const struct bootstrap_interval *ci = &rows[i].ratio.ratio_ci;
 
 		if (isfinite(ci->low) && ci->low > 0)
 			a.low = MIN(a.low, floor(log2(ci->low)));

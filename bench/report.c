@@ -30,11 +30,11 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 					   &row->samples, err);
 			if (e < 0)
 				break;
-			row->p50[side] = stats_percentile(values, row->samples, 0.5);
+			row->p50[side] = bootstrap_percentile(values, row->samples, 0.5);
 			/* The bad end: low where more is better. */
 			row->p99[side] =
-				stats_percentile(values, row->samples,
-						 r->row[i]->spec.more_is_better ? 0.01 : 0.99);
+				bootstrap_percentile(values, row->samples,
+						     r->row[i]->spec.more_is_better ? 0.01 : 0.99);
 		}
 		if (e < 0)
 			return e;
@@ -89,7 +89,7 @@ static void print_values(FILE *out, const struct report_row *rows, size_t n)
 }
 
 /* By the whole interval: a benchmark never fails, it says what can be said. */
-static const char *against(const struct stats_interval *ci, double goal, bool more_is_better)
+static const char *against(const struct bootstrap_interval *ci, double goal, bool more_is_better)
 {
 	if (more_is_better)
 		return ci->low >= goal ? "met" : ci->high < goal ? "missed" : "open";
@@ -150,7 +150,7 @@ static int compare_row(FILE *out, const struct results_row *before, const struct
 	CLEANUP_FREE struct stats_round *old = NULL, *new = NULL;
 	size_t old_n = 0, new_n = 0;
 	enum stats_verdict verdict;
-	struct stats_interval q;
+	struct bootstrap_interval q;
 	int r = results_medians(before, &old, &old_n, err);
 
 	if (r == 0)

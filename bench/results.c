@@ -131,7 +131,7 @@ int results_sorted(const struct results_row *row, enum results_side side, double
 			memcpy(values + n, s->value, s->n * sizeof(*values));
 		n += s->n;
 	}
-	stats_sort(values, n);
+	bootstrap_sort(values, n);
 	*ret_values = values;
 	*ret_n = n;
 	return 0;

@@ -1,44 +1,14 @@
-/* Percentiles, and a bootstrap over rounds. Pure; any thread. */
+/* Medians, and a bootstrap over rounds. Pure; any thread. */
 #include "stats.h"
 
-#include <assert.h>
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
 #include "base/util.h"
 
 /* Of all resamples, this share lies below the interval, and as many above. */
 #define TAIL 0.025
-#define SEED 0x5eed5eed5eed5eedu
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-void stats_sort(double *values, size_t n)
-{
-	qsort(values, n, sizeof(*values), by_value);
-}
-
-double stats_percentile(const double *sorted, size_t n, double share)
-{
-	double rank = ceil(share * (double)n);
-
-	assert(n > 0);
-	return sorted[rank < 1 ? 0 : rank > (double)n ? n - 1 : (size_t)rank - 1];
-}
-
-/* Between the two in the middle where n is even. */
-static double middle(const double *sorted, size_t n)
-{
-	return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
 
 bool stats_median(const double *values, size_t n, double *ret_median)
 {
@@ -47,8 +17,8 @@ bool stats_median(const double *values, size_t n, double *ret_median)
 	if (!sorted)
 		return false;
 	memcpy(sorted, values, n * sizeof(*sorted));
-	stats_sort(sorted, n);
-	*ret_median = middle(sorted, n);
+	bootstrap_sort(sorted, n);
+	*ret_median = bootstrap_middle(sorted, n);
 	return true;
 }
 
@@ -77,21 +47,21 @@ static void sampler_done(struct sampler *s)
 static struct stats_round sampler_medians(struct sampler *s, uint64_t *state)
 {
 	for (size_t i = 0; i < s->n; i++) {
-		const struct stats_round *round = &s->rounds[state ? random_next(state) % s->n : i];
+		const struct stats_round *round =
+			&s->rounds[state ? bootstrap_draw(state, s->n) : i];
 
 		s->floor[i] = round->floor;
 		s->product[i] = round->product;
 	}
-	stats_sort(s->floor, s->n);
-	stats_sort(s->product, s->n);
-	return (struct stats_round){middle(s->floor, s->n), middle(s->product, s->n)};
+	bootstrap_sort(s->floor, s->n);
+	bootstrap_sort(s->product, s->n);
+	return (struct stats_round){bootstrap_middle(s->floor, s->n),
+				    bootstrap_middle(s->product, s->n)};
 }
 
-static struct stats_interval interval_of(double *values)
+static struct bootstrap_interval interval_of(double *values)
 {
-	stats_sort(values, STATS_RESAMPLES);
-	return (struct stats_interval){stats_percentile(values, STATS_RESAMPLES, TAIL),
-				       stats_percentile(values, STATS_RESAMPLES, 1 - TAIL)};
+	return bootstrap_interval(values, STATS_RESAMPLES, TAIL);
 }
 
 bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_ratio *ret_ratio)
@@ -100,7 +70,7 @@ bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_rat
 	double *floor = ratio + STATS_RESAMPLES, *product = floor + STATS_RESAMPLES;
 	struct stats_round medians;
 	struct sampler s = {0};
-	uint64_t state = SEED;
+	uint64_t state = BOOTSTRAP_SEED;
 	bool ok = ratio && sampler_init(&s, rounds, n);
 
 	if (ok) {
@@ -124,16 +94,16 @@ bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_rat
 
 bool stats_compare(const struct stats_round *before, size_t before_n, const struct stats_round *now,
 		   size_t now_n, enum stats_verdict *ret_verdict,
-		   struct stats_interval *ret_quotient)
+		   struct bootstrap_interval *ret_quotient)
 {
 	CLEANUP_FREE double *quotient = calloc(STATS_RESAMPLES, sizeof(*quotient));
 	struct sampler old = {0}, new = {0};
-	uint64_t state = SEED;
+	uint64_t state = BOOTSTRAP_SEED;
 	bool ok =
 		quotient && sampler_init(&old, before, before_n) && sampler_init(&new, now, now_n);
 
 	if (ok) {
-		struct stats_interval ci;
+		struct bootstrap_interval ci;
 
 		for (size_t i = 0; i < STATS_RESAMPLES; i++) {
 			struct stats_round b = sampler_medians(&old, &state);

@@ -1,4 +1,4 @@
-/* What a set of measured rounds says: percentiles, intervals by bootstrap, verdicts. Pure; any
+/* What a set of measured rounds says: medians, intervals by bootstrap, verdicts. Pure; any
  * thread. Every interval is one of 95 %. */
 #ifndef STASIS_BENCH_STATS_H
 #define STASIS_BENCH_STATS_H
@@ -6,16 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/bootstrap.h"
+
 #define STATS_RESAMPLES 2000
 
-struct stats_interval {
-	double low, high;
-};
-
-/* One of the n values, the smallest that at least share of them (0 to 1) do not exceed; n is not
- * 0. sorted is ascending. */
-double stats_percentile(const double *sorted, size_t n, double share);
-void stats_sort(double *values, size_t n);
 /* Of the n values (n not 0), in any order. False without memory. */
 bool stats_median(const double *values, size_t n, double *ret_median);
 
@@ -27,7 +21,7 @@ struct stats_round {
 };
 struct stats_ratio {
 	double ratio; /* median of product / median of floor */
-	struct stats_interval ratio_ci, floor_ci, product_ci;
+	struct bootstrap_interval ratio_ci, floor_ci, product_ci;
 };
 /* n is not 0. False without memory. The same rounds give the same interval, always. */
 bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_ratio *ret_ratio);
@@ -37,6 +31,6 @@ enum stats_verdict { STATS_NO_DIFFERENCE, STATS_LESS, STATS_MORE };
  * both ratios excludes 1. Neither is empty. *ret_quotient is the interval, as now / before. */
 bool stats_compare(const struct stats_round *before, size_t before_n, const struct stats_round *now,
 		   size_t now_n, enum stats_verdict *ret_verdict,
-		   struct stats_interval *ret_quotient);
+		   struct bootstrap_interval *ret_quotient);
 
 #endif

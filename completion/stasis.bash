@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile compare freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -25,13 +25,13 @@ _stasis() {
 			mapfile -t COMPREPLY < <(compgen -W "user tap=" -- "$cur")
 			return
 			;;
-		--modules)
+		--modules | --record)
 			mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 			return
 			;;
 		esac
 		mapfile -t COMPREPLY < <(compgen -W "--kernel --arch --initrd --include --modules --topology --cpus
-			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --monitor --monitor-out --on-stall --profile --profile-out --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
+			--memory --numa-node --numa-distance --append --disk --net --hugepages --pin --perf --perf=relaxed --cpus-budget --wait --timeout --freeze-at --watch --watch-scx --on-hit --monitor --monitor-out --on-stall --profile --profile-out --record --dump --vmcore --name --report --qmp --lab --no-lab --dry-run --verbose
 			--quiet --help --" -- "$cur")
 		;;
 	kernel) mapfile -t COMPREPLY < <(compgen -W "get build list" -- "$cur") ;;
@@ -45,6 +45,7 @@ _stasis() {
 		mapfile -t COMPREPLY < <(compgen -W "--seconds --hz --output --json --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
+	compare) mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.json' -- "$cur"; compgen -W "--least --json --help" -- "$cur") ;;
 	top)
 		mapfile -t COMPREPLY < <(compgen -W "--count --delay --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")

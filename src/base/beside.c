@@ -156,3 +156,35 @@ void beside_abort(struct beside *b)
 	free(b->path);
 	*b = (struct beside){.fd = -1};
 }
+
+static int write_through(int fd, int (*write)(FILE *f, void *arg), void *arg)
+{
+	int own = dup(fd), r;
+	FILE *f = own < 0 ? NULL : fdopen(own, "w");
+
+	if (!f) {
+		r = -errno;
+		fd_close(&own);
+		return r;
+	}
+	r = write(f, arg);
+	errno = 0;
+	/* What failed before is not told again by the close. */
+	if ((ferror(f) | fclose(f)) && r == 0)
+		r = -(errno ?: EIO);
+	return r;
+}
+
+int beside_write(const char *path, int (*write)(FILE *f, void *arg), void *arg)
+{
+	struct beside b;
+	int r = beside_open(&b, path, 0666);
+
+	if (r < 0)
+		return r;
+	r = write_through(b.fd, write, arg);
+	if (r == 0)
+		return beside_commit(&b);
+	beside_abort(&b);
+	return r;
+}

@@ -4,6 +4,7 @@
 #define STASIS_BASE_BESIDE_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "base/compiler.h"
@@ -24,6 +25,8 @@ int beside_open(struct beside *b, const char *path, mode_t mode) MUST_CHECK;
 int beside_commit(struct beside *b) MUST_CHECK;
 /* Nothing is left of it. Accepts a zeroed one, and one that was committed. */
 void beside_abort(struct beside *b);
+/* All of it: write gives 0 or a negative errno, and need not look for errors of f. */
+int beside_write(const char *path, int (*write)(FILE *f, void *arg), void *arg) MUST_CHECK;
 /* Whether beside_open could succeed now, as far as can be told without writing. Negative errno. */
 int beside_check(const char *path) MUST_CHECK;
 

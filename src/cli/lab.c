@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
+#include "cli/lab_outputs.h"
 #include "cli/lab_run.h"
 #include "cli/signals.h"
 #include "freeze/vmcore.h"
@@ -20,15 +21,11 @@
 #include "vm/kernels.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/place.h"
-#include "vm/profile_out.h"
-#include "vm/result.h"
 #include "vm/terminal.h"
 
 #define INNER_ARGS_MAX (47 + 2 * VM_MAX_DISKS)
 /* What a core has besides memory: notes of a thousand vCPUs, and what its parts are rounded up. */
 #define CORE_BESIDES MIB(16)
-
-#define PROFILE_FILE "profile.speedscope.json"
 
 int lab_choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
 		       struct error *err)
@@ -63,6 +60,11 @@ static void option(struct inner *in, const char *name, const char *value)
 		return;
 	word(in, strdup(name));
 	word(in, strdup(value));
+}
+
+static void option_of(void *arg, const char *name, const char *value)
+{
+	option(arg, name, value);
 }
 
 static const char *session_kind(enum vm_session session)
@@ -127,19 +129,20 @@ static void duration(struct inner *in, const char *name, uint64_t ns)
 }
 
 /* What run and restore have in common. */
-static void more_words(struct inner *in, const struct vm_config *c)
+static void more_words(struct inner *in, const struct vm_config *c,
+		       const struct lab_outputs *outputs)
 {
 	option(in, "--name", c->name);
 	duration(in, "--timeout", c->timeout_ns);
-	if (c->report)
-		option(in, "--report", "report");
+	lab_outputs_words(outputs, option_of, in);
 	if (c->verbosity < 0)
 		word(in, strdup("--quiet"));
 	for (int i = 0; i < c->verbosity; i++)
 		word(in, strdup("--verbose"));
 }
 
-static void restore_words(struct inner *in, const struct vm_config *c)
+static void restore_words(struct inner *in, const struct vm_config *c,
+			  const struct lab_outputs *outputs)
 {
 	word(in, strdup("restore"));
 	word(in, strdup(c->lab_snapshot));
@@ -152,19 +155,20 @@ static void restore_words(struct inner *in, const struct vm_config *c)
 		in->failed |= !disk;
 		option(in, "--disk", disk);
 	}
-	more_words(in, c);
+	more_words(in, c, outputs);
 }
 
 /* The same configuration as words for the stasis inside. */
 static void build_words(struct inner *in, const struct vm_config *c, const struct lab_file *kernel,
-			const struct lab_file *initrd, const char *core)
+			const struct lab_file *initrd, const char *core,
+			const struct lab_outputs *outputs)
 {
 	char kernel_path[LAB_PATH_MAX], initrd_path[LAB_PATH_MAX], number[LAB_PATH_MAX];
 	CLEANUP_FREE char *pin = pin_list(c);
 	uint16_t cols, rows;
 
 	if (c->lab_snapshot) {
-		restore_words(in, c);
+		restore_words(in, c, outputs);
 		return;
 	}
 	word(in, strdup("run"));
@@ -202,25 +206,19 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	for (unsigned n = 0; n < c->watch_count; n++)
 		option(in, "--watch", c->watch[n].text);
 	option(in, "--on-hit", vm_on_hit_name(c->on_hit));
-	if (c->dump)
-		option(in, "--dump", "dump");
 	if (c->monitor_ns) {
 		snprintf(number, sizeof(number), "--monitor=%lluns",
 			 (unsigned long long)c->monitor_ns);
 		word(in, strdup(number));
 		option(in, "--on-stall", vm_on_stall_name(c->on_stall));
 	}
-	if (c->monitor_out)
-		option(in, "--monitor-out", "monitor");
 	if (c->vmcore)
 		option(in, "--vmcore", lab_disk_path(core, number));
 	if (c->profile_hz) {
 		snprintf(number, sizeof(number), "--profile=%u", c->profile_hz);
 		word(in, strdup(number));
 	}
-	if (c->profile_out)
-		option(in, "--profile-out", PROFILE_FILE);
-	more_words(in, c);
+	more_words(in, c, outputs);
 }
 
 /* ---- what comes out ---------------------------------------------------------------------------
@@ -262,119 +260,10 @@ static int close_core(const struct vm_config *c, struct beside *core, struct err
 	return r < 0 ? error_set(err, r, "writing the core %s", c->vmcore) : 0;
 }
 
-static int finish_dump(const struct vm_config *c, int fd, struct error *err)
-{
-	json_t *json;
-
-	if (lseek(fd, 0, SEEK_END) == 0)
-		return 0; /* nothing was frozen */
-	lseek(fd, 0, SEEK_SET);
-	json = json_loadfd(fd, 0, NULL);
-	if (!json)
-		return error_set(err, -ENODATA, "reading the dump out of the lab");
-	return vm_json_write(json, "dump", c->dump, err);
-}
-
-/* Through a pipe or a device, too, as a run outside of the lab writes it. */
-static int finish_monitor(const struct vm_config *c, int fd, struct error *err)
-{
-	CLEANUP_FD int out =
-		open(c->monitor_out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
-	char buf[16384];
-	ssize_t n;
-	int r = out < 0 ? -errno : 0;
-
-	if (lseek(fd, 0, SEEK_END) == 0)
-		log_warn("%s: nothing came out of the lab; 64 MiB are the most", c->monitor_out);
-	lseek(fd, 0, SEEK_SET);
-	while (r == 0 && (n = read(fd, buf, sizeof(buf))) != 0)
-		r = n < 0 ? -errno : fd_write_all(out, buf, (size_t)n);
-	return r < 0 ? error_set(err, r, "writing %s", c->monitor_out) : 0;
-}
-
-static int finish_profile(const struct vm_config *c, int fd, struct error *err)
-{
-	json_t *json;
-
-	if (lseek(fd, 0, SEEK_END) == 0)
-		return 0; /* it did not begin; the report says so */
-	lseek(fd, 0, SEEK_SET);
-	json = json_loadfd(fd, 0, NULL);
-	if (!json)
-		return error_set(err, -ENODATA, "reading the profile out of the lab");
-	return profile_write(json, c->profile_out, err);
-}
-
-/* Files have other names in there. */
-static void rename_files(json_t *freezes, const struct vm_config *c)
-{
-	size_t i;
-	json_t *row;
-
-	json_array_foreach(freezes, i, row)
-	{
-		if (c->dump && json_object_get(row, "dump"))
-			json_object_set_new(row, "dump", json_string(c->dump));
-		if (c->vmcore && json_object_get(row, "vmcore"))
-			json_object_set_new(row, "vmcore", json_string(c->vmcore));
-	}
-}
-
-/* The inner report, with what only the outside knows. */
-static int finish_report(const struct vm_config *c, int fd, int status, struct error *err)
-{
-	json_t *json;
-
-	lseek(fd, 0, SEEK_SET);
-	json = json_loadfd(fd, 0, NULL);
-	/* Ended by a signal before the inner one could say anything. */
-	if (!json && status > 128) {
-		const struct vm_result killed = {.outcome = VM_KILLED,
-						 .status = status - 128,
-						 .lab = true};
-
-		return vm_report_write(vm_result_json(&killed, c), c->report, err);
-	}
-	if (json && err->code) {
-		json_object_set_new(json, "outcome", json_string(vm_outcome_name(VM_ERROR)));
-		json_object_set_new(json, "exit_status", json_integer(status));
-		json_object_set_new(json, "text", json_string(err->what));
-	}
-	if (!json)
-		return error_set(err, -ENODATA, "reading the report out of the lab");
-	json_object_set_new(json, "lab", json_true());
-	json_object_set_new(json, "kernel",
-			    json_pack("{s:s?, s:s?}", "path", c->kernel, "release",
-				      c->kernel_release));
-	rename_files(json_object_get(json, "freezes"), c);
-	if (c->monitor_out && json_object_get(json_object_get(json, "monitor"), "csv"))
-		json_object_set_new(json_object_get(json_object_get(json, "monitor"), "csv"),
-				    "path", json_string(c->monitor_out));
-	for (size_t i = 0; i < c->disk_count; i++) {
-		json_t *disk = json_array_get(json_object_get(json, "disks"), i);
-
-		/* It reads /dev/vda in there. */
-		if (disk)
-			json_object_set_new(disk, "path", json_string(c->disk[i].path));
-	}
-	for (size_t i = 0; i < c->net_count; i++) {
-		json_t *net = json_array_get(json_object_get(json, "nets"), i);
-		json_t *outside = vm_net_json(&c->net[i]);
-
-		if (net)
-			json_object_update(net, outside);
-		json_decref(outside);
-	}
-	return vm_report_write(json, c->report, err);
-}
-
 static void on_opened(void *arg, bool private_lab)
 {
 	lab_place_opened(arg, private_lab);
 }
-
-/* What the inner stasis writes into its folder, by the options that ask for it. */
-enum { OUT_REPORT, OUT_DUMP, OUT_MONITOR, OUT_PROFILE, OUTS };
 
 static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		    struct lab_file files[2], struct lab_place *place, int *ret_status,
@@ -389,12 +278,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 				  .disk_count = c->disk_count,
 				  .nets = c->net,
 				  .net_count = c->net_count};
-	struct lab_output outputs[OUTS] = {
-		[OUT_REPORT] = {.name = "report", .fd = memfd_create("report", MFD_CLOEXEC)},
-		[OUT_DUMP] = {.name = "dump", .fd = memfd_create("dump", MFD_CLOEXEC)},
-		[OUT_MONITOR] = {.name = "monitor", .fd = memfd_create("monitor", MFD_CLOEXEC)},
-		[OUT_PROFILE] = {.name = PROFILE_FILE, .fd = memfd_create("profile", MFD_CLOEXEC)},
-	};
+	struct lab_outputs outputs = {.count = 0};
 	CLEANUP_FREE char *core_path = NULL;
 	struct beside core = {.fd = -1};
 	struct terminal terminal = {.fd = -1};
@@ -404,8 +288,7 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.argv = in.argv,
 		.files = files,
 		.file_count = c->lab_snapshot ? 0 : 2,
-		.outputs = outputs,
-		.output_count = c->report || c->dump || c->monitor_out || c->profile_out ? OUTS : 0,
+		.outputs = outputs.list,
 		.progress = c->verbosity >= 0,
 		.limit_ns = c->timeout_ns,
 		.name = c->name,
@@ -415,38 +298,30 @@ static int run_with(struct vm_config *c, const struct kernel_choice *machine,
 		.opened = on_opened,
 		.arg = place,
 	};
-	int r = 0;
+	int r = lab_outputs_open(&outputs, c, err);
 
+	request.output_count = outputs.count;
 	memcpy(disks, c->disk, c->disk_count * sizeof(*disks));
-	if (c->vmcore) {
+	if (r == 0 && c->vmcore) {
 		r = open_core(c, &core, &core_path, err);
 		disks[lab.disk_count++].path = core_path;
 	}
-	build_words(&in, c, &files[0], &files[1], core_path);
+	build_words(&in, c, &files[0], &files[1], core_path, &outputs);
 	/* The guest's console has a terminal's rules of its own. */
 	if (c->session != VM_SESSION_COMMAND)
 		terminal_make_raw(&terminal, STDIN_FILENO);
 	if (r == 0)
-		r = in.failed || outputs[OUT_REPORT].fd < 0 || outputs[OUT_DUMP].fd < 0 ||
-				    outputs[OUT_MONITOR].fd < 0 || outputs[OUT_PROFILE].fd < 0
-			    ? error_set(err, -ENOMEM, "running in the lab")
-			    : lab_run(&lab, &request, ret_status, err);
+		r = in.failed ? error_set(err, -ENOMEM, "running in the lab")
+			      : lab_run(&lab, &request, ret_status, err);
 	terminal_restore(&terminal);
 	if (r == 0 && c->vmcore)
 		r = close_core(c, &core, err);
-	if (r == 0 && c->dump)
-		r = finish_dump(c, outputs[OUT_DUMP].fd, err);
-	if (r == 0 && c->monitor_out)
-		r = finish_monitor(c, outputs[OUT_MONITOR].fd, err);
-	if (r == 0 && c->profile_out)
-		r = finish_profile(c, outputs[OUT_PROFILE].fd, err);
-	if (r == 0 && c->report)
-		r = finish_report(c, outputs[OUT_REPORT].fd, *ret_status, err);
+	if (r == 0)
+		r = lab_outputs_finish(&outputs, c, *ret_status, err);
 	while (in.count > 0)
 		free(in.argv[--in.count]);
 	beside_abort(&core);
-	for (unsigned i = 0; i < OUTS; i++)
-		fd_close(&outputs[i].fd);
+	lab_outputs_close(&outputs);
 	return r;
 }
 

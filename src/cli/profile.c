@@ -69,7 +69,8 @@ static const struct cli_option options[] = {
 	{"help", 'h', NULL, set_help, "this"},
 	{"seconds", 's', "S", set_seconds, "for so long (default: 10)"},
 	{"hz", 0, "HZ", set_hz, "samples of each vCPU in a second (default: 997)"},
-	{"output", 'o', "FILE", set_out, "the stacks: NAME.folded or NAME.speedscope.json"},
+	{"output", 'o', "FILE", set_out,
+	 "the stacks: NAME.folded, NAME.speedscope.json or NAME.pb.gz (pprof)"},
 	{"json", 0, NULL, set_json, "the summary as JSON"},
 };
 

@@ -22,6 +22,7 @@
 #include "vm/kernels.h"
 #include "vm/monitor.h"
 #include "vm/profile_out.h"
+#include "vm/record.h"
 #include "vm/vm.h"
 
 #define DEFAULT_MEMORY GIB(1)
@@ -394,6 +395,19 @@ static int set_profile_out(void *target, const char *value, struct error *err)
 		     : keep_output(&((struct run_request *)target)->config.profile_out, value, err);
 }
 
+static int set_record(void *target, const char *value, struct error *err)
+{
+	int r = record_check(value, err);
+
+	return r < 0 ? r : keep(&((struct run_request *)target)->config.record, value);
+}
+
+/* Internal, from the outer stasis to the one in the lab: of a record. */
+static int set_trace_out(void *target, const char *value, struct error *err)
+{
+	return keep_output(&((struct run_request *)target)->config.trace_out, value, err);
+}
+
 static int set_qmp(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->config.qmp, value);
@@ -515,9 +529,11 @@ static const struct cli_option options[] = {
 	 "where a run queue stands still: log (the default), dump and go on, or freeze"},
 	{"profile", 0, "[=HZ]", set_profile, "sample each vCPU while COMMAND runs (default: 997)"},
 	{"profile-out", 0, "FILE", set_profile_out,
-	 "its stacks: NAME.folded or NAME.speedscope.json"},
+	 "its stacks: NAME.folded, NAME.speedscope.json or NAME.pb.gz (pprof)"},
 	{"name", 0, "NAME", set_name, "default: made up, unique"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
+	{"record", 0, "DIR", set_record,
+	 "all of it into a new folder: report, profile, monitor, trace, for stasis compare"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
 	{"no-lab", 0, NULL, set_no_lab, "never run in the lab"},
 	{"dry-run", 0, NULL, set_dry_run, "print the resolved configuration as JSON and stop"},
@@ -528,6 +544,7 @@ static const struct cli_option options[] = {
 	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
+	{"trace-out", 0, "FILE", set_trace_out, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 };
 
@@ -633,6 +650,28 @@ static int resolve_kernel(struct run_request *q, struct error *err)
 	return 0;
 }
 
+/* A record is made of files that other options would put elsewhere. */
+static int resolve_record(struct vm_config *c, struct error *err)
+{
+	const char *other = c->report	     ? "--report"
+			    : c->monitor_out ? "--monitor-out"
+			    : c->profile_out ? "--profile-out"
+					     : NULL;
+
+	if (!c->record)
+		return 0;
+	if (other)
+		return error_usage(err, "--record and %s exclude each other: %s has it all", other,
+				   c->record);
+	c->report = record_path(c->record, RECORD_REPORT);
+	c->monitor_out = record_path(c->record, RECORD_MONITOR);
+	c->trace_out = record_path(c->record, RECORD_TRACE);
+	if (!c->report || !c->monitor_out || !c->trace_out)
+		return error_set(err, -ENOMEM, "reading --record");
+	c->profile_hz = c->profile_hz ?: PROFILE_HZ_DEFAULT;
+	return 0;
+}
+
 static int resolve(struct run_request *q, int argc, char **argv, struct error *err)
 {
 	bool dashes;
@@ -649,6 +688,8 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 				q->pin ? "--pin" : "--perf");
 	if (r == 0)
 		r = resolve_command(q, argc, argv, rest, dashes, err);
+	if (r == 0)
+		r = resolve_record(&q->config, err);
 	/* Either makes no sense without; both mean it. */
 	if (r == 0 && (q->config.monitor_out || q->config.on_stall != VM_ON_STALL_LOG) &&
 	    !q->config.monitor_ns)
@@ -731,6 +772,8 @@ int command_run(int argc, char **argv)
 		log_set_level(q.config.verbosity > 0 ? LOG_INFO : LOG_ERROR);
 	if (r == 0 && !q.help && !q.dry_run)
 		r = choose_lab(&q, &lab, &err);
+	if (r == 0 && !q.help && !q.dry_run && q.config.record)
+		r = record_make(q.config.record, &err);
 	if (r < 0)
 		status = command_failed(&err);
 	else if (q.help)

@@ -166,6 +166,7 @@ static void put_down(struct vcpu *vcpu, bool halted)
 	memset(sample, 0, offsetof(struct sample, frame));
 	sample->period = s->period;
 	sample->weight = s->halted;
+	sample->at_ns = now_ns();
 	if (halted)
 		sample->kind = SAMPLE_IDLE;
 	else

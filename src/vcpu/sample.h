@@ -33,6 +33,7 @@ enum sample_kind {
 struct sample {
 	uint32_t period; /* of sampling, in which it was taken */
 	uint32_t weight; /* mean intervals that it stands for */
+	uint64_t at_ns;	 /* CLOCK_MONOTONIC */
 	uint8_t kind;	 /* enum sample_kind */
 	bool complete;	 /* the stack goes down to its end */
 	bool has_task;
@@ -105,5 +106,10 @@ void vcpu_sampler_end(struct vcpu *vcpu);
 
 /* By the generator of base/random.h: exponential, of that mean, cut at 16 times it; at least 1. */
 uint64_t sample_interval(uint64_t *state, uint64_t mean);
+/* The time that samples of so much weight stand for, at hz a second. */
+static inline uint64_t sample_ns(uint64_t weight, unsigned hz)
+{
+	return (uint64_t)((double)weight * 1e9 / hz + 0.5);
+}
 
 #endif

@@ -23,6 +23,8 @@ void vm_config_done(struct vm_config *c)
 	free(c->vmcore);
 	free(c->monitor_out);
 	free(c->report);
+	free(c->trace_out);
+	free(c->record);
 	free(c->profile_out);
 	free(c->qmp);
 	free(c->pin);
@@ -158,7 +160,7 @@ json_t *vm_config_json(const struct vm_config *c)
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
 		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s, "
-		"s:i, s:o}",
+		"s:i, s:o, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
 		"modules", string_or_null(c->modules), "append", string_or_null(c->append),
@@ -177,7 +179,7 @@ json_t *vm_config_json(const struct vm_config *c)
 		c->monitor_ns ? json_integer((json_int_t)c->monitor_ns) : json_null(),
 		"monitor_out", string_or_null(c->monitor_out), "on_stall",
 		vm_on_stall_name(c->on_stall), "profile_hz", (int)c->profile_hz, "profile_out",
-		string_or_null(c->profile_out));
+		string_or_null(c->profile_out), "record", string_or_null(c->record));
 }
 
 json_t *vm_config_brief(const struct vm_config *c, const char *state, bool lab)

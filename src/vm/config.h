@@ -80,6 +80,8 @@ struct vm_config {
 	unsigned profile_hz;	 /* 0: no profile */
 	char *profile_out;	 /* path, or NULL */
 	char *report;		 /* path, or NULL */
+	char *trace_out;	 /* path, or NULL */
+	char *record;		 /* folder, or NULL: the paths above lie in it */
 	char *qmp;		 /* path of another control socket, or NULL */
 	bool prefault;		 /* with restore: copy all memory before the guest goes on */
 	struct restore *restore; /* begin from there; NULL: boot. Owned */

@@ -71,6 +71,7 @@ static void over(struct freeze *f, const struct freeze_report *report)
 	m->freeze_told = m->freeze_stays = m->watching.hit = m->monitoring.holds = false;
 	loop_timer_clear(m->loop, &m->freeze_for);
 	note_lacks(m);
+	machine_trace_frozen(m, report);
 	if (!report->reached && f->state != FREEZE_KILLED)
 		log_warn("%s", report->why);
 	/* The next one is somebody's own, unless it says otherwise. */

@@ -208,6 +208,7 @@ static void on_session(struct session *s)
 		break;
 	case SESSION_STARTED:
 		m->command_ns = now;
+		machine_trace_mark(m, -1, "COMMAND starts");
 		machine_perf_command_begins(m);
 		machine_profile_begin(m);
 		if (m->config->session == VM_SESSION_SHELL)
@@ -215,6 +216,7 @@ static void on_session(struct session *s)
 		break;
 	case SESSION_ENDED:
 		m->result->command_ns = m->command_ns ? now - m->command_ns : 0;
+		machine_trace_mark(m, -1, "COMMAND ends");
 		machine_perf_command_ended(m);
 		machine_profile_stop(m);
 		break;

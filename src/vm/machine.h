@@ -3,6 +3,7 @@
 #ifndef STASIS_VM_MACHINE_H
 #define STASIS_VM_MACHINE_H
 
+#include "base/beside.h"
 #include "base/log.h"
 #include "freeze/dump.h"
 #include "freeze/watch_set.h"
@@ -52,6 +53,7 @@ struct monitoring {
 	struct loop_timer retry; /* a kernel that is not there yet */
 	uint64_t retry_ns;	 /* … after which time */
 	int csv_fd;		 /* until the monitor has it; -1: none */
+	struct beside csv;	 /* of a record: the file that csv_fd is, until it is whole */
 	struct error lack;	 /* why there is none so far */
 	bool holds;		 /* the guest stands at a stall: --on-stall freeze */
 	struct log_limit log;
@@ -117,6 +119,7 @@ struct machine {
 	struct watching watching;     /* watch_point.c's */
 	struct monitoring monitoring; /* machine_monitor.c's */
 	struct profiling profiling;   /* profiling.c's */
+	struct trace *trace;	      /* tracing.c's; NULL: none */
 	bool panicked;		      /* pvpanic said so */
 	bool was_reset;		      /* the guest reset itself */
 	bool ended;		      /* the outcome is decided */
@@ -216,6 +219,19 @@ void machine_monitor_stop(struct machine *m);
 /* The vCPUs have ended. False if the kernel keeps a write for limit_ns. Accepts a machine that was
  * not built. */
 bool machine_monitor_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
+
+/* ---- tracing.c: the trace of a record
+ * ------------------------------------------------------------
+ */
+
+/* When the vCPUs go. */
+void machine_trace_running(struct machine *m);
+/* Something happens now; vcpu -1: to the machine. */
+void machine_trace_mark(struct machine *m, int vcpu, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* A freeze is over. */
+void machine_trace_frozen(struct machine *m, const struct freeze_report *report);
+/* The vCPU threads have ended: it is written. Before machine_profile_done. */
+void machine_trace_done(struct machine *m);
 
 /* ---- freeze_point.c: what freezes the machine, and what is kept of it -------------------------
  */

@@ -61,6 +61,11 @@ bool machine_monitor_frozen(const struct machine *m)
 	return m->monitoring.holds && m->freeze_stays && m->freeze.state == FREEZE_FROZEN;
 }
 
+static void looked(unsigned cpu, uint64_t at_ns, const struct runqueues_sample *s, void *arg)
+{
+	machine_profile_looked(arg, cpu, at_ns, s);
+}
+
 static void stalled(const struct monitor_stall *stall, void *arg)
 {
 	const struct runqueues_sample *s = stall->sample;
@@ -77,6 +82,7 @@ static void stalled(const struct monitor_stall *stall, void *arg)
 		log_warn("%s", text);
 	else
 		log_guest(&m->monitoring.log, "%s", text);
+	machine_trace_mark(m, (int)stall->cpu, "stall of %.0f ms", (double)stall->stood_ns / 1e6);
 	machine_tell_stall(m, stall);
 	if (m->config->on_stall != VM_ON_STALL_LOG)
 		stop_at(m, stall);
@@ -95,6 +101,7 @@ static int begin(struct machine *m, struct error *err)
 					.csv_fd = w->csv_fd,
 					.ran = ran,
 					.freezes = freezes,
+					.looked = looked,
 					.stalled = stalled,
 					.arg = m};
 	int r = machine_inspect(m, &config.inspect, err);
@@ -142,10 +149,19 @@ void machine_monitor_running(struct machine *m)
 int machine_monitor_init(struct machine *m, struct error *err)
 {
 	const char *path = m->config->monitor_out;
+	int r;
 
 	m->monitoring.retry.fire = on_retry;
 	if (!wanted(m) || !path)
 		return 0;
+	if (m->config->record) {
+		r = beside_open(&m->monitoring.csv, path, 0666);
+		if (r == 0)
+			m->monitoring.csv_fd = fcntl(m->monitoring.csv.fd, F_DUPFD_CLOEXEC, 0);
+		if (r == 0 && m->monitoring.csv_fd < 0)
+			r = -errno;
+		return r < 0 ? error_set_shortage(err, r, "making %s", path) : 0;
+	}
 	m->monitoring.csv_fd =
 		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
 	if (m->monitoring.csv_fd < 0)
@@ -193,6 +209,10 @@ bool machine_monitor_done(struct machine *m, uint64_t limit_ns)
 			 w->lack.code ? w->lack.what : "the run ended before it began");
 		vm_result_degraded(m->result, text);
 	}
+	/* What was never begun is not there. */
+	if (w->monitor && w->csv.path && beside_commit(&w->csv) < 0)
+		vm_result_degraded(m->result, "monitor: the record's file could not be written");
+	beside_abort(&w->csv);
 	quiet = monitor_free(w->monitor, limit_ns);
 	w->monitor = NULL;
 	fd_close(&w->csv_fd);

@@ -104,6 +104,8 @@ static void look(struct monitor *m, unsigned cpu, uint64_t freezes)
 	c->running_max = MAX(c->running_max, s.value[RUNQUEUES_RUNNING]);
 	if (!m->final)
 		judge(m, cpu, freezes, now);
+	if (m->config.looked)
+		m->config.looked(cpu, now, &c->last, m->config.arg);
 	if (m->csv.loop)
 		put_line(m, cpu);
 }

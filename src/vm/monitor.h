@@ -39,6 +39,8 @@ struct monitor_config {
 	/* A number that changes when a freeze begins and when it ends; and whether one is under
 	 * way. */
 	uint64_t (*freezes)(bool *ret_frozen, void *arg);
+	/* Each look; or NULL. */
+	void (*looked)(unsigned cpu, uint64_t at_ns, const struct runqueues_sample *s, void *arg);
 	/* Once for each stall, from inside the loop. */
 	void (*stalled)(const struct monitor_stall *stall, void *arg);
 	void *arg;

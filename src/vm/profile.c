@@ -39,8 +39,8 @@ int profile_new(unsigned vcpus, struct profile **ret_profile)
 	p->stack = calloc(PROFILE_STACKS_MAX, sizeof(*p->stack));
 	p->task = calloc(PROFILE_TASKS_MAX, sizeof(*p->task));
 	p->place = calloc(PLACES, sizeof(*p->place));
-	if (!p->vcpu || !p->function || !p->stack || !p->task || !p->place ||
-	    index_new(&p->by_name, PROFILE_FUNCTIONS_MAX) ||
+	if (windows_new(vcpus, &p->windows) < 0 || !p->vcpu || !p->function || !p->stack ||
+	    !p->task || !p->place || index_new(&p->by_name, PROFILE_FUNCTIONS_MAX) ||
 	    index_new(&p->by_stack, PROFILE_STACKS_MAX) ||
 	    index_new(&p->by_task, PROFILE_TASKS_MAX)) {
 		profile_free(p);
@@ -57,6 +57,7 @@ void profile_free(struct profile *p)
 	for (uint32_t i = 0; i < p->functions; i++)
 		free(p->function[i].name);
 	free(p->vcpu);
+	windows_free(p->windows);
 	free(p->function);
 	free(p->stack);
 	free(p->task);
@@ -283,6 +284,8 @@ void profile_add(struct profile *p, unsigned vcpu, const struct sample *sample)
 	uint8_t class_of[SAMPLE_FRAMES];
 	uint32_t frames[SAMPLE_FRAMES], count = 0;
 	enum sched_class class = SCHED_IS_NONE;
+	/* One that was due before the start is of the start. */
+	uint64_t at_ns = sample->at_ns - MIN(p->since_ns, sample->at_ns);
 
 	v->samples++;
 	if (sample->kind != SAMPLE_IDLE)
@@ -291,10 +294,12 @@ void profile_add(struct profile *p, unsigned vcpu, const struct sample *sample)
 	if (sample->kind == SAMPLE_IDLE ||
 	    (sample->kind == SAMPLE_KERNEL && count && class_of[0] == SCHED_IS_IDLE)) {
 		v->idle += sample->weight;
+		windows_add(p->windows, at_ns, vcpu, SAMPLE_IDLE, class, sample->weight);
 		return;
 	}
 	if (sample->kind == SAMPLE_KERNEL)
 		class = sched_class_of_stack(class_of, count);
+	windows_add(p->windows, at_ns, vcpu, sample->kind, class, sample->weight);
 	add_busy(p, v, sample, frames, count, class);
 }
 

@@ -5,6 +5,7 @@
 
 #include "inspect/sched_classes.h"
 #include "vcpu/sample.h"
+#include "vm/windows.h"
 
 #define PROFILE_HZ_DEFAULT    997u /* of no period that a kernel has */
 #define PROFILE_FUNCTIONS_MAX 65536u
@@ -54,6 +55,8 @@ struct profile_place {
 struct profile {
 	unsigned vcpus;
 	struct profile_vcpu *vcpu;
+	uint64_t since_ns; /* CLOCK_MONOTONIC: where the windows begin */
+	struct windows *windows;
 	struct profile_function *function;
 	uint32_t functions;
 	struct profile_stack *stack;

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/beside.h"
 #include "base/util.h"
+#include "vm/pprof.h"
 #include "vm/result.h"
 
 #define NS_PER_S   1000000000.0
@@ -15,7 +15,7 @@
 
 static json_int_t ns_of(uint64_t weight, unsigned hz)
 {
-	return (json_int_t)((double)weight * NS_PER_S / hz + 0.5);
+	return (json_int_t)sample_ns(weight, hz);
 }
 
 static double share(uint64_t part, uint64_t whole)
@@ -189,6 +189,8 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 	json_object_set_new(json, "nodes", groups_json(p, run, false));
 	json_object_set_new(json, "tasks", tasks_json(p, run));
 	json_object_set_new(json, "functions", functions_json(p, run, busy));
+	json_object_set_new(json, "windows",
+			    windows_json(p->windows, run->hz, run->duration_ns, run->begin_ns));
 	json_object_set_new(json, "dropped", json_integer((json_int_t)run->dropped));
 	json_object_set(json, "degraded", run->degraded);
 	return json;
@@ -224,11 +226,12 @@ json_t *profile_speedscope(const struct profile *p, const struct profile_run *ru
 		end += ns;
 	}
 	return json_pack(
-		"{s:s, s:s, s:s, s:i, s:i, s:{s:o}, s:[{s:s, s:s, s:s, s:i, s:I, s:o, s:o}]}",
+		"{s:s, s:s, s:s, s:i, s:i, s:I, s:{s:o}, s:[{s:s, s:s, s:s, s:i, s:I, s:o, s:o}]}",
 		"$schema", SPEEDSCOPE, "exporter", "stasis " STASIS_VERSION, "name", title,
-		"activeProfileIndex", 0, "stasisHz", (int)run->hz, "shared", "frames", frames,
-		"profiles", "type", "sampled", "name", title, "unit", "nanoseconds", "startValue",
-		0, "endValue", end, "samples", samples, "weights", weights);
+		"activeProfileIndex", 0, "stasisHz", (int)run->hz, "stasisDurationNs",
+		(json_int_t)run->duration_ns, "shared", "frames", frames, "profiles", "type",
+		"sampled", "name", title, "unit", "nanoseconds", "startValue", 0, "endValue", end,
+		"samples", samples, "weights", weights);
 }
 
 /* A name within a line of them. */
@@ -276,45 +279,33 @@ static bool ends_in(const char *path, const char *suffix)
 
 int profile_path_check(const char *path, struct error *err)
 {
-	if (ends_in(path, ".folded") || ends_in(path, ".speedscope.json"))
+	if (ends_in(path, ".folded") || ends_in(path, ".speedscope.json") ||
+	    ends_in(path, ".pb.gz"))
 		return 0;
-	return error_usage(err, "%s: a name that ends in .folded or .speedscope.json is accepted",
-			   path);
+	return error_usage(
+		err, "%s: a name that ends in .folded, .speedscope.json or .pb.gz is accepted",
+		path);
 }
 
-static int write_folded(const json_t *speedscope, const char *path)
+static int write_folded(FILE *f, void *speedscope)
 {
-	struct beside b;
-	FILE *f;
-	int fd, r = beside_open(&b, path, 0666);
+	return profile_folded(speedscope, f);
+}
 
-	if (r < 0)
-		return r;
-	fd = dup(b.fd);
-	f = fd < 0 ? NULL : fdopen(fd, "w");
-	if (!f) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-	} else {
-		r = profile_folded(speedscope, f);
-		if (fclose(f) && r == 0)
-			r = -errno;
-	}
-	if (r == 0)
-		return beside_commit(&b);
-	beside_abort(&b);
-	return r;
+static int write_pprof(FILE *f, void *speedscope)
+{
+	return pprof_write(speedscope, fileno(f));
 }
 
 int profile_write(json_t *speedscope, const char *path, struct error *err)
 {
+	bool folded = ends_in(path, ".folded");
 	int r = -ENOMEM;
 
-	if (!ends_in(path, ".folded"))
+	if (!folded && !ends_in(path, ".pb.gz"))
 		return vm_json_write(speedscope, "profile", path, err);
 	if (speedscope)
-		r = write_folded(speedscope, path);
+		r = beside_write(path, folded ? write_folded : write_pprof, speedscope);
 	json_decref(speedscope);
 	return r < 0 ? error_set(err, r, "writing the profile %s", path) : 0;
 }

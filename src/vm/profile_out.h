@@ -16,6 +16,7 @@
 struct profile_run {
 	unsigned hz;	      /* as asked */
 	uint64_t duration_ns; /* of sampling */
+	uint64_t begin_ns;    /* … which began so long after COMMAND, where that is known */
 	uint64_t dropped;     /* samples that found no room in a ring */
 	const struct topology *topology;
 	json_t *degraded; /* array of strings; borrowed */
@@ -23,7 +24,7 @@ struct profile_run {
 
 /* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "scheduling_ns",
  * "scheduling_share" (of what is busy), "classes", "vcpus", "caches", "nodes", "tasks",
- * "functions", "dropped", "degraded". NULL when out of memory. */
+ * "functions", "windows" (vm/windows.h), "dropped", "degraded". NULL when out of memory. */
 json_t *profile_json(const struct profile *p, const struct profile_run *run);
 /* A document for speedscope: one sampled profile, in nanoseconds, each stack once, its task
  * outermost. NULL when out of memory. */
@@ -32,10 +33,11 @@ json_t *profile_speedscope(const struct profile *p, const struct profile_run *ru
 /* The same stacks, as FlameGraph's and its kin's lines: "task;outer;inner weight", in samples of
  * the asked rate. Of a document as above; a negative errno where it is none. */
 int profile_folded(const json_t *speedscope, FILE *f) MUST_CHECK;
-/* Writes a document by the suffix of path: ".folded" so, else as it is. Takes the reference. */
+/* Writes a document by the suffix of path: ".folded" so, ".pb.gz" for pprof (vm/pprof.h), else as
+ * it is. Takes the reference. */
 int profile_write(json_t *speedscope, const char *path, struct error *err) MUST_CHECK;
-/* Whether a file may be called so: -EINVAL, a usage error, for another suffix than .folded and
- * .speedscope.json. */
+/* Whether a file may be called so: -EINVAL, a usage error, for another suffix than .folded,
+ * .speedscope.json and .pb.gz. */
 int profile_path_check(const char *path, struct error *err) MUST_CHECK;
 /* Ten lines, of profile_json's. */
 void profile_print(const json_t *profile, FILE *f);

@@ -10,6 +10,8 @@
 #include "base/util.h"
 #include "vm/machine.h"
 #include "vm/profile_out.h"
+#include "vm/record.h"
+#include "vm/trace.h"
 
 #define NS_PER_S      UINT64_C(1000000000)
 #define DRAIN_MIN_NS  UINT64_C(4000000)
@@ -161,6 +163,13 @@ static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, vo
 
 /* ---- samples ----------------------------------------------------------------------------- */
 
+static void add(struct machine *m, unsigned vcpu, const struct sample *sample)
+{
+	profile_add(m->profiling.profile, vcpu, sample);
+	if (m->trace && m->profiling.of_run)
+		trace_sample(m->trace, vcpu, sample);
+}
+
 static void take(struct machine *m)
 {
 	struct profiling *p = &m->profiling;
@@ -172,7 +181,7 @@ static void take(struct machine *m)
 		/* No more than a ring: the vCPU may go on putting down. */
 		for (unsigned n = 0; n < SAMPLE_RING && (sample = vcpu_sample_peek(vcpu)); n++) {
 			if (sample->period == p->period)
-				profile_add(p->profile, i, sample);
+				add(m, i, sample);
 			vcpu_sample_release(vcpu);
 		}
 	}
@@ -194,6 +203,7 @@ static void on_drain(struct loop_timer *t)
 	uint64_t now = now_ns();
 
 	take(m);
+	profiling_counts_take(m, false);
 	look(m, now);
 	free_replaced(m);
 	/* Half a ring at the asked rate, for what a burst needs. */
@@ -254,7 +264,9 @@ static int start(struct machine *m, unsigned hz, struct error *err)
 		p->profile = NULL;
 		return error_set_shortage(err, r, "profiling");
 	}
-	p->since_ns = now_ns();
+	p->since_ns = p->profile->since_ns = now_ns();
+	if (!profiling_counts_begin(m))
+		degraded(p, "profile: no memory to count exits by time");
 	p->period = vcpu_pool_sample_start(m->pool, NS_PER_S / hz);
 	p->on = true;
 	return 0;
@@ -271,6 +283,8 @@ static void stop(struct machine *m)
 	p->duration_ns = now_ns() - p->since_ns;
 	loop_timer_clear(m->loop, &p->drain);
 	take(m);
+	profiling_counts_take(m, true);
+	profiling_counts_done(m);
 }
 
 static void say_what_lacks(struct machine *m, uint64_t lost)
@@ -309,6 +323,7 @@ static void finish(struct machine *m, json_t **ret_summary, json_t **ret_speedsc
 	struct profile_run run = {
 		.hz = p->hz,
 		.duration_ns = p->duration_ns,
+		.begin_ns = m->command_ns ? p->since_ns - MIN(m->command_ns, p->since_ns) : 0,
 		.dropped = dropped(m) - p->dropped_before,
 		.topology = &m->config->topology,
 		.degraded = p->degraded,
@@ -356,6 +371,7 @@ static void finish_run(struct machine *m)
 	json_t *speedscope;
 	size_t i;
 	json_t *row;
+	int r = 0;
 
 	stop(m);
 	finish(m, &m->result->profile, &speedscope);
@@ -364,9 +380,13 @@ static void finish_run(struct machine *m)
 			vm_result_degraded(m->result, json_string_value(row));
 	if (m->result->profile && m->config->verbosity >= 0)
 		profile_print(m->result->profile, stderr);
-	if (!m->config->profile_out) {
+	if (m->config->record)
+		r = record_profile(m->config->record, speedscope, &err);
+	else if (m->config->profile_out)
+		r = profile_write(speedscope, m->config->profile_out, &err);
+	else
 		json_decref(speedscope);
-	} else if (profile_write(speedscope, m->config->profile_out, &err) < 0) {
+	if (r < 0) {
 		log_failure(&err);
 		vm_result_degraded(m->result, "profile: its file could not be written");
 	}

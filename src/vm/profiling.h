@@ -4,6 +4,7 @@
 #define STASIS_VM_PROFILING_H
 
 #include "inspect/glimpse.h"
+#include "inspect/runqueues.h"
 #include "loop/loop.h"
 #include "vm/profile.h"
 #include "vm/qmp/ops.h"
@@ -22,6 +23,24 @@ struct profiling_hazard {
 	CACHE_ALIGNED _Atomic(struct profiling_kernel *) kernel;
 };
 
+/* A run queue, when it was last looked at; at_ns 0: never. */
+struct profiling_queue {
+	uint64_t at_ns;
+	struct runqueues_sample last;
+};
+
+struct profiling_vcpu {
+	uint64_t exits, ticks;
+};
+
+/* Counters of the machine as they were last read, which the windows have got. */
+struct profiling_counts {
+	uint64_t at_ns;
+	uint64_t reason[WINDOWS_REASONS];
+	struct profiling_vcpu *vcpu; /* NULL: nothing is counted */
+	struct profiling_queue *queue;
+};
+
 struct profiling {
 	struct profile *profile; /* under way, or NULL */
 	unsigned hz;
@@ -31,6 +50,7 @@ struct profiling {
 	uint64_t since_ns, duration_ns;
 	uint64_t dropped_before;
 	json_t *degraded;
+	struct profiling_counts counts;
 	struct loop_timer drain, end;
 	struct qmp_wait *client; /* who waits for it, or NULL */
 
@@ -54,5 +74,18 @@ int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 /* The vCPU threads have ended: what there is is told, written and printed. Before the control
  * socket's end, the pool's, and inspection's. Accepts a machine that was not built. */
 void machine_profile_done(struct machine *m);
+/* The monitor has looked at a run queue. */
+void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
+			    const struct runqueues_sample *s);
+
+/* ---- profiling_counts.c, for profiling.c: what else the windows count
+ * ----------------------------
+ */
+
+/* It begins now, since_ns. False without memory: nothing is counted then. */
+bool profiling_counts_begin(struct machine *m);
+/* Now and then; last: the profile has ended, duration_ns stands. */
+void profiling_counts_take(struct machine *m, bool last);
+void profiling_counts_done(struct machine *m); /* accepts what did not begin */
 
 #endif

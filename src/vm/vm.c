@@ -297,6 +297,7 @@ static bool take_down(struct machine *m)
 
 	if (m->pool) {
 		vcpu_pool_stop(m->pool);
+		machine_trace_done(m);
 		machine_profile_done(m);
 		m->result->exits = machine_exits(m);
 		stats_add_exits(m->result->exits, m->pool);
@@ -362,6 +363,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	result->setup_ns = now_ns() - begin_ns;
 	if (r == 0)
 		r = machine_events_running(m, err);
+	if (r == 0)
+		machine_trace_running(m);
 	if (r == 0)
 		r = machine_freeze_running(m, err);
 	if (r == 0 && config->restore)

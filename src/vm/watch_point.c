@@ -192,6 +192,7 @@ static void on_hit(struct watch_set *set, unsigned slot, uint64_t before, uint64
 
 	if (m->ended)
 		return;
+	machine_trace_mark(m, vcpu, "hit: %s", s->expr->text);
 	if (vcpu >= 0)
 		snprintf(who, sizeof(who), "stored by vCPU %d", vcpu);
 	if (m->config->on_hit == VM_ON_HIT_LOG) {

@@ -86,7 +86,7 @@ ok "one that the VM's end cut short is told (saw $status)" grep -q '^profile: ' 
 "$STASIS" profile two --hz 0 >"$work/out" 2>&1
 ok "a wrong rate says what is accepted" grep -q '1 to 10000 samples' "$work/out"
 "$STASIS" profile two -o x.svg >"$work/out" 2>&1
-ok "a wrong suffix says what is accepted" grep -q 'ends in .folded or .speedscope.json' "$work/out"
+ok "a wrong suffix says what is accepted" grep -q 'ends in .folded, .speedscope.json or .pb.gz' "$work/out"
 "$STASIS" profile two >"$work/out" 2>&1
 status=$?
 ok "profile of no VM ends 125 (saw $status)" is $status 125
@@ -132,6 +132,47 @@ ok "the speedscope file adds up" holds "$work/whole.speedscope.json" \
 	'.profiles[0] | .type == "sampled" and (.samples | length) == (.weights | length) and (.weights | add) == .endValue'
 ok "... whose frames are there" holds "$work/whole.speedscope.json" \
 	'(.shared.frames | length) as $n | .profiles[0].samples | all(all(. >= 0 and . < $n))'
+
+# ---- a record -----------------------------------------------------------------------------------
+
+# record NAME PAYLOAD OPTIONS...: a second and a half of it.
+record() {
+	local name=$1 payload=$2
+	shift 2
+	"$STASIS" run --no-lab -q -m 160M -c 2 -k "$payloads/payload-$payload.elf" -i "$work/empty" --timeout 1500ms \
+		--record "$work/$name" "$@" </dev/null >"$work/out" 2>"$work/err"
+}
+
+record busy profile --freeze-at 500ms --freeze-for 100ms
+status=$?
+ok "a run with a record has its usual status (saw $status)" is $status 124
+ok "the record has a report, three kinds of profile and a trace, and nothing half done" is \
+	"$(echo "$work/busy/"*)" "$(echo "$work/busy/"{profile.folded,profile.pb.gz,profile.speedscope.json,report.json,trace.json})"
+ok "... of which pprof's is compressed" gzip -t "$work/busy/profile.pb.gz"
+ok "windows cover the run" holds "$work/busy/report.json" \
+	'.profile.windows | .length_ns == 100000000 and (.list | length) >= 14 and (.list | length) <= 17'
+ok "... and add up" holds "$work/busy/report.json" \
+	'.profile | ([.windows.list[].kernel_ns] | add) as $n | ($n - .kernel_ns | fabs) <= 20'
+ok "... one of them was frozen through" holds "$work/busy/report.json" \
+	'[.profile.windows.list[:-1][].kernel_ns] | min < 0.7 * max'
+python3 "$(dirname "$0")/../unit/vm/check_trace.py" "$work/busy/trace.json" >"$work/out" 2>"$work/err"
+status=$?
+ok "the trace is one that Perfetto draws (saw $status)" is $status 0
+ok "... with the freeze on each vCPU" holds "$work/busy/trace.json" \
+	'[.traceEvents[] | select(.name == "frozen")] | length == 2 and all(.dur > 100000)'
+record busy profile
+status=$?
+ok "a folder that holds a record takes no other (saw $status)" is $status 125
+ok "... and says what is accepted" grep -q 'a folder that is empty' "$work/err"
+record halted-record halt
+"$STASIS" compare "$work/busy" "$work/busy" >"$work/out" 2>"$work/err"
+status=$?
+ok "a run does not differ from itself (saw $status)" is $status 0
+ok "... and that is said of each figure" test "$(grep -c 'no difference$' "$work/out")" -ge 2
+"$STASIS" compare "$work/halted-record" "$work/busy" >"$work/out" 2>"$work/err"
+status=$?
+ok "a halted one differs from a busy one (saw $status)" is $status 1
+ok "... as it idles more" grep -Eq '^idle .* A has [0-9]+% more \[' "$work/out"
 
 # ---- a halted guest -----------------------------------------------------------------------------
 

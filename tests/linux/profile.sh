@@ -5,12 +5,12 @@ YIELD=${YIELD:?path of the yield program}
 command -v jq >/dev/null || skip_all "no jq"
 begin
 
-profile() { jq -r ".profile | $1" "$work/report.json"; }
+profile() { jq -r ".profile | $1" "$work/record/report.json"; }
 # share NAME: of the busy time of the tasks called so, how much is scheduling.
 share() { profile "[.tasks[] | select(.name == \"$1\")] | ([.[].scheduling_ns] | add) / ([.[].busy_ns] | add)"; }
 
-stasis_run -t 1n1l2c1t --timeout 5m --profile=500 --profile-out "$work/stacks.folded" \
-	--report "$work/report.json" --include "$YIELD:/bin/yield" --include "$YIELD:/bin/spin" -- \
+stasis_run -t 1n1l2c1t --timeout 5m --profile=500 --record "$work/record" \
+	-a schedstats=enable --include "$YIELD:/bin/yield" --include "$YIELD:/bin/spin" -- \
 	sh -c 'yield 10 6 yield; spin 2 6 spin'
 equal "the guest ends 0" 0 "$status"
 sed -n '/^profile:/,$p' "$work/err" | sed 's/^/# /'
@@ -18,7 +18,7 @@ equal "nothing is lacking" 0 "$(profile '.degraded | length')"
 check "it was sampled" test "$(profile '.samples > 100')" = true
 check "classes add up" test "$(profile '([.classes[].ns] | add) as $n | ($n - .kernel_ns | fabs) <= 20')" = true
 check "stacks go down to the system call" grep -q \
-	'^yield;entry_SYSCALL_64_after_hwframe;do_syscall_64;.*sched_yield;schedule;__schedule' "$work/stacks.folded"
+	'^yield;entry_SYSCALL_64_after_hwframe;do_syscall_64;.*sched_yield;schedule;__schedule' "$work/record/profile.folded"
 # The first of each kind is their parent, which waits.
 check "each task has a pid of its own" test \
 	"$(profile '[.tasks[] | select(.name == "yield").pid] | unique | length >= 10')" = true
@@ -30,4 +30,17 @@ check "a third and more of those that yield is scheduling" test "$(jq -n "$(shar
 most=0.05
 [ "$LAB" = --lab ] && most="$(share yield) / 2"
 check "of those that spin it is next to nothing" test "$(jq -n "$(share spin) < $most")" = true
+
+for file in report.json profile.speedscope.json profile.folded profile.pb.gz monitor.csv trace.json; do
+	check "the record has $file" test -s "$work/record/$file"
+done
+check "windows have switches and wake-ups" test \
+	"$(profile '.windows.list | (map(.switches) | add) > 1000 and (map(.wakeups) | add) > 10')" = true
+check "the trace is one that Perfetto draws" python3 "$(dirname "$0")/../unit/vm/check_trace.py" "$work/record/trace.json"
+check "... with the tasks that ran, and what waited" test "$(jq '[.traceEvents[] | select(.name == "yield" and .ph == "X")] as $ran |
+	[.traceEvents[] | select(.ph == "C" and (.name | startswith("run queue"))) | .args.waiting] as $waited |
+	($ran | length) > 10 and ($waited | max) > 1' "$work/record/trace.json")" = true
+"$STASIS" compare "$work/record" "$work/record" >"$work/same"
+equal "the run does not differ from itself" 0 $?
+check "... of all figures" test "$(grep -c 'no difference$' "$work/same")" -ge 8
 end

@@ -52,6 +52,17 @@ static void stalled(const struct monitor_stall *stall, void *arg)
 	last_stall = *stall;
 }
 
+static unsigned looks, told_of;
+
+static void looked(unsigned cpu, uint64_t at_ns, const struct runqueues_sample *s, void *arg)
+{
+	assert_ptr_equal(arg, &fake);
+	assert_true(at_ns <= now_ns());
+	assert_int_equal(s->value[RUNQUEUES_RUNNING], monitor->cpu[cpu].last.value[0]);
+	looks++;
+	told_of |= 1u << cpu % 32;
+}
+
 static void begin(unsigned cpus)
 {
 	const struct monitor_config config = {.loop = loop,
@@ -63,6 +74,7 @@ static void begin(unsigned cpus)
 					      .csv_fd = csv,
 					      .ran = ran,
 					      .freezes = freezes,
+					      .looked = looked,
 					      .stalled = stalled,
 					      .arg = &fake};
 	struct error err = {0};
@@ -87,7 +99,7 @@ static int set_up(void **state)
 	ran_ns = freezes_begun = 0;
 	frozen = false;
 	knows_ran = true;
-	asked = stalls = 0;
+	asked = stalls = looks = told_of = 0;
 	return csv < 0 ? -1 : 0;
 }
 
@@ -195,6 +207,9 @@ static void a_frozen_guest_is_not_looked_at(void **state)
 	frozen = false;
 	turn(monitor->rounds + 2);
 	assert_true(monitor->cpu[0].samples > samples);
+	/* Whoever listens has heard of each look. */
+	assert_int_equal(looks, monitor->cpu[0].samples + monitor->cpu[1].samples);
+	assert_int_equal(told_of, 3);
 }
 
 static char *lines(size_t *ret_n)

@@ -251,7 +251,18 @@ static void a_suffix_says_what_is_written(void **state)
 	assert_non_null(json);
 	json_decref(json);
 	unlink(path);
-	rmdir(dir);
+	snprintf(path, sizeof(path), "%s/a.pb.gz", dir);
+	assert_int_equal(profile_path_check(path, &err), 0);
+	assert_int_equal(profile_write(profile_speedscope(p, &run, "vm"), path, &err), 0);
+	f = fopen(path, "r");
+	assert_int_equal(getc(f), 0x1f); /* gzip's */
+	assert_int_equal(getc(f), 0x8b);
+	fclose(f);
+	unlink(path);
+	/* Nothing is left of what is none. */
+	assert_int_equal(profile_write(json_object(), path, &err), -EBADMSG);
+	assert_int_equal(rmdir(dir), 0);
+	err = (struct error){0};
 	assert_true(profile_path_check("a.json", &err) < 0);
 	assert_true(profile_path_check(".folded", &err) < 0);
 	assert_int_equal(err.kind, ERROR_USAGE);
@@ -268,7 +279,7 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	struct topology t = two_nodes();
 	json_t *degraded = json_pack("[s]", "less");
 	struct profile_run run = {.hz = HZ,
-				  .duration_ns = 10000000,
+				  .duration_ns = 150000000,
 				  .dropped = 3,
 				  .topology = &t,
 				  .degraded = degraded};
@@ -284,7 +295,8 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	assert_int_equal(integer(json, "dropped"), 3);
 	assert_int_equal(integer(json, "idle_ns"), 10000000);
 	assert_int_equal(integer(json, "kernel_ns"), 4000000);
-	assert_true(json_real_value(json_object_get(json, "hz_had")) == 850); /* 17 in 2 x 10 ms */
+	/* 17 in 2 x 150 ms. */
+	assert_float_equal(json_real_value(json_object_get(json, "hz_had")), 56.667, 1e-3);
 	assert_float_equal(json_real_value(json_object_get(json, "scheduling_share")), 3.0 / 7,
 			   1e-6);
 	assert_int_equal(json_array_size(json_object_get(json, "vcpus")), 2);
@@ -301,9 +313,18 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	assert_int_equal(integer(row, "ns"), 4000000);
 	row = json_object_get(json_object_get(json, "classes"), "wake_up");
 	assert_int_equal(integer(row, "ns"), 3000000);
+	/* Two windows of which the first has it all. */
+	row = json_object_get(json_object_get(json, "windows"), "list");
+	assert_int_equal(json_array_size(row), 2);
+	row = json_array_get(row, 0);
+	assert_int_equal(integer(row, "idle_ns"), 10000000);
+	assert_int_equal(integer(row, "kernel_ns"), 4000000);
+	assert_int_equal(integer(json_object_get(row, "classes"), "wake_up"), 3000000);
+	row = json_array_get(json_object_get(row, "vcpus"), 0);
+	assert_int_equal(json_integer_value(json_array_get(row, 2)), 3000000);
 	profile_print(json, f);
 	fclose(f);
-	assert_non_null(strstr(text, "profile: 8 samples at 850 Hz of 1000 asked, 3 dropped\n"));
+	assert_non_null(strstr(text, "profile: 8 samples at 57 Hz of 1000 asked, 3 dropped\n"));
 	assert_non_null(strstr(text, "scheduling    42.9% of busy time\n"));
 	assert_non_null(strstr(text, "wake_up 42.9%"));
 	assert_non_null(strstr(text, "less\n"));
