@@ -15,6 +15,7 @@ int command_vmcore(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_profile(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_exec(int argc, char **argv);

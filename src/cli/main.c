@@ -29,6 +29,7 @@ static const struct command {
 	{"top", command_top, "the same live"},
 	{"profile", command_profile,
 	 "where a running VM's time goes: functions, stacks, scheduling"},
+	{"report", command_report, "one page of what a run left behind, for a browser"},
 	{"snapshot", command_snapshot, "save a running VM into a folder"},
 	{"restore", command_restore, "let it go on from there, as often as you like"},
 	{"exec", command_exec, "another command in a running VM"},
@@ -43,7 +44,7 @@ static const struct command {
 };
 
 /* Named in the interface, not there yet: said by name, never taken for a typing mistake. */
-static const char *const later[] = {"report", "compare"};
+static const char *const later[] = {"compare"};
 
 static void print_help(void)
 {
