@@ -23,8 +23,8 @@ json_t *report_stacks(const json_t *speedscope, const char **ret_why);
 
 /* Of a profile's "windows": {"begin_ns", "column_ns", "columns", "rows", "per_row", "vcpus",
  * "cells": {"user_us", "kernel_us", "scheduling_us", "idle_us": [row by row, column by column]},
- * "user_us", "kernel_us", "idle_us": [column], "classes": {name: [column]}}. All in microseconds,
- * rounded. */
+ * "user_us", "kernel_us", "idle_us": [column], "classes": {name: [column]}, "counts": {"exits",
+ * "switches", "wakeups": [column], as far as they are known}}. Times in microseconds, rounded. */
 json_t *report_windows(const json_t *windows, const char **ret_why);
 
 /* Of what --monitor-out wrote, len bytes with a NUL behind them: {"begin_ns", "column_ns",

@@ -34,6 +34,13 @@ static int read_file(const char *path, size_t max, char **ret_text, size_t *ret_
 	return file_read_fd(fd, max, ret_text, ret_len);
 }
 
+static const char *why_not(int r)
+{
+	return r == -ENOENT    ? "it is not there"
+	       : r == -ENOTSUP ? "it is no regular file"
+			       : strerror(-r);
+}
+
 /* Why is set on failure, one line without the path. */
 static int read_json(const char *path, size_t max, json_t **ret_json, char why[WHY_MAX])
 {
@@ -43,7 +50,7 @@ static int read_json(const char *path, size_t max, json_t **ret_json, char why[W
 	int r = read_file(path, max, &text, &len);
 
 	if (r < 0) {
-		snprintf(why, WHY_MAX, "%s", strerror(-r));
+		snprintf(why, WHY_MAX, "%s", why_not(r));
 		return r;
 	}
 	*ret_json = json_loadb(text, len, 0, &wrong);
@@ -100,7 +107,7 @@ static json_t *queues_of(struct source *s)
 		return NULL;
 	r = read_file(path, REPORT_QUEUES_MAX, &csv, &len);
 	if (r < 0)
-		why = strerror(-r);
+		why = why_not(r);
 	else
 		part = report_queues(csv, len, &why);
 	if (!part)

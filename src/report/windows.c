@@ -11,6 +11,10 @@
 /* In the order of a window's figures for each vCPU. */
 enum figure { USER, KERNEL, SCHEDULING, IDLE, FIGURES };
 
+/* What a window may count besides. */
+static const char *const count_names[] = {"exits", "switches", "wakeups"};
+#define COUNTS ARRAY_SIZE(count_names)
+
 static const char *const cell_names[FIGURES] = {"user_us", "kernel_us", "scheduling_us", "idle_us"};
 
 struct grid {
@@ -21,6 +25,7 @@ struct grid {
 	const char *name[CLASSES_MAX]; /* borrowed */
 	uint64_t *class[CLASSES_MAX];
 	size_t classes;
+	uint64_t *count[COUNTS]; /* NULL: no window has it */
 };
 
 static void add(uint64_t *to, uint64_t n)
@@ -68,6 +73,16 @@ static uint64_t *class_named(struct grid *g, const char *name)
 	return g->class[g->classes] ? g->class[g->classes++] : NULL;
 }
 
+static void add_count(struct grid *g, size_t i, size_t column, const json_t *n)
+{
+	if (!json_is_integer(n))
+		return;
+	if (!g->count[i])
+		g->count[i] = calloc(g->columns, sizeof(uint64_t));
+	if (g->count[i])
+		add(&g->count[i][column], report_uint(n));
+}
+
 static void add_window(struct grid *g, json_t *window)
 {
 	static const char *const names[] = {"user_ns", "kernel_ns", "idle_ns"};
@@ -86,25 +101,31 @@ static void add_window(struct grid *g, json_t *window)
 		if (class)
 			add(&class[column], report_uint(value));
 	}
+	for (size_t i = 0; i < COUNTS; i++)
+		add_count(g, i, column, json_object_get(window, count_names[i]));
 	for (size_t v = 0; v < json_array_size(vcpus); v++)
 		for (size_t f = 0; f < FIGURES; f++)
 			add(&g->cell[(f * g->rows + v / g->per_row) * g->columns + column],
 			    report_uint(json_array_get(json_array_get(vcpus, v), f)));
 }
 
-static json_t *numbers(const uint64_t *ns, size_t n)
+static json_t *divided(const uint64_t *value, size_t n, uint64_t by)
 {
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_integer((json_int_t)((ns[i] + NS_PER_US / 2) /
-								      NS_PER_US)));
+		json_array_append_new(list, json_integer((json_int_t)((value[i] + by / 2) / by)));
 	return list;
+}
+
+static json_t *numbers(const uint64_t *ns, size_t n)
+{
+	return divided(ns, n, NS_PER_US);
 }
 
 static json_t *grid_json(const struct grid *g)
 {
-	json_t *cells = json_object(), *classes = json_object();
+	json_t *cells = json_object(), *classes = json_object(), *counts = json_object();
 
 	for (size_t f = 0; f < FIGURES; f++)
 		json_object_set_new(cells, cell_names[f],
@@ -112,14 +133,18 @@ static json_t *grid_json(const struct grid *g)
 					    g->rows * g->columns));
 	for (size_t i = 0; i < g->classes; i++)
 		json_object_set_new(classes, g->name[i], numbers(g->class[i], g -> columns));
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "begin_ns",
+	for (size_t i = 0; i < COUNTS; i++)
+		if (g->count[i])
+			json_object_set_new(counts, count_names[i],
+					    divided(g->count[i], g->columns, 1));
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "begin_ns",
 			 (json_int_t)g->begin_ns, "column_ns",
 			 (json_int_t)MIN(g->column_ns, (uint64_t)INT64_MAX), "columns",
 			 (json_int_t)g->columns, "rows", (json_int_t)g->rows, "per_row",
 			 (json_int_t)g->per_row, "vcpus", (json_int_t)g->vcpus, "cells", cells,
 			 "user_us", numbers(g->column[0], g->columns), "kernel_us",
 			 numbers(g->column[1], g->columns), "idle_us",
-			 numbers(g->column[2], g->columns), "classes", classes);
+			 numbers(g->column[2], g->columns), "classes", classes, "counts", counts);
 }
 
 static bool make_room(struct grid *g)
@@ -158,5 +183,7 @@ json_t *report_windows(const json_t *windows, const char **ret_why)
 		free(g.column[i]);
 	for (size_t i = 0; i < g.classes; i++)
 		free(g.class[i]);
+	for (size_t i = 0; i < COUNTS; i++)
+		free(g.count[i]);
 	return json;
 }

@@ -125,6 +125,8 @@ def simulate(shape, windows, window_ns):
             window["idle_ns"] += ns(cell["idle"])
             window["user_ns"] += ns(cell["user"])
             window["kernel_ns"] += ns(cell["kernel"])
+            window["exits"] = window.get("exits", 0) + random.randint(20, 60) + (at > 0.5) * 25
+            window["switches"] = window.get("switches", 0) + random.randint(200, 320) * busy // 100
             window["vcpus"].append([ns(cell[k]) for k in ("user", "kernel", "scheduling", "idle")])
         window["classes"] = {c: ns(n) for c, n in window["classes"].items()}
         out.append(window)

@@ -101,6 +101,10 @@ def over_time(b, folder):
             return
     ok("the heat map's cells add up", data["rows"] == len(windows[0]["vcpus"]) and data["columns"] == len(windows))
     ok("... and lie where they were", abs(cells["kernel_us"][3 * len(windows) + 70] * 1000 - windows[70]["vcpus"][3][1]) <= 500)
+    ok("what is counted beside samples is there", data["counts"] == {n: [w[n] for w in windows] for n in ("exits", "switches")} and
+       len(b.all("#rates [data-of]")) == 2, list(data["counts"]))
+    mean = sum(w["exits"] for w in windows) / len(windows) * 10
+    ok("... as a rate", b.text("#rates [data-of=exits] .muted").startswith("{:,.0f} on average".format(mean)), b.text("#rates"), mean)
 
 
 # ---- hands

@@ -52,7 +52,7 @@ function bytes(x) {
 
 const times = n => n === 1 ? "once" : n === 2 ? "twice" : count(n) + " times";
 const many = (n, one, more) => count(n) + " " + (n === 1 ? one : more || one + "s");
-const seconds = s => digits(s, s >= 100 || s % 1 === 0 ? 0 : s >= 1 ? 1 : 3).replace(/\.?0+$/, m => m.includes(".") ? "" : m) + "\u202fs";
+const seconds = s => s.toLocaleString("en", { maximumFractionDigits: s >= 100 ? 1 : s >= 1 ? 2 : 3 }) + "\u202fs";
 
 // ---- colours: those of the styles, as they are now
 

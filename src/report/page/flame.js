@@ -130,8 +130,9 @@ part("flame", section => {
     else { draw(); tell(here); }
   });
   const classes = CLASSES.filter(c => root.descendants().some(n => n.class === c));
-  legend(box, [...classes.map(c => ({ colour: "c-" + c, text: c })), { colour: "f-kernel", text: "kernel" }, { colour: "f-user", text: "address without a name" },
-    ...(rows(profile.tasks).length ? [{ colour: "f-task", text: "task" }] : [])]);
+  const used = new Set(root.descendants().map(colour));
+  legend(box, [...classes.map(c => ({ colour: "c-" + c, text: c })), ...[["f-kernel", "kernel"], ["f-user", "address without a name"], ["f-task", "task"]]
+    .filter(k => used.has(k[0])).map(k => ({ colour: k[0], text: k[1] }))]);
   draws(draw);
 });
 

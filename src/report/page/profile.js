@@ -49,13 +49,41 @@ part("time", section => {
   classesOverTime(card(section, "The scheduler's share", "Of the busy time of all vCPUs, by class, from COMMAND's start."), w, g);
   cpusOverTime(card(section, "Each vCPU", "A row for " + (g.per_row > 1 ? "each " + g.per_row + " vCPUs" : "each vCPU") +
     ", a column for each " + ns(num(w.column_ns)) + ". Arrow keys move from cell to cell."), w, g);
+  const counted = Object.keys(obj(w.counts)).filter(n => d3.sum(arr(w.counts[n])) > 0);
+  if (counted.length) rates(card(section, "Rates", "Of all vCPUs together, a second.").attr("id", "rates"), counted, w, g);
 });
+
+// A plot each: their scales have nothing in common but time.
+function rates(box, names, w, g) {
+  const grid = box.append("div").attr("class", "small wide");
+  const list = names.map(name => ({ name, values: d3.range(g.columns).map(i => num(arr(w.counts[name])[i]) / g.column_s), plot: grid.append("div").attr("data-of", name) }));
+  for (const r of list) {
+    r.plot.append("div").append("strong").text({ exits: "Exits", switches: "Context switches", wakeups: "Wake-ups" }[r.name] || r.name);
+    r.plot.append("div").attr("class", "muted").text(digits(d3.mean(r.values), 0) + " on average, " + digits(d3.max(r.values), 0) + " at most");
+    r.svg = r.plot.append("div").attr("class", "plot").append("svg").attr("role", "img").attr("aria-label", r.name + " a second over time");
+  }
+  draws(() => {
+    for (const r of list) {
+      const left = 46, right = 20, height = 104, width = Math.max(r.plot.node().clientWidth, 220) - left - right;
+      const x = d3.scaleLinear().domain([0, g.columns]).range([left, left + width]), y = d3.scaleLinear().domain([0, d3.max(r.values)]).range([height, 8]);
+      const time = d3.scaleLinear().domain([g.begin_s, g.begin_s + g.columns * g.column_s]).range(x.range());
+      const values = [...r.values, r.values[g.columns - 1]];
+      r.svg.attr("width", width + left + right).attr("height", height + 24).selectAll("*").remove();
+      r.svg.append("g").attr("class", "axis grid").attr("transform", "translate(" + left + ",0)").call(d3.axisLeft(y).ticks(3, "~s").tickSize(-width));
+      r.svg.append("path").attr("d", d3.area().x((d, i) => x(i)).y0(height).y1(y).curve(d3.curveStepAfter)(values)).style("fill", "var(--accent)").style("opacity", 0.16);
+      r.svg.append("path").attr("d", d3.line().x((d, i) => x(i)).y(y).curve(d3.curveStepAfter)(values)).attr("fill", "none").style("stroke", "var(--accent)").style("stroke-width", 1.5);
+      r.svg.append("g").attr("class", "axis").attr("transform", "translate(0," + height + ")").call(d3.axisBottom(time).ticks(Math.max(2, width / 90)).tickFormat(seconds));
+      r.svg.append("rect").attr("x", left).attr("width", width).attr("height", height).attr("fill", "none").attr("pointer-events", "all").on("mousemove", () => {
+        const i = Math.max(0, Math.min(g.columns - 1, Math.floor(x.invert(d3.mouse(r.svg.node())[0]))));
+        showTip([seconds(g.begin_s + i * g.column_s), digits(r.values[i], 0) + " a second"], d3.event.clientX, d3.event.clientY);
+      }).on("mouseleave", hideTip);
+    }
+  });
+}
 
 function classesOverTime(box, w, g) {
   const classes = obj(w.classes), names = Object.keys(classes).filter(n => n !== "other" && d3.sum(arr(classes[n])) > 0)
     .sort((a, b) => d3.sum(arr(classes[b])) - d3.sum(arr(classes[a])));
-  const plot = box.append("div").attr("class", "plot"), svg = plot.append("svg").attr("role", "img")
-    .attr("aria-label", "Share of the busy time in each of the scheduler's classes over time");
   const table = d3.range(g.columns).map(i => {
     const busy = num(arr(w.user_us)[i]) + num(arr(w.kernel_us)[i]), row = { busy };
     for (const n of names) row[n] = busy ? num(arr(classes[n])[i]) / busy : 0;
@@ -65,6 +93,8 @@ function classesOverTime(box, w, g) {
     box.append("p").text("No sample was the scheduler's.");
     return;
   }
+  const plot = box.append("div").attr("class", "plot"), svg = plot.append("svg").attr("role", "img")
+    .attr("aria-label", "Share of the busy time in each of the scheduler's classes over time");
   // Area charts step: a column is a sum, not an instant.
   const layers = d3.stack().keys(names)([...table, table[table.length - 1]]);
   const most = d3.max(layers[layers.length - 1], d => d[1]) || 1;

@@ -199,7 +199,8 @@ static void test_windows_are_a_grid(void **state UNUSED)
 	const char *why;
 	json_t *json = json_of("{\"length_ns\":1000000,\"list\":["
 			       "{\"begin_ns\":5000000,\"user_ns\":1000,\"kernel_ns\":5000,"
-			       "\"idle_ns\":7000,\"classes\":{\"pick\":2000,\"other\":3000},"
+			       "\"idle_ns\":7000,\"exits\":8,\"switches\":\"x\",\"classes\":{"
+			       "\"pick\":2000,\"other\":3000},"
 			       "\"vcpus\":[[1000,2000,500,4000],[0,3000,1500,3000]]},"
 			       "{\"begin_ns\":7000000,\"classes\":{\"pick\":4000},"
 			       "\"vcpus\":[[9000,0,0,0]]}]}");
@@ -216,6 +217,9 @@ static void test_windows_are_a_grid(void **state UNUSED)
 	assert_int_equal(cell(part, "user_us", 0, 2), 9);
 	assert_int_equal(at(part, "kernel_us", 0), 5);
 	assert_int_equal(at(json_object_get(part, "classes"), "pick", 2), 4);
+	assert_int_equal(at(json_object_get(part, "counts"), "exits", 0), 8);
+	assert_int_equal(at(json_object_get(part, "counts"), "exits", 2), 0);
+	assert_int_equal(json_object_size(json_object_get(part, "counts")), 1);
 	json_decref(part);
 	json_decref(json);
 }
