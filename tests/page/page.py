@@ -284,6 +284,27 @@ def real(b, work, payloads):
     ok("... and has what its profile has", shown == total, shown, total)
 
 
+def command(b, work, payloads):
+    """Of a guest that says what init says of a COMMAND: it ends with status 7 after a line."""
+    payload = os.path.join(payloads, "payload-session.elf")
+    if not os.path.exists(payload) or not os.access("/dev/kvm", os.W_OK):
+        skip("a page of a COMMAND", "no KVM or no payload here")
+        return
+    path = os.path.join(work, "command.json")
+    said = subprocess.run([STASIS, "run", "--no-lab", "-q", "-m", "256M", "-k", payload, "--name", "page-command", "--timeout", "30s", "--report", path,
+                           "--", "true", "--so", "two words"], input="a line\n", capture_output=True, text=True, timeout=60, env=dict(os.environ, XDG_RUNTIME_DIR=work))
+    if said.returncode != 7:
+        skip("a page of a COMMAND", "it could not: " + said.stderr.strip().replace("\n", " ")[-150:])
+        return
+    ok("a report has the COMMAND", read(path).get("command") == ["true", "--so", "two words"], read(path).get("command"))
+    page = os.path.join(work, "command.html")
+    r = report("-o", page, path)
+    ok("a page is made of it", r.returncode == 0, r.stderr)
+    opens(b, page, "it")
+    ok("... and is called so", b.text("#title") == "true --so 'two words'", b.text("#title"))
+    ok("... and tells the status", b.text("#outcome") == "✗ exited with status\u00a07", b.text("#outcome"))
+
+
 def speedscope(b, work, folder):
     what = "speedscope opens the profile"
     into = os.path.join(work, "npm")
@@ -349,6 +370,7 @@ def main():
             large(b, work)
             if len(sys.argv) > 2:
                 real(b, work, os.path.realpath(sys.argv[2]))
+                command(b, work, os.path.realpath(sys.argv[2]))
             speedscope(b, work, folder)
         finally:
             b.close()
