@@ -16,7 +16,7 @@ struct request {
 static int set_out(void *target, const char *value, struct error *err)
 {
 	if (!*value)
-		return error_usage(err, "an empty name: a file for the page is accepted");
+		return error_usage(err, "\"\": a file's name is accepted");
 	((struct request *)target)->to = value;
 	return 0;
 }

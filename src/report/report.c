@@ -144,15 +144,15 @@ static void drop_details(json_t *report)
 		{"profile", "vcpus", "classes"},
 		{"monitor", "cpus", "last"},
 	};
-	json_t *row;
-	size_t i;
 
 	json_object_del(json_object_get(report, "profile"), "windows");
 	json_object_del(json_object_get(report, "exits"), "kvm");
-	for (size_t r = 0; r < ARRAY_SIZE(rows); r++)
-		json_array_foreach(json_object_get(json_object_get(report, rows[r].of),
-						   rows[r].list),
-				   i, row) json_object_del(row, rows[r].key);
+	for (size_t r = 0; r < ARRAY_SIZE(rows); r++) {
+		json_t *list = json_object_get(json_object_get(report, rows[r].of), rows[r].list);
+
+		for (size_t i = 0; i < json_array_size(list); i++)
+			json_object_del(json_array_get(list, i), rows[r].key);
+	}
 }
 
 /* The page's data, whose parts may be null. Takes the report apart. */
@@ -234,7 +234,8 @@ int report_write(const char *from, const char *to, char **ret_to, struct error *
 
 	if (!report_page_before_len) {
 		error_usage(err, "this stasis was built without the page of stasis report");
-		error_hint(err, "scripts/setup build installs d3 (node-d3-…); then build again");
+		error_hint(err,
+			   "scripts/setup build, which installs d3 (node-d3-…), then a new build");
 		return -EINVAL;
 	}
 	if (stat(from, &st) < 0)
