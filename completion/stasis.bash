@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile report freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile freeze thaw dump vmcore snapshot restore exec locks report bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -45,12 +45,6 @@ _stasis() {
 		mapfile -t COMPREPLY < <(compgen -W "--seconds --hz --output --json --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
 		;;
-	report)
-		case $prev in
-		-o | --output) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur"; compgen -W "--output --help" -- "$cur") ;;
-		esac
-		;;
 	top)
 		mapfile -t COMPREPLY < <(compgen -W "--count --delay --help
 			$(stasis list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$cur")
@@ -71,6 +65,12 @@ _stasis() {
 		restore) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
 		--report | --qmp) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		*) mapfile -t COMPREPLY < <(compgen -W "--count --disk --name --prefault --qmp --report --timeout --verbose --quiet --help" -- "$cur") ;;
+		esac
+		;;
+	report)
+		case $prev in
+		-o | --output) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur"; compgen -W "--output --help" -- "$cur") ;;
 		esac
 		;;
 	bench)
