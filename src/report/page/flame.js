@@ -8,7 +8,8 @@ part("flame", section => {
   const classOf = new Map(rows(profile.functions).map(f => [str(f.name), str(f.class)]));
   const root = tree(arr(s.nodes), frames, total);
   const box = card(section, null, "All stacks of the profile, " + count(s.stacks) + " of them, callers above. A click zooms; Escape goes back; arrow keys move. " +
-    "What has a strong colour is the scheduler's, or called by it.").classed("tall", true);
+    "What has a strong colour is the scheduler's, or called by it." +
+    (num(s.least_ns) > 1 ? " Frames of less than " + ns(num(s.least_ns)) + " are not in it." : "")).classed("tall", true);
   const tools = box.append("div").attr("class", "tools");
   const input = tools.append("input").attr("type", "search").attr("id", "search").attr("placeholder", "Search functions, tasks")
     .attr("aria-label", "Search the flame graph").attr("autocomplete", "off").attr("spellcheck", "false");
