@@ -46,15 +46,18 @@ function heatMap(parent, g, value, colour, lines, name) {
       .call(d3.axisBottom(time).ticks(Math.max(2, Math.min(10, box.width / 90))).tickSize(4).tickFormat(seconds));
     const labels = svg.append("g").attr("class", "axis").attr("text-anchor", "end");
     const put = (y, text) => labels.append("text").attr("x", left - 8).attr("y", y).attr("dy", ".32em").text(text);
-    const per = shape && shape.cores * shape.threads / g.per_row;
-    if (shape && shape.caches > 1 && Number.isInteger(per) && per * box.each >= 11) {
+    const per = shape && shape.cores * shape.threads / g.per_row, perNode = shape && per * shape.caches / shape.nodes;
+    const whole = shape && Number.isInteger(per);
+    if (whole && shape.caches > 1 && per * box.each >= 11) {
       for (let i = 0; i < shape.caches; i++) put((i + 0.5) * per * box.each, "cache " + i);
+    } else if (whole && shape.nodes > 1 && perNode * box.each >= 11) {
+      for (let i = 0; i < shape.nodes; i++) put((i + 0.5) * perNode * box.each, "node " + i);
     } else {
       const step = Math.max(1, Math.ceil(13 / box.each));
       const nice = [1, 2, 4, 8, 16, 32, 64].find(s => s >= step) || step;
       for (let r = 0; r < g.rows; r += nice) put((r + 0.5) * box.each, "CPU " + r * g.per_row);
     }
-    if (shape && Number.isInteger(per)) edges(per);
+    if (whole) edges(per);
   }
 
   // A line between caches, a stronger one between nodes.

@@ -8,7 +8,7 @@ part("queues", section => {
   const cpus = rows(m.cpus).filter(c => num(c.samples));
   if (cpus.length || rows(m.stalls).length) {
     const pair = section.append("div").attr("class", "columns");
-    if (cpus.length) perCpu(card(pair, "By CPU", "Over the whole time."), cpus);
+    if (cpus.length) perCpu(card(pair, "By CPU", "Over the whole time. Missed: looks at which a CPU was idle while tasks waited for it."), cpus);
     stalls(card(pair, "Queues that stood still", "A clock of a run queue that stood for a whole interval while tasks waited."), m);
   }
 });
@@ -42,7 +42,7 @@ function perCpu(box, cpus) {
     { name: "mean", of: c => num(c.running_mean), draw: withBar(c => digits(num(c.running_mean), 2), c => num(c.running_mean), most) },
     { name: "longest", of: c => num(c.running_max) },
     { name: "switches/s", of: c => num(c.switches_per_s), text: c => digits(num(c.switches_per_s), 0) },
-    { name: "idle, with work", of: c => num(c.idle_with_work) },
+    { name: "missed", of: c => num(c.idle_with_work) },
   ], cpus, { by: 1, caption: "Run queues", most: 4096, first: 16 });
 }
 
