@@ -4,7 +4,7 @@ _stasis() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile compare freeze thaw dump vmcore snapshot restore exec locks bench topology kernel lab --help --version" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run doctor list status stats top profile compare freeze thaw dump vmcore snapshot restore exec locks report bench topology kernel lab --help --version" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -67,6 +67,12 @@ _stasis() {
 		restore) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
 		--report | --qmp) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		*) mapfile -t COMPREPLY < <(compgen -W "--count --disk --name --prefault --qmp --report --timeout --verbose --quiet --help" -- "$cur") ;;
+		esac
+		;;
+	report)
+		case $prev in
+		-o | --output) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -f -- "$cur"; compgen -W "--output --help" -- "$cur") ;;
 		esac
 		;;
 	bench)

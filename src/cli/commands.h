@@ -20,6 +20,7 @@ int command_snapshot(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_exec(int argc, char **argv);
 int command_locks(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_kernel(int argc, char **argv);

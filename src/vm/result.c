@@ -62,6 +62,8 @@ json_t *vm_result_json(const struct vm_result *r, const struct vm_config *config
 	if (r->text[0])
 		json_object_set_new(json, "text", json_stringn_nocheck(r->text, strlen(r->text)));
 	json_object_set_new(json, "name", json_string(config->name ?: ""));
+	if (config->command)
+		json_object_set_new(json, "command", vm_command_json(config->command));
 	json_object_set_new(json, "kernel",
 			    json_pack("{s:s?, s:s?}", "path", config->kernel, "release",
 				      config->kernel_release));

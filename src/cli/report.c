@@ -1,0 +1,74 @@
+/* stasis report: one page of what a run left behind. */
+#include "report/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/util.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+struct request {
+	const char *from, *to;
+	bool help;
+};
+
+static int set_out(void *target, const char *value, struct error *err)
+{
+	if (!*value)
+		return error_usage(err, "\"\": a file's name is accepted");
+	((struct request *)target)->to = value;
+	return 0;
+}
+
+static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
+{
+	((struct request *)target)->help = true;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{"help", 'h', NULL, set_help, "this"},
+	{"output", 'o', "FILE", set_out, "the page (default: DIR/report.html)"},
+};
+
+static int print_help(void)
+{
+	printf("usage: stasis report [OPTIONS] DIR|FILE\n\n"
+	       "Makes one HTML file of what a run left behind, which needs nothing else to be\n"
+	       "looked at: of DIR, which has report.json and, as far as they are there,\n"
+	       "profile.speedscope.json and monitor.csv; or of FILE, a report alone.\n\n");
+	options_print(options, ARRAY_SIZE(options));
+	return 0;
+}
+
+int command_report(int argc, char **argv)
+{
+	struct request q = {0};
+	struct error err = {0};
+	char *page = NULL;
+	bool dashes = false;
+	int rest, r;
+
+	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
+	/* Options may stand behind the name, too. */
+	if (r == 0 && rest < argc) {
+		q.from = argv[rest];
+		argc -= rest;
+		argv += rest;
+		r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes,
+				  &err);
+	}
+	if (r == 0 && q.help)
+		return print_help();
+	if (r == 0 && (!q.from || rest != argc))
+		r = error_usage(&err, "stasis report takes one folder that a run left behind, or "
+				      "one report");
+	if (r == 0)
+		r = report_write(q.from, q.to, &page, &err);
+	if (r < 0)
+		return command_failed(&err);
+	printf("%s\n", page);
+	free(page);
+	return 0;
+}
