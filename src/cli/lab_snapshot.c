@@ -273,7 +273,7 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 			    name);
 		error_hint(err,
 			   "after stasis lab start --disk PATH, VMs with that disk, or with none, "
-			   "and without a network run in a lab that stays");
+			   "without a network and --vmcore run in a lab that stays");
 		r = -EINVAL;
 	}
 	if (r < 0) {

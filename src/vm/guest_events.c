@@ -55,7 +55,8 @@ static void guest_is_gone(struct machine *m, enum vm_outcome otherwise, const ch
 	else if (m->session.state == SESSION_WAITING)
 		machine_end(m, VM_NO_INIT, 0, "%s before init was reached", text);
 	else
-		machine_end(m, VM_DIED, 0, "%s while COMMAND was running", text);
+		machine_end(m, VM_DIED, 0, "%s while COMMAND was running%s", text,
+			    m->log.panicked ? "; its console tells of a panic" : "");
 }
 
 static void on_panic(struct machine *m)

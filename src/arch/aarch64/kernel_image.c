@@ -134,9 +134,14 @@ static int check_whole(const char *name, const struct kernel_image *image, size_
 {
 	uint64_t pe = get_le(image->data + 60, 4), sections, table;
 
-	if (pe == 0 || pe > image->len || image->len - pe < 24 ||
-	    memcmp(image->data + pe, "PE\0\0", 4))
+	if (pe == 0)
 		return 0; /* built without CONFIG_EFI */
+	if (pe > image->len || image->len - pe < 24)
+		return error_usage(err,
+				   "%s: a truncated kernel, %zu bytes: its PE header is at %#llx",
+				   name, have, (unsigned long long)pe);
+	if (memcmp(image->data + pe, "PE\0\0", 4))
+		return 0;
 	sections = get_le(image->data + pe + 6, 2);
 	table = pe + 24 + get_le(image->data + pe + 20, 2);
 	for (uint64_t i = 0; i < sections && i < 16 && table + 40 * (i + 1) <= image->len; i++) {
