@@ -5,6 +5,8 @@
 #include "base/util.h"
 #include "report/parts.h"
 
+#define TASKS_MAX (UINT64_C(1) << 22) /* PID_MAX_LIMIT (Linux, include/linux/threads.h) */
+
 #define FIELDS_MAX 64u
 
 /* Which fields of a line are wanted, and what they are in one. */
@@ -102,7 +104,8 @@ static bool read_line(struct reader *r, struct look *look)
 				found |= 1u << w;
 		i++;
 	} while (more_fields(r));
-	return found == (1u << WANTED) - 1 && look->value[CPU] < REPORT_CPUS;
+	return found == (1u << WANTED) - 1 && look->value[CPU] < REPORT_CPUS &&
+	       look->value[RUNNING] <= TASKS_MAX;
 }
 
 static void measure(struct grid *g, struct reader r)
