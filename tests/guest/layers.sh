@@ -4,7 +4,7 @@
 # usage: layers.sh STASIS PAYLOAD-DIR; TAP on standard output.
 . "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
-cpus=4 rounds=60000000
+cpus=4 rounds=120000000
 same="$payloads/layers-same"
 
 "$payloads/chain-make" first "$payloads/payload-chain.bin" $cpus $rounds
@@ -22,10 +22,14 @@ pair() {
 	rm -rf full
 	"$STASIS" snapshot "$vm" full --keep-running 2>err &&
 		"$STASIS" snapshot --keep-running "$vm" --diff-of "$base" diff "$@" 2>err || return 1
-	"$STASIS" thaw "$vm" 2>>err
+	# Frozen until then: a guest that computes shall not come to its end meanwhile.
 	out=$("$same" diff full 2>>err) || return 1
+	"$STASIS" thaw "$vm" 2>>err
 	pages=$((pages + ${out% *}))
 }
+# until_up VM, until_said WORD FILE: while the process is there.
+until_up() { until "$STASIS" status "$1" 2>/dev/null | grep -q running || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done; }
+until_said() { until grep -qs "$1" "$2" || ! kill -0 $pid 2>/dev/null; do sleep 0.05; done; }
 # pairs VM BASE COUNT: again and again, each from the one before; by turns packed. Leaves last.
 turn=0
 pairs() {
@@ -51,7 +55,7 @@ goes_on() { # goes_on DIR [OPTIONS...]: to the right end, whose first lines may 
 }
 "$STASIS" restore first --name chain --timeout 100s </dev/null >out 2>err &
 pid=$!
-until "$STASIS" status chain 2>/dev/null | grep -q running; do sleep 0.02; done
+until_up chain
 ok "a guest that computes is saved as what differs, again and again" pairs chain first 6
 ok "... which is little ($pages pages of $((6 * 16384)))" [ $pages -gt 0 -a $pages -lt 1000 ]
 ok "... and names its base beside it" grep -q '"path": "../chain1.5"' chain1.6/snapshot.json
@@ -79,7 +83,7 @@ from=first wrong=0
 for i in 1 2 3 4 5 6 7 8; do
 	"$STASIS" restore $from --name again --timeout 100s </dev/null >out 2>err &
 	pid=$!
-	until "$STASIS" status again 2>/dev/null | grep -q running; do sleep 0.02; done
+	until_up again
 	options=()
 	[ $((i % 4)) = 0 ] && options=(--lz4)
 	pair again $from "${options[@]}" || wrong=$((wrong + 1))
@@ -100,7 +104,7 @@ ok "... as three clones do (saw $status)" is "$status $(cut -d ' ' -f 2 printed 
 
 head -c 8M /dev/urandom >disk.img
 start 256M disk disk-stay --disk disk.img
-until grep -qs begin disk.out; do sleep 0.05; done
+until_said begin disk.out
 "$STASIS" snapshot disk disk.first --keep-running 2>err
 ok "a guest whose disk reads into its memory is saved as what differs" pairs disk disk.first 9
 ok "... which is what was read ($pages pages)" [ $pages -gt 100 ]
@@ -108,7 +112,7 @@ ok "... which is what was read ($pages pages)" [ $pages -gt 100 ]
 wait $pid
 "$STASIS" restore disk.end --name disk </dev/null >disk.out 2>err &
 pid=$!
-until "$STASIS" status disk 2>/dev/null | grep -q running; do sleep 0.02; done
+until_up disk
 ok "... also once it is restored" pairs disk disk.end 9
 ok "... which is what was read ($pages pages)" [ $pages -gt 100 ]
 kill $pid
@@ -155,7 +159,7 @@ ok "... and has counted without a gap" awk '/^count/ { if ($2 != ++n) wrong = 1 
 
 "$STASIS" restore first --name deep --timeout 100s </dev/null >out 2>err &
 pid=$!
-until "$STASIS" status deep 2>/dev/null | grep -q running; do sleep 0.02; done
+until_up deep
 "$STASIS" freeze deep
 from=first
 for i in $(seq 40); do
@@ -173,7 +177,7 @@ ok "... and the last goes on to its right end" goes_on deep.31
 begin() {
 	"$STASIS" restore "$1" --name chain --timeout 100s </dev/null >out 2>begin.err &
 	pid=$!
-	until "$STASIS" status chain 2>/dev/null | grep -q running; do sleep 0.02; done
+	until_up chain
 }
 denied() { # denied WHAT WORD OPTIONS...: saving chain
 	local what=$1 word=$2
