@@ -24,12 +24,6 @@ struct request {
 	double least; /* a share */
 };
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->json = true;
-	return 0;
-}
-
 static int set_least(void *target, const char *value, struct error *err)
 {
 	char *end = NULL;
@@ -41,16 +35,10 @@ static int set_least(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 	{"least", 0, "PERCENT", set_least, "a difference of less is none (default: 0)"},
-	{"json", 0, NULL, set_json, "as JSON"},
+	OPTION_FLAG("json", 0, struct request, json, "as JSON"),
 };
 
 /* ---- what is read ------------------------------------------------------------------------- */

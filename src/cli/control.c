@@ -25,21 +25,9 @@ struct request {
 	struct snapshot_options snapshot;
 };
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->json = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
-	{"json", 0, NULL, set_json, "as JSON"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
+	OPTION_FLAG("json", 0, struct request, json, "as JSON"),
 };
 
 static long long number_of(const json_t *object, const char *key)
@@ -180,18 +168,6 @@ int command_vmcore(int argc, char **argv)
 	return r < 0 ? command_failed(&err) : 0;
 }
 
-static int set_keep_running(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->snapshot.keep_running = true;
-	return 0;
-}
-
-static int set_lz4(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->snapshot.lz4 = true;
-	return 0;
-}
-
 static int set_diff_of(void *target, const char *value, struct error *err)
 {
 	struct request *q = target;
@@ -207,9 +183,11 @@ static int set_diff_of(void *target, const char *value, struct error *err)
 static const struct cli_option snapshot_options[] = {
 	{"diff-of", 0, "DIR", set_diff_of,
 	 "memory that changed since that snapshot alone; it has to stay where it is"},
-	{"help", 'h', NULL, set_help, "this"},
-	{"keep-running", 0, NULL, set_keep_running, "it goes on; else it ends once it is saved"},
-	{"lz4", 0, NULL, set_lz4, "pack the memory: smaller, and unpacked by each restore"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
+	OPTION_FLAG("keep-running", 0, struct request, snapshot.keep_running,
+		    "it goes on; else it ends once it is saved"),
+	OPTION_FLAG("lz4", 0, struct request, snapshot.lz4,
+		    "pack the memory: smaller, and unpacked by each restore"),
 };
 
 int snapshot_here(const char *name, const char *path, const struct snapshot_options *o,

@@ -20,28 +20,16 @@ struct request {
 	bool input, terminal, help;
 };
 
-static int set_input(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->input = true;
-	return 0;
-}
-
 static int set_terminal(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->input = ((struct request *)target)->terminal = true;
 	return 0;
 }
 
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"input", 'i', NULL, set_input, "standard input goes to COMMAND"},
+	OPTION_FLAG("input", 'i', struct request, input, "standard input goes to COMMAND"),
 	{"terminal", 't', NULL, set_terminal, "COMMAND gets a terminal, and standard input"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 };
 
 /* The vsock lies beside the control socket. */

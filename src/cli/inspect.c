@@ -19,21 +19,9 @@ struct listing {
 	bool json, help;
 };
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct listing *)target)->json = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct listing *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"json", 0, NULL, set_json, "as JSON"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("json", 0, struct listing, json, "as JSON"),
+	OPTION_FLAG("help", 'h', struct listing, help, "this"),
 };
 
 /* Options of a listing, which takes no words; true if there is something to list. */

@@ -41,17 +41,11 @@ static int set_disk(void *target, const char *value, struct error *err)
 		       : 0;
 }
 
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct lab_words *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option lab_options[] = {
 	{"arch", 0, "NAME", set_arch, "the lab for guests of another architecture"},
 	{"disk", 0, "PATH[,ro][,direct]", set_disk,
 	 "start: runs with this disk go into this lab; may be repeated"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct lab_words, help, "this"),
 };
 
 static int start(const struct lab_words *words)

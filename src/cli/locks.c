@@ -15,28 +15,12 @@ struct locks_request {
 	bool json, watch, help;
 };
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct locks_request *)target)->json = true;
-	return 0;
-}
-
-static int set_watch(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct locks_request *)target)->watch = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct locks_request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"watch", 0, NULL, set_watch, "again whenever it changes, until interrupted"},
-	{"json", 0, NULL, set_json, "as JSON; with --watch, one line for each change"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("watch", 0, struct locks_request, watch,
+		    "again whenever it changes, until interrupted"),
+	OPTION_FLAG("json", 0, struct locks_request, json,
+		    "as JSON; with --watch, one line for each change"),
+	OPTION_FLAG("help", 'h', struct locks_request, help, "this"),
 };
 
 static const char *text_of(const json_t *row, const char *key)

@@ -51,8 +51,13 @@ static int apply(const struct cli_option *option, void *target, const char *valu
 		 struct error *err)
 {
 	struct error inner = {0};
-	int r = option->set(target, value, &inner);
+	int r;
 
+	if (!option->set) {
+		*(bool *)((char *)target + option->flag) = true;
+		return 0;
+	}
+	r = option->set(target, value, &inner);
 	if (r == 0)
 		return 0;
 	if (inner.kind == ERROR_USAGE)

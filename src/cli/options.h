@@ -3,6 +3,7 @@
 #define STASIS_CLI_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/error.h"
 
@@ -13,10 +14,22 @@ struct cli_option {
 	 */
 	const char *value;
 	/* value is NULL where there is none. A usage error names the option by itself: the text
-	 * given begins with the value. */
+	 * given begins with the value. NULL: the bool at flag becomes true. */
 	int (*set)(void *target, const char *value, struct error *err);
 	const char *help; /* NULL: internal, not shown */
+	size_t flag;	  /* offset in the target */
 };
+/* An option that has no value and sets a bool of the target, which is a type. */
+#define OPTION_FLAG(name, letter, type, field, help)                                               \
+	{                                                                                          \
+		name, letter, NULL, NULL, help,                                                    \
+			offsetof(type, field) + OPTION_IS_BOOL(type, field)                        \
+	}
+/* 0, or it does not compile. */
+#define OPTION_IS_BOOL(type, field)                                                                \
+	(0 *                                                                                       \
+	 sizeof(char[__builtin_types_compatible_p(__typeof__(((type *)0)->field), bool) ? 1        \
+											: -1]))
 
 /* Reads argv[1 .. argc) into target up to "--" or the first word that is no option, whose index is
  * *ret_rest (argc if none; after "--" the word behind it, and *ret_dashes is set). */

@@ -53,25 +53,13 @@ static int set_out(void *target, const char *value, struct error *err)
 	return profile_path_check(value, err);
 }
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->json = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 	{"seconds", 's', "S", set_seconds, "for so long (default: 10)"},
 	{"hz", 0, "HZ", set_hz, "samples of each vCPU in a second (default: 997)"},
 	{"output", 'o', "FILE", set_out,
 	 "the stacks: NAME.folded, NAME.speedscope.json or NAME.pb.gz (pprof)"},
-	{"json", 0, NULL, set_json, "the summary as JSON"},
+	OPTION_FLAG("json", 0, struct request, json, "the summary as JSON"),
 };
 
 static int ask(const char *name, const struct request *q, json_t **ret_answer, struct error *err)

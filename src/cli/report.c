@@ -21,14 +21,8 @@ static int set_out(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 	{"output", 'o', "FILE", set_out, "the page (default: DIR/report.html)"},
 };
 

@@ -83,12 +83,6 @@ static int set_count(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int set_prefault(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->config.prefault = true;
-	return 0;
-}
-
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct request *)target)->config.verbosity++;
@@ -101,31 +95,20 @@ static int set_quiet(void *target, const char *value UNUSED, struct error *err U
 	return 0;
 }
 
-static int set_in_lab(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->in_lab = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
 	{"count", 0, "N", set_count,
 	 "N clones, NAME-0 and on; each line that they write has its name"},
 	{"disk", 0, "ID=PATH", set_disk, "this file has what that disk had; may be repeated"},
-	{"prefault", 0, NULL, set_prefault, "copy all of the memory before it goes on"},
+	OPTION_FLAG("prefault", 0, struct request, config.prefault,
+		    "copy all of the memory before it goes on"),
 	{"name", 0, "NAME", set_name, "of the VM; default: made up, unique"},
 	{"qmp", 0, "PATH", set_qmp, "another control socket, besides the one in its folder"},
 	{"report", 0, "FILE", set_report, "the result as JSON"},
 	{"timeout", 0, "DURATION", set_timeout, "end it after so long"},
 	{"verbose", 'v', NULL, set_verbose, "more on standard error"},
 	{"quiet", 'q', NULL, set_quiet, "less on standard error"},
-	{"help", 'h', NULL, set_help, "this"},
-	{"in-lab", 0, NULL, set_in_lab, NULL},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
+	OPTION_FLAG("in-lab", 0, struct request, in_lab, NULL),
 };
 
 static int replace_disks(struct request *q, struct error *err)

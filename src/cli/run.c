@@ -220,12 +220,6 @@ static int set_append(void *target, const char *value, struct error *err)
 	return 0;
 }
 
-static int set_hugepages(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct run_request *)target)->config.hugepages = true;
-	return 0;
-}
-
 static int set_pin(void *target, const char *value, struct error *err UNUSED)
 {
 	return keep(&((struct run_request *)target)->pin, value);
@@ -301,12 +295,6 @@ static int set_watch(void *target, const char *value, struct error *err)
 	r = watch_expr_parse(value, &c->watch[c->watch_count], err);
 	c->watch_count += r == 0;
 	return r;
-}
-
-static int set_watch_scx(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct run_request *)target)->config.watch_scx = true;
-	return 0;
 }
 
 static int set_on_hit(void *target, const char *value, struct error *err)
@@ -425,12 +413,6 @@ static int set_no_lab(void *target, const char *value UNUSED, struct error *err 
 	return 0;
 }
 
-static int set_dry_run(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct run_request *)target)->dry_run = true;
-	return 0;
-}
-
 static int set_verbose(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct run_request *)target)->config.verbosity++;
@@ -440,12 +422,6 @@ static int set_verbose(void *target, const char *value UNUSED, struct error *err
 static int set_quiet(void *target, const char *value UNUSED, struct error *err UNUSED)
 {
 	((struct run_request *)target)->config.verbosity = -1;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct run_request *)target)->help = true;
 	return 0;
 }
 
@@ -506,7 +482,8 @@ static const struct cli_option options[] = {
 	 "a disk: a raw image or a block device; may be repeated; of limits, 100 ms at once"},
 	{"net", 0, "user[,mac=MAC]|tap=NAME[,mac=][,ip=ADDRESS/BITS][,gw=][,dns=][,offloads=off]",
 	 set_net, "a network: one without any privilege (passt), or a tap of the host's"},
-	{"hugepages", 0, NULL, set_hugepages, "guest memory on the host's 2 MiB pages"},
+	OPTION_FLAG("hugepages", 0, struct run_request, config.hugepages,
+		    "guest memory on the host's 2 MiB pages"),
 	{"pin", 0, "LIST", set_pin, "pin vCPUs to these host CPUs, in this order"},
 	{"perf", 0, "[=relaxed]", set_perf,
 	 "performance mode: CPUs, caches and memory to itself, or refuse"},
@@ -518,7 +495,8 @@ static const struct cli_option options[] = {
 	 "stop the guest for a moment then, without its noticing, and dump"},
 	{"watch", 0, "EXPR", set_watch,
 	 "stop at a store: SYMBOL[->FIELD...][:BYTES][OP VALUE]; up to three"},
-	{"watch-scx", 0, NULL, set_watch_scx, "stop when the kernel ejects a sched_ext scheduler"},
+	OPTION_FLAG("watch-scx", 0, struct run_request, config.watch_scx,
+		    "stop when the kernel ejects a sched_ext scheduler"),
 	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
 	{"dump", 0, "FILE", set_dump, "what every vCPU did when it was frozen, as JSON"},
 	{"vmcore", 0, "FILE", set_vmcore, "memory and registers then, as an ELF core"},
@@ -536,10 +514,11 @@ static const struct cli_option options[] = {
 	 "all of it into a new folder: report, profile, monitor, trace, for stasis compare"},
 	{"lab", 0, NULL, set_lab, "run in the lab (a software-emulated machine with KVM)"},
 	{"no-lab", 0, NULL, set_no_lab, "never run in the lab"},
-	{"dry-run", 0, NULL, set_dry_run, "print the resolved configuration as JSON and stop"},
+	OPTION_FLAG("dry-run", 0, struct run_request, dry_run,
+		    "print the resolved configuration as JSON and stop"),
 	{"verbose", 'v', NULL, set_verbose, "the guest's console on standard error"},
 	{"quiet", 'q', NULL, set_quiet, "only errors on standard error"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct run_request, help, "this"),
 	{"cpu-vendor", 0, "NAME", set_cpu_vendor, NULL},
 	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},

@@ -11,21 +11,9 @@ struct request {
 	bool json, help;
 };
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->json = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
-	{"json", 0, NULL, set_json, "as JSON, with whole distributions"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
+	OPTION_FLAG("json", 0, struct request, json, "as JSON, with whole distributions"),
 };
 
 static int ask(const char *name, json_t **ret_stats, struct error *err)

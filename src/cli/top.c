@@ -37,12 +37,6 @@ struct request {
 	uint64_t delay_ns;
 };
 
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static int set_count(void *target, const char *value, struct error *err)
 {
 	char *end;
@@ -67,7 +61,7 @@ static int set_delay(void *target, const char *value, struct error *err)
 }
 
 static const struct cli_option options[] = {
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 	{"count", 'n', "N", set_count,
 	 "end after N updates (default: at q, Ctrl-C or the VM's end)"},
 	{"delay", 'd', "DURATION", set_delay, "between two updates (default: 1s)"},

@@ -70,18 +70,6 @@ static int set_fdt(void *target, const char *value, struct error *err)
 	return set_tables(target, "fdt", value, err);
 }
 
-static int set_json(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->json = true;
-	return 0;
-}
-
-static int set_help(void *target, const char *value UNUSED, struct error *err UNUSED)
-{
-	((struct request *)target)->help = true;
-	return 0;
-}
-
 static const struct cli_option options[] = {
 	{"topology", 't', "SPEC", set_spec, "SPEC can stand here, too"},
 	{"memory", 'm', "SIZE", set_memory, "shared among the nodes; default 1G"},
@@ -90,8 +78,8 @@ static const struct cli_option options[] = {
 	{"numa-distance", 0, "A,B=D", set_numa_distance, "11 to 254, both ways; default 20"},
 	{"acpi", 0, "DIR", set_acpi, "write the ACPI tables there, a file each"},
 	{"fdt", 0, "FILE", set_fdt, "write the device tree there"},
-	{"json", 0, NULL, set_json, "as JSON"},
-	{"help", 'h', NULL, set_help, "this"},
+	OPTION_FLAG("json", 0, struct request, json, "as JSON"),
+	OPTION_FLAG("help", 'h', struct request, help, "this"),
 };
 
 static int print_help(void)
