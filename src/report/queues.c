@@ -5,8 +5,7 @@
 #include "base/util.h"
 #include "report/parts.h"
 
-#define TASKS_MAX (UINT64_C(1) << 22) /* PID_MAX_LIMIT (Linux, include/linux/threads.h) */
-
+#define TASKS_MAX  (UINT64_C(1) << 22) /* PID_MAX_LIMIT (Linux, include/linux/threads.h) */
 #define FIELDS_MAX 64u
 
 /* Which fields of a line are wanted, and what they are in one. */

@@ -15,6 +15,7 @@ struct target {
 	const char *memory;
 	const char *colour;
 	int verbose;
+	bool before, flag, after;
 };
 
 static int set_memory(void *target, const char *value, struct error *err)
@@ -43,6 +44,7 @@ static const struct cli_option options[] = {
 	{"verbose", 'v', NULL, set_verbose, "more"},
 	{"colour", 'c', "[=WHEN]", set_colour, "a value that may lack"},
 	{"internal", 0, "X", set_memory, NULL},
+	OPTION_FLAG("flag", 'f', struct target, flag, "a bool"),
 };
 
 static int parse(struct target *t, struct error *err, int *ret_rest, bool *ret_dashes, ...)
@@ -87,6 +89,25 @@ static void test_forms(void **state UNUSED)
 	assert_int_equal(parse(&t, &err, &rest, &dashes, "-m", "4G", NULL), 0);
 	assert_string_equal(t.memory, "4G");
 	assert_int_equal(rest, 3);
+}
+
+/* The one that is named, and no other. */
+static void test_flags(void **state UNUSED)
+{
+	static const char *const words[] = {"--flag", "-f", "-vf"};
+	struct target t;
+	struct error err;
+	bool dashes;
+	int rest;
+
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "-v", NULL), 0);
+	assert_false(t.flag);
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		assert_int_equal(parse(&t, &err, &rest, &dashes, words[i], "x", NULL), 0);
+		assert_true(t.flag && !t.before && !t.after);
+		assert_int_equal(rest, 2);
+	}
+	assert_int_equal(parse(&t, &err, &rest, &dashes, "--flag=1", NULL), -EINVAL);
 }
 
 static void expect_error(const char *part, const char *a, const char *b)
@@ -138,6 +159,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_optional_value),
 		cmocka_unit_test(test_errors),
 	};
