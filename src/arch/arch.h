@@ -262,8 +262,11 @@ void arch_vm_features(const struct arch_vm *vm,
 /* Control thread, the clock stopped: what is the VM's, not a vCPU's. */
 void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct state_io *io);
 /* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
- * the snapshot's instant. Then each vCPU, then arch_clock_ticks_go_on. */
+ * the snapshot's instant. Then each vCPU, arch_vm_vcpus_restored, arch_clock_ticks_go_on. */
 void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io);
+/* Control thread, after each vCPU was restored and before any runs (aarch64: GIC, counter; x86:
+ * nothing). */
+int arch_vm_vcpus_restored(struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Whether an edge on it would be lost now, because a controller of KVM's has it masked. Any thread.
  */
 bool arch_edge_is_lost(const struct kvm *kvm, uint32_t gsi);

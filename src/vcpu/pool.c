@@ -264,12 +264,12 @@ int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *er
 	r = create_threads(pool, err);
 	if (r == 0)
 		r = all_set_up(pool, err);
+	if (r == 0 && pool->config.all_set_up)
+		r = pool->config.all_set_up(pool->config.arg, err);
 	if (r < 0) {
 		vcpu_pool_stop(pool);
 		return r;
 	}
-	if (pool->config.all_set_up)
-		pool->config.all_set_up(pool->config.arg);
 	gate_open(pool);
 	return 0;
 }

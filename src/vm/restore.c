@@ -146,11 +146,14 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 	return state_result(&io, err);
 }
 
-void restore_vcpus_ready(void *arg)
+int restore_vcpus_ready(void *arg, struct error *err)
 {
 	struct machine *m = arg;
+	int r = arch_vm_vcpus_restored(m->arch, err);
 
-	board_state_settle(&m->board);
+	if (r == 0)
+		board_state_settle(&m->board);
+	return r;
 }
 
 void restore_resume(struct machine *m)

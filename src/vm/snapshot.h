@@ -81,7 +81,7 @@ int restore_machine(struct machine *m, struct error *err) MUST_CHECK;
 /* vCPU thread: instead of arch_vcpu_setup. arg: the machine. */
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err) MUST_CHECK;
 /* Control thread: once they all have, and before any runs. arg: the machine. */
-void restore_vcpus_ready(void *arg);
+int restore_vcpus_ready(void *arg, struct error *err) MUST_CHECK;
 /* Then, and once the machine is ready to hear of its guest: devices go on. */
 void restore_resume(struct machine *m);
 

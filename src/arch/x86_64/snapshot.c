@@ -617,3 +617,8 @@ void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_
 	vm->pit.stopped = !vm->split_irqchip;
 	vm->restored_tsc = clock_restore(vm, guest_ns, clock);
 }
+
+int arch_vm_vcpus_restored(struct arch_vm *vm UNUSED, struct error *err UNUSED)
+{
+	return 0;
+}

@@ -32,7 +32,7 @@ struct rig {
 	uint8_t value; /* what port 0x30 reads, or the last one seen at 0x10 */
 	uint32_t last_port;
 	struct vcpu *failed;
-	bool stop_in_serve;
+	bool stop_in_serve, refuses;
 };
 
 static struct rig rig;
@@ -510,7 +510,7 @@ static void a_failing_set_up_is_told(void **state)
 	rig_close(r);
 }
 
-static void look_before_they_go(void *arg)
+static int look_before_they_go(void *arg, struct error *err)
 {
 	struct rig *r = arg;
 
@@ -520,6 +520,7 @@ static void look_before_they_go(void *arg)
 		r->wrong += atomic_load_explicit(&vcpu_pool_get(r->pool, i)->stats.exits,
 						 memory_order_relaxed) != 0;
 	r->value++;
+	return r->refuses ? error_usage(err, "not so") : 0;
 }
 
 static void none_goes_before_all_is_ready(void **state)
@@ -536,6 +537,26 @@ static void none_goes_before_all_is_ready(void **state)
 	rig_start(r);
 	assert_int_equal(r->value, 1);
 	assert_int_equal(r->wrong, 0);
+	rig_close(r);
+}
+
+static void who_looks_then_may_refuse(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct vcpu_pool_config config = config_of(2);
+	struct error err = {0};
+
+	config.all_set_up = look_before_they_go;
+	r->refuses = true;
+	if (vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0)
+		fail_msg("%s", err.what);
+	assert_true(vcpu_pool_start(r->pool, &r->vm, &err) < 0);
+	assert_string_equal(err.what, "not so");
+	for (unsigned i = 0; i < config.count; i++)
+		/* Relaxed: its thread has ended. */
+		assert_int_equal(atomic_load_explicit(&vcpu_pool_get(r->pool, i)->stats.exits,
+						      memory_order_relaxed),
+				 0);
 	rig_close(r);
 }
 
@@ -655,6 +676,7 @@ int main(int argc, char **argv)
 		{"a_failing_run_is_told", a_failing_run_is_told, NULL, NULL, &immediate},
 		TEST(a_failing_set_up_is_told),
 		TEST(none_goes_before_all_is_ready),
+		TEST(who_looks_then_may_refuse),
 		TEST(limits_are_named),
 		TEST(too_few_descriptors_is_contention),
 		TEST(a_missing_host_cpu_is_contention),
