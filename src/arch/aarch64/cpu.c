@@ -31,13 +31,6 @@ _Static_assert(REG_CCSIDR(0) == (KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_
 				 KVM_REG_ARM_DEMUX_ID_CCSIDR),
 	       "CCSIDR");
 
-static int set_reg(int fd, uint64_t id, const void *value)
-{
-	struct kvm_one_reg reg = {.id = id, .addr = (uintptr_t)value};
-
-	return kvm_ioctl(fd, KVM_SET_ONE_REG, &reg);
-}
-
 static int set_attr(int fd, uint32_t group, uint64_t attr, void *value)
 {
 	struct kvm_device_attr device_attr = {
@@ -67,13 +60,13 @@ static int init(const struct arch_vm *vm, unsigned index, int fd)
 static int set_caches(int fd)
 {
 	uint64_t clidr = CLIDR_VALUE;
-	int r = set_reg(fd, REG_CLIDR_EL1, &clidr);
+	int r = register_set(fd, REG_CLIDR_EL1, &clidr);
 
 	for (unsigned i = 0; r == 0 && i < arch_cache_count; i++) {
 		const struct arch_cache *c = &arch_caches[i];
 		uint32_t value = ccsidr_value(c->bytes, c->ways, c->line_bytes);
 
-		r = set_reg(fd, REG_CCSIDR(ccsidr_select(c->level, c->type == 'i')), &value);
+		r = register_set(fd, REG_CCSIDR(ccsidr_select(c->level, c->type == 'i')), &value);
 	}
 	return r == -EINVAL ? 0 : r;
 }
@@ -98,11 +91,11 @@ static int set_stolen_time(const struct arch_vm *vm, unsigned index, int fd)
 static int set_entry(const struct arch_vm *vm, int fd)
 {
 	uint64_t pstate = PSTATE_EL1H | PSTATE_MASKED;
-	int r = set_reg(fd, REG_PSTATE, &pstate);
+	int r = register_set(fd, REG_PSTATE, &pstate);
 
 	if (r == 0)
-		r = set_reg(fd, REG_PC, &vm->entry_gpa);
-	return r < 0 ? r : set_reg(fd, REG_X(0), &vm->plan.fdt_gpa);
+		r = register_set(fd, REG_PC, &vm->entry_gpa);
+	return r < 0 ? r : register_set(fd, REG_X(0), &vm->plan.fdt_gpa);
 }
 
 int cpu_abort(const struct arch_vm *vm, unsigned index)
@@ -112,7 +105,14 @@ int cpu_abort(const struct arch_vm *vm, unsigned index)
 	return kvm_ioctl(vm->vcpu_fd[index], KVM_SET_VCPU_EVENTS, &events);
 }
 
-int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
+void cpu_features(struct arch_vm *vm, uint32_t features)
+{
+	vm->features = features;
+	vm->has_pmu = features >> KVM_ARM_VCPU_PMU_V3 & 1;
+	vm->has_sve = features >> KVM_ARM_VCPU_SVE & 1;
+}
+
+int cpu_init(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
 {
 	uint64_t mpidr = MPIDR_RES1 | mpidr_affinity(vm->topology, index);
 	int r = init(vm, index, vcpu_fd);
@@ -120,7 +120,7 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	vm->vcpu_fd[index] = vcpu_fd;
 	if (r < 0)
 		return error_set_shortage(err, r, "initialising vCPU %u", index);
-	r = set_reg(vcpu_fd, REG_MPIDR_EL1, &mpidr);
+	r = register_set(vcpu_fd, REG_MPIDR_EL1, &mpidr);
 	if (r < 0)
 		return error_set(err, r, "setting MPIDR_EL1 of vCPU %u", index);
 	r = set_caches(vcpu_fd);
@@ -137,11 +137,18 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 			return error_set_shortage(err, r, "setting up the stolen time of vCPU %u",
 						  index);
 	}
-	/* The others were powered off above, and wait for PSCI's CPU_ON. */
-	if (index == 0) {
-		r = set_entry(vm, vcpu_fd);
-		if (r == 0)
-			r = freeze_note_offset(vm, vcpu_fd);
-	}
+	return 0;
+}
+
+int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
+{
+	int r = cpu_init(vm, index, vcpu_fd, err);
+
+	/* The others are powered off, and wait for PSCI's CPU_ON. */
+	if (r < 0 || index > 0)
+		return r;
+	r = set_entry(vm, vcpu_fd);
+	if (r == 0)
+		r = freeze_note_offset(vm, vcpu_fd);
 	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
 }

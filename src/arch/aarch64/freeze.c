@@ -28,13 +28,6 @@ const char *const arch_clock_lacks[] = {
 
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 
-static int get_reg(int fd, uint64_t id, uint64_t *ret_value)
-{
-	struct kvm_one_reg reg = {.id = id, .addr = (uintptr_t)ret_value};
-
-	return kvm_ioctl(fd, KVM_GET_ONE_REG, &reg);
-}
-
 uint64_t arch_run_registers(const struct kvm *kvm UNUSED)
 {
 	return 0; /* KVM_CAP_SYNC_REGS is not for arm64 */
@@ -57,9 +50,9 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
-		r = get_reg(vcpu_fd, parts[i].id, parts[i].to);
+		r = register_get(vcpu_fd, parts[i].id, parts[i].to);
 	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(s->x); i++)
-		r = get_reg(vcpu_fd, REG_X(i), &s->x[i]);
+		r = register_get(vcpu_fd, REG_X(i), &s->x[i]);
 	return r;
 }
 
@@ -175,26 +168,45 @@ int freeze_note_offset(struct arch_vm *vm, int vcpu_fd)
 
 	if (vm->has_counter_offset)
 		return 0;
-	r = get_reg(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &guest);
+	r = register_get(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &guest);
 	if (r == 0)
 		vm->counter_offset = host - guest;
 	return r;
 }
 
-/* In nanoseconds, by the rate of every counter of the host and the guest. */
-static uint64_t counter_ns(uint64_t ticks)
+uint64_t freeze_counter_hz(void)
 {
 	uint64_t hz;
 
 	__asm__("mrs %0, cntfrq_el0" : "=r"(hz));
+	return hz;
+}
+
+/* By the rate of every counter of the host and the guest. */
+static uint64_t counter_ns(uint64_t ticks)
+{
+	uint64_t hz = freeze_counter_hz();
+
 	return hz ? (uint64_t)((unsigned __int128)ticks * 1000000000 / hz) : 0;
+}
+
+uint64_t freeze_guest_count(const struct arch_vm *vm, const struct arch_clock *clock)
+{
+	return clock->host - vm->counter_offset - clock->skipped;
+}
+
+int freeze_set_count(struct arch_vm *vm, uint64_t count)
+{
+	vm->counter_offset = host_counter() - count;
+	return vm->has_counter_offset ? set_offset(vm, vm->counter_offset)
+				      : register_set(vm->vcpu_fd[0], KVM_REG_ARM_TIMER_CNT, &count);
 }
 
 void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)
 {
 	clock->host = host_counter();
 	clock->host_ns = now_ns();
-	clock->guest_ns = counter_ns(clock->host - vm->counter_offset - clock->skipped);
+	clock->guest_ns = counter_ns(freeze_guest_count(vm, clock));
 	clock->stopped = true;
 }
 
@@ -222,7 +234,7 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 		ticks = host_counter() - clock->host;
 		skip(clock, ticks, set_offset(vm, vm->counter_offset + clock->skipped + ticks));
 	} else {
-		clock->guest_count = clock->host - vm->counter_offset - clock->skipped;
+		clock->guest_count = freeze_guest_count(vm, clock);
 	}
 }
 
@@ -231,15 +243,13 @@ void arch_clock_go_on(struct arch_vm *vm, struct arch_clock *clock)
 void arch_vcpu_timer_go_on(int vcpu_fd, const struct arch_vcpu_state *state UNUSED,
 			   struct arch_clock *clock)
 {
-	struct kvm_one_reg reg = {.id = KVM_REG_ARM_TIMER_CNT,
-				  .addr = (uintptr_t)&clock->guest_count};
 	uint64_t ticks;
 
 	if (!clock->guest_count)
 		return;
 	/* Before: as in freeze_note_offset. */
 	ticks = host_counter() - clock->host;
-	skip(clock, ticks, kvm_ioctl(vcpu_fd, KVM_SET_ONE_REG, &reg));
+	skip(clock, ticks, register_set(vcpu_fd, KVM_REG_ARM_TIMER_CNT, &clock->guest_count));
 	clock->guest_count = 0;
 }
 

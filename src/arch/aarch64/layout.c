@@ -81,20 +81,22 @@ static int too_small(struct error *err)
 	return error_usage(err, "a guest needs more than 4 MiB of memory; give more with -m");
 }
 
-int ram_plan(const struct guest_layout *layout, unsigned vcpus, bool stolen,
-	     struct ram_plan *ret_plan, struct error *err)
+int ram_plan(const struct guest_layout *layout, bool stolen, struct ram_plan *ret_plan,
+	     struct error *err)
 {
-	uint64_t slots = ALIGN_UP(vcpus * STOLEN_SLOT, STOLEN_ALIGN), window;
 	const struct guest_range *last;
 	struct ram_plan plan = {0};
+	uint64_t window;
 
 	if (layout->count == 0)
 		return too_small(err);
 	last = &layout->range[layout->count - 1];
-	plan.end = last->gpa + last->size;
 	/* Off the last range, which must not vanish. */
-	if (stolen && last->size > slots)
-		plan.end = plan.stolen_gpa = ALIGN_DOWN(plan.end - slots, STOLEN_ALIGN);
+	if (last->size <= SHARED_SIZE)
+		return too_small(err);
+	plan.end = last->gpa + last->size - SHARED_SIZE;
+	if (stolen)
+		plan.stolen_gpa = plan.end;
 	window = MIN(plan.end, RAM_GPA + BOOT_WINDOW);
 	if (window < RAM_GPA + 2 * FDT_MAX_BYTES)
 		return too_small(err);
@@ -110,7 +112,16 @@ void layout_of(const struct guest_memory *mem, struct guest_layout *ret_layout)
 		ret_layout->range[i] = mem->region[i].range;
 }
 
-int arch_slot(const struct topology *t UNUSED, enum arch_device kind, unsigned index,
+static uint64_t ram_end(const struct topology *t)
+{
+	uint64_t end = RAM_GPA;
+
+	for (unsigned n = 0; n < t->nodes; n++)
+		end += t->node[n].memory_bytes;
+	return end;
+}
+
+int arch_slot(const struct topology *t, enum arch_device kind, unsigned index,
 	      struct arch_slot *ret_slot)
 {
 	struct arch_slot slot = {.kind = kind, .space = BUS_MMIO, .present = true};
@@ -133,9 +144,15 @@ int arch_slot(const struct topology *t UNUSED, enum arch_device kind, unsigned i
 		slot.base = PVPANIC_GPA;
 		slot.size = 2;
 		break;
+	case ARCH_VMGENID:
+		/* A guest maps it uncached, and KVM cleans a page when a guest first touches it, or
+		 * need not: the number changes before a machine runs only. */
+		slot.base = ram_end(t) - VMGENID_SIZE;
+		slot.size = VMGENID_SIZE;
+		slot.gsi = VMGENID_SPI;
+		break;
 	case ARCH_I8042: /* PSCI ends machines, and the GIC is KVM's */
 	case ARCH_POWER:
-	case ARCH_VMGENID: /* not yet */
 	case ARCH_IOAPIC:
 		slot.present = false;
 		break;

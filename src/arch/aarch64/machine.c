@@ -31,20 +31,18 @@ int arch_host_check(struct kvm *kvm, unsigned *ret_phys_bits, struct error *err)
 static void choose_features(struct arch_vm *vm)
 {
 	const struct kvm *kvm = vm->kvm;
+	uint32_t features = 1u << KVM_ARM_VCPU_PSCI_0_2;
 
-	vm->features = 1u << KVM_ARM_VCPU_PSCI_0_2;
-	vm->has_pmu = kvm_cap(kvm, KVM_CAP_ARM_PMU_V3) > 0;
-	vm->has_sve = kvm_cap(kvm, KVM_CAP_ARM_SVE) > 0;
 	vm->has_stolen = kvm_cap(kvm, KVM_CAP_STEAL_TIME) > 0;
-	if (vm->has_pmu)
-		vm->features |= 1u << KVM_ARM_VCPU_PMU_V3;
-	if (vm->has_sve)
-		vm->features |= 1u << KVM_ARM_VCPU_SVE;
+	if (kvm_cap(kvm, KVM_CAP_ARM_PMU_V3) > 0)
+		features |= 1u << KVM_ARM_VCPU_PMU_V3;
+	if (kvm_cap(kvm, KVM_CAP_ARM_SVE) > 0)
+		features |= 1u << KVM_ARM_VCPU_SVE;
 	/* Both or neither (KVM API, 4.82). */
 	if (kvm_cap(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 &&
 	    kvm_cap(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
-		vm->features |=
-			1u << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1u << KVM_ARM_VCPU_PTRAUTH_GENERIC;
+		features |= 1u << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1u << KVM_ARM_VCPU_PTRAUTH_GENERIC;
+	cpu_features(vm, features);
 }
 
 int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_config *config,
@@ -70,7 +68,7 @@ int arch_vm_new(struct kvm *kvm, struct guest_memory *mem, const struct arch_vm_
 	if (!vm->has_stolen)
 		log_info("this host's KVM has no stolen time; the guest goes without");
 	layout_of(mem, &layout);
-	r = ram_plan(&layout, vcpus, vm->has_stolen, &vm->plan, err);
+	r = ram_plan(&layout, vm->has_stolen, &vm->plan, err);
 	if (r < 0)
 		goto fail;
 	r = kvm_ioctl(kvm->vm_fd, KVM_ARM_PREFERRED_TARGET, &preferred);
@@ -110,5 +108,6 @@ void arch_vm_free(struct arch_vm *vm)
 	if (!vm)
 		return;
 	fd_close(&vm->gic_fd);
+	free(vm->restored_gic);
 	free(vm);
 }

@@ -12,8 +12,9 @@
  *   0x0801_0000  its redistributors, 128 KiB for each vCPU: room for 512
  *   0x0D00_0000  UARTs, then pvpanic: a page for each
  *   0x0D01_0000  virtio-mmio windows, a page each
- *   0x4000_0000  RAM: kernel at its start; at its end the initrd, the device tree, and the
- *                stolen-time slots, which the device tree leaves out
+ *   0x4000_0000  RAM: kernel at its start; at its end the initrd, the device tree, and 64 KiB
+ *                that the device tree leaves out: stolen-time slots, and in the last page the
+ *                generation id
  */
 /* clang-format on */
 #define GICD_GPA      UINT64_C(0x08000000)
@@ -31,7 +32,8 @@
 #define UART_SPI       1u /* interrupts 33 and 34 */
 #define VIRTIO_SPI     3u /* … 35 and up */
 #define VIRTIO_WINDOWS 29u
-#define GIC_IRQS       64u /* with the 32 of each CPU: what KVM has least (64), by 32s */
+#define VMGENID_SPI    (VIRTIO_SPI + VIRTIO_WINDOWS)
+#define GIC_IRQS       96u /* with the 32 of each CPU; KVM has 64 and more, by 32s */
 
 _Static_assert(GICD_GPA + GICD_SIZE <= GICR_GPA, "the distributor ends before the redistributors");
 /* KVM's frames go before user space's: one over a device would hide it. */
@@ -39,7 +41,7 @@ _Static_assert(GICR_GPA + GIC_MAX_VCPUS * GICR_SIZE <= UART_GPA, "no redistribut
 _Static_assert(UART_GPA + UARTS * WINDOW_SIZE <= PVPANIC_GPA, "UARTs end before pvpanic");
 _Static_assert(PVPANIC_GPA + WINDOW_SIZE <= VIRTIO_GPA, "pvpanic ends before virtio");
 _Static_assert(VIRTIO_GPA + VIRTIO_WINDOWS * WINDOW_SIZE <= RAM_GPA, "devices end before RAM");
-_Static_assert(32 + VIRTIO_SPI + VIRTIO_WINDOWS <= GIC_IRQS, "an interrupt for each window");
+_Static_assert(32 + VMGENID_SPI < GIC_IRQS, "an interrupt for each window, and one more");
 _Static_assert(UART_SPI + UARTS <= VIRTIO_SPI, "UARTs' interrupts are their own");
 _Static_assert(GIC_IRQS % 32 == 0 && GIC_IRQS >= 64, "what KVM takes");
 
@@ -48,13 +50,16 @@ _Static_assert(GIC_IRQS % 32 == 0 && GIC_IRQS >= 64, "what KVM takes");
 #define BOOT_WINDOW	 GIB(32)
 #define CMDLINE_MAX	 2048	      /* COMMAND_LINE_SIZE of arm64, with the NUL */
 #define STOLEN_SLOT	 UINT64_C(64) /* Arm DEN0057, PV_TIME_ST */
-#define STOLEN_ALIGN	 KIB(64)      /* the largest page that a guest's kernel may use */
+#define SHARED_SIZE	 KIB(64)      /* the largest page that a guest's kernel may use */
+#define VMGENID_SIZE	 KIB(4)
 #define IPA_BITS_DEFAULT 40u
+
+_Static_assert(GIC_MAX_VCPUS *STOLEN_SLOT + VMGENID_SIZE <= SHARED_SIZE, "room for both");
 
 /* Where things lie in the RAM of one machine. */
 struct ram_plan {
 	uint64_t end;	     /* of the RAM that the guest is told of */
-	uint64_t stolen_gpa; /* == end; 0: no slots */
+	uint64_t stolen_gpa; /* == end, of SHARED_SIZE; 0: no slots */
 	uint64_t fdt_gpa;
 };
 
@@ -78,10 +83,32 @@ struct arch_vm {
 	uint64_t unknown_events; /* system events that mean nothing here; control thread */
 	struct log_limit event_log;
 	uint64_t aborts; /* accesses that no device could take; control thread */
+	/* Of a restore, until the vCPUs are there: the control thread's. */
+	uint64_t restored_count; /* the guest's counter */
+	uint64_t *restored_gic;	 /* owned: see gic_state */
 };
+
+/* ---- registers.c -------------------------------------------------------------------------------
+ */
+
+/* One register by KVM's id (KVM API, 4.68), of the bytes that the id says. The vCPU's thread, or
+ * any while it is parked. Negative errno. */
+int register_get(int vcpu_fd, uint64_t id, void *ret_value) MUST_CHECK;
+int register_set(int vcpu_fd, uint64_t id, const void *value) MUST_CHECK;
+/* The section of every register that the vCPU has, but for its counters: they are the VM's. vCPU
+ * thread. Restored after KVM_ARM_VCPU_INIT; one that this host can't have so is refused by name. */
+void registers_state(int vcpu_fd, struct state_io *io);
+/* See arch_vm_features; of a vCPU that is parked. */
+void registers_features(int vcpu_fd, void (*each)(const char *name, uint32_t bits, void *arg),
+			void *arg);
 
 /* ---- cpu.c -------------------------------------------------------------------------------------
  */
+
+/* vCPU thread: all of a vCPU but where it begins. */
+int cpu_init(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err) MUST_CHECK;
+/* What the machine's vCPUs are asked to have: KVM_ARM_VCPU_INIT's first word. */
+void cpu_features(struct arch_vm *vm, uint32_t features);
 
 /* Control thread, while the vCPU waits for it: gives it an external data abort (KVM API, 4.32).
  * Only where has_abort. Negative errno. */
@@ -98,13 +125,18 @@ struct arch_vcpu_state {
 int freeze_set_offset(struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* vCPU 0's thread, in its set-up: notes the offset that KVM chose, where it takes none. */
 int freeze_note_offset(struct arch_vm *vm, int vcpu_fd) MUST_CHECK;
+/* The guest's counter at a stop, in ticks of its rate: freeze_counter_hz. Control thread. */
+uint64_t freeze_guest_count(const struct arch_vm *vm, const struct arch_clock *clock);
+uint64_t freeze_counter_hz(void);
+/* Control thread, every vCPU set up and none running: the counter goes on from count. */
+int freeze_set_count(struct arch_vm *vm, uint64_t count) MUST_CHECK;
 
 /* ---- layout.c ----------------------------------------------------------------------------------
  */
 
 /* Pure. Usage error if the RAM is too small for its own furniture. */
-int ram_plan(const struct guest_layout *layout, unsigned vcpus, bool stolen,
-	     struct ram_plan *ret_plan, struct error *err) MUST_CHECK;
+int ram_plan(const struct guest_layout *layout, bool stolen, struct ram_plan *ret_plan,
+	     struct error *err) MUST_CHECK;
 /* Of the RAM that mem has. */
 void layout_of(const struct guest_memory *mem, struct guest_layout *ret_layout);
 
@@ -151,5 +183,15 @@ int fdt_build(const struct fdt_request *q, uint8_t **ret_fdt, size_t *ret_len,
 
 /* After the last vCPU was created: GICv3, its frames, and a route for each SPI. */
 int gic_create(struct arch_vm *vm, struct error *err) MUST_CHECK;
+
+/* ---- gic_state.c -------------------------------------------------------------------------------
+ */
+
+/* Its sections: the distributor, then the redistributor and the CPU interface of each vCPU. Saving:
+ * every vCPU is parked. Restoring: kept in vm->restored_gic. Control thread. */
+void gic_state(struct arch_vm *vm, struct state_io *io);
+/* Every vCPU has its MPIDR, and none has run: the GIC is as gic_state has read. Frees what that
+ * kept. Control thread. */
+int gic_restore(struct arch_vm *vm, struct error *err) MUST_CHECK;
 
 #endif

@@ -347,6 +347,7 @@ static void write_slot(struct writer *w, const struct arch_slot *slot)
 		{ARCH_UART, "serial", "ns16550a"},
 		{ARCH_VIRTIO_MMIO, "virtio", "virtio,mmio"},
 		{ARCH_PVPANIC, "pvpanic", "qemu,pvpanic-mmio"},
+		{ARCH_VMGENID, "rng", "microsoft,vmgenid"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -437,10 +438,10 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 		      const char *path, struct error *err)
 {
 	struct guest_layout layout;
+	struct ram_plan plan = {0};
 	struct fdt_request q = {
 		.topology = t,
 		.layout = &layout,
-		.ram_end = UINT64_MAX,
 		.slots = slots,
 		.slot_count = slot_count,
 	};
@@ -453,6 +454,9 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 		return error_usage(err, "%u vCPUs are more than the %u of KVM on arm64",
 				   topology_vcpus(t), GIC_MAX_VCPUS);
 	r = arch_memory_layout(t, 64, &layout, err);
+	if (r == 0)
+		r = ram_plan(&layout, true, &plan, err);
+	q.ram_end = plan.end;
 	if (r == 0)
 		r = fdt_build(&q, &fdt, &len, err);
 	if (r < 0)

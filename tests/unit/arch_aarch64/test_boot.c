@@ -31,7 +31,7 @@ static void fake_init(struct fake *f, uint64_t bytes, uint64_t text_offset)
 	assert_int_equal(arch_memory_layout(&f->topology, 40, &layout, NULL), 0);
 	assert_int_equal(guest_memory_init(&f->mem, &layout, NULL), 0);
 	f->vm = (struct arch_vm){.mem = &f->mem, .topology = &f->topology, .gic_fd = -1};
-	assert_int_equal(ram_plan(&layout, 2, true, &f->vm.plan, NULL), 0);
+	assert_int_equal(ram_plan(&layout, true, &f->vm.plan, NULL), 0);
 	image_make(f->image, text_offset);
 	f->boot = (struct arch_boot){.kernel = f->image,
 				     .kernel_len = IMAGE_LEN,

@@ -97,24 +97,26 @@ static void furniture_is_at_the_end_of_ram(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bytes); i++) {
-		for (unsigned vcpus = 1; vcpus <= GIC_MAX_VCPUS; vcpus *= 8) {
-			struct guest_layout layout = {.range = {{RAM_GPA, bytes[i], 0}},
-						      .count = 1};
-			struct ram_plan with, without;
-			uint64_t end = RAM_GPA + bytes[i];
+		struct guest_layout layout = {.range = {{RAM_GPA, bytes[i], 0}}, .count = 1};
+		struct topology t = shape("1n1l1c1t", bytes[i]);
+		uint64_t end = RAM_GPA + bytes[i];
+		struct ram_plan with, without;
+		struct arch_slot id;
 
-			assert_int_equal(ram_plan(&layout, vcpus, true, &with, NULL), 0);
-			assert_int_equal(ram_plan(&layout, vcpus, false, &without, NULL), 0);
-			assert_int_equal(without.end, end);
-			assert_int_equal(without.stolen_gpa, 0);
-			assert_int_equal(with.stolen_gpa, with.end);
-			assert_int_equal(with.stolen_gpa % STOLEN_ALIGN, 0);
-			assert_true(with.stolen_gpa + vcpus * STOLEN_SLOT <= end);
-			assert_int_equal(with.fdt_gpa % FDT_MAX_BYTES, 0);
-			assert_true(with.fdt_gpa + FDT_MAX_BYTES <= with.end);
-			assert_true(with.fdt_gpa + FDT_MAX_BYTES <= RAM_GPA + BOOT_WINDOW);
-			assert_true(with.fdt_gpa > RAM_GPA);
-		}
+		assert_int_equal(ram_plan(&layout, true, &with, NULL), 0);
+		assert_int_equal(ram_plan(&layout, false, &without, NULL), 0);
+		assert_int_equal(arch_slot(&t, ARCH_VMGENID, 0, &id), 0);
+		assert_int_equal(without.end, with.end);
+		assert_int_equal(without.stolen_gpa, 0);
+		assert_int_equal(with.stolen_gpa, with.end);
+		assert_int_equal(with.stolen_gpa % SHARED_SIZE, 0);
+		assert_true(id.present && id.gsi != 0 && id.base % VMGENID_SIZE == 0);
+		assert_true(with.stolen_gpa + GIC_MAX_VCPUS * STOLEN_SLOT <= id.base);
+		assert_int_equal(id.base + id.size, end);
+		assert_int_equal(with.fdt_gpa % FDT_MAX_BYTES, 0);
+		assert_true(with.fdt_gpa + FDT_MAX_BYTES <= with.end);
+		assert_true(with.fdt_gpa + FDT_MAX_BYTES <= RAM_GPA + BOOT_WINDOW);
+		assert_true(with.fdt_gpa > RAM_GPA);
 	}
 }
 
@@ -125,10 +127,10 @@ static void too_little_ram_is_said(void **state)
 	struct error err = {0};
 
 	(void)state;
-	assert_true(ram_plan(&layout, 1, true, &plan, &err) < 0);
+	assert_true(ram_plan(&layout, true, &plan, &err) < 0);
 	assert_int_equal(err.kind, ERROR_USAGE);
 	layout.count = 0;
-	assert_true(ram_plan(&layout, 1, true, &plan, NULL) < 0);
+	assert_true(ram_plan(&layout, true, &plan, NULL) < 0);
 }
 
 static void slots_are_disjoint_and_interrupts_too(void **state)

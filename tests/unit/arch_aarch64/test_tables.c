@@ -38,6 +38,7 @@ static void tree_make(struct tree *t, const char *spec, bool pmu)
 	assert_int_equal(arch_slot(&t->topology, ARCH_PVPANIC, 0, &t->slot[n++]), 0);
 	assert_int_equal(arch_slot(&t->topology, ARCH_VIRTIO_MMIO, 0, &t->slot[n++]), 0);
 	assert_int_equal(arch_slot(&t->topology, ARCH_VIRTIO_MMIO, 1, &t->slot[n++]), 0);
+	assert_int_equal(arch_slot(&t->topology, ARCH_VMGENID, 0, &t->slot[n++]), 0);
 	t->q = (struct fdt_request){
 		.topology = &t->topology,
 		.layout = &t->layout,
@@ -180,6 +181,7 @@ static void devices(void **state)
 		{"/serial@d001000", "ns16550a", 2},
 		{"/virtio@d010000", "virtio,mmio", 3},
 		{"/virtio@d011000", "virtio,mmio", 4},
+		{"/rng@7ffff000", "microsoft,vmgenid", 32}, /* the last page of 1 GiB */
 	};
 	struct tree t;
 	int node;
