@@ -314,6 +314,8 @@ int lab_snapshot_find(const char *path, struct vm_config *c, struct error *err)
 	c->lab_snapshot = strdup(folder);
 	if (!text || !c->lab_snapshot)
 		r = error_set(err, -ENOMEM, "reading a snapshot");
+	/* Whichever lab has it. */
+	c->kind = arch_kind_find(find_vm_text(json, "arch")) ?: c->kind;
 	if (r == 0)
 		r = snapshot_read_description(text, strlen(text), c, err);
 	if (r == 0 && !lab_is_warm(c->kind))

@@ -236,8 +236,9 @@ static int read_shape(const json_t *json, struct topology *ret_topology, struct 
 	return r;
 }
 
-static int check_kind(const json_t *json, struct error *err)
+static int check_kind(const json_t *json, const struct arch_kind *kind, struct error *err)
 {
+	const char *own = kind ? kind->name : arch_name;
 	const char *arch = json_string_value(json_object_get(json, "arch"));
 	uint64_t version = 0;
 	int r = get_number(json, "snapshot", UINT32_MAX, &version, err);
@@ -249,9 +250,9 @@ static int check_kind(const json_t *json, struct error *err)
 				   (unsigned long long)version, SNAPSHOT_VERSION);
 	if (!arch)
 		return wrong("arch", err);
-	if (strcmp(arch, arch_name))
+	if (strcmp(arch, own))
 		return error_usage(err, "it is of a machine of %.16s, and this host's are of %s",
-				   arch, arch_name);
+				   arch, own);
 	return 0;
 }
 
@@ -391,7 +392,7 @@ int snapshot_read_description(const char *text, size_t len, struct vm_config *c,
 	if (!json)
 		return error_usage(err, "the description is no JSON: line %d: %s", where.line,
 				   where.text);
-	r = check_kind(json, err);
+	r = check_kind(json, c->kind, err);
 	if (r == 0)
 		r = read_id(json, c, err);
 	if (r == 0)
