@@ -1,17 +1,19 @@
 #!/bin/bash
-# A stock kernel under load that is saved and restored, again and again from its own restore. Its CPUs,
-# timers, signals, pipes, a disk and TCP connections are all at work, and check what they do (where the
-# tools of another architecture are not to be had: CPUs, a disk and TCP by busybox); COMMAND counts on without a gap, its clock goes on from the instant of the snapshot, nothing in the kernel
-# minds, and the last one has COMMAND's output and status. RESTORES: how often (default 5).
+# A stock kernel under load that is saved and restored, again and again from its own restore. Its CPUs and
+# their vector registers, timers, signals, pipes, a disk and TCP connections are all at work, and check what they
+# do (CPUs, a disk and TCP alone where another architecture's tools are not to be had); COMMAND counts on without
+# a gap, its clock goes on from the instant of the snapshot, nothing in the kernel minds, and the last one has
+# COMMAND's output and status. RESTORES: how often (default 5).
 . "$(dirname "$0")/lib.sh"
 image=$work/disk.img
 truncate -s 64M "$image"
 begin --disk "$image"
-load=(--include "${STREAM:?program that checks a TCP stream}:/usr/bin/stream")
+load=(--include "${STREAM:?program that checks a TCP stream}:/usr/bin/stream"
+	--include "${VECTORS:?program that computes in vector registers}:/usr/bin/vectors")
 if [ -n "$foreign_tools" ]; then
-	loads="stress disk receive send"
+	loads="stress vectors disk receive send"
 else
-	loads="stress fio receive send"
+	loads="stress vectors fio receive send"
 	for pair in mkfs.ext4:e2fsprogs fio:fio stress-ng:stress-ng; do
 		path=$(PATH=$PATH:/sbin:/usr/sbin command -v "${pair%:*}") || skip_all "no ${pair%:*} here (package ${pair#*:})"
 		load+=(--include "$path:/usr/bin/${pair%:*}")
@@ -63,6 +65,8 @@ else
 	turns disk written &
 	pids="$pids $!"
 fi
+turns vectors vectors 2 &
+pids="$pids $!"
 turns receive stream receive 127.0.0.1 4 &
 pids="$pids $!"
 turns send stream send 127.0.0.1 4 &
