@@ -252,8 +252,6 @@ void arch_vcpu_go_on(int vcpu_fd, struct arch_vcpu_state *state, struct arch_clo
 
 /* ---- a frozen machine's state, for a snapshot ------------------------------------------------ */
 
-/* Why such a machine can't be saved whole: -EINVAL, a usage error. */
-int arch_snapshot_check(const struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* What of its CPUs a snapshot's host has to have, in words and as bits: for people. */
 void arch_vm_features(const struct arch_vm *vm,
 		      void (*each)(const char *name, uint32_t bits, void *arg), void *arg);
@@ -261,11 +259,11 @@ void arch_vm_features(const struct arch_vm *vm,
  * name. */
 /* Control thread, the clock stopped: what is the VM's, not a vCPU's. */
 void arch_vm_save(struct arch_vm *vm, const struct arch_clock *clock, struct state_io *io);
-/* Control thread, after the vCPUs were created and before any is set up; the VM's clocks go on from
- * the snapshot's instant. Then each vCPU, arch_vm_vcpus_restored, arch_clock_ticks_go_on. */
+/* Control thread, after the vCPUs were created and before any is set up. x86: the VM's clocks go on
+ * from the snapshot's instant. Then each vCPU, arch_vm_vcpus_restored, arch_clock_ticks_go_on. */
 void arch_vm_restore(struct arch_vm *vm, struct arch_clock *clock, struct state_io *io);
-/* Control thread, after each vCPU was restored and before any runs (aarch64: GIC, counter; x86:
- * nothing). */
+/* Control thread, after each vCPU was restored and before any runs (aarch64: the GIC, and the
+ * counter, which goes on; x86: nothing). */
 int arch_vm_vcpus_restored(struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Whether an edge on it would be lost now, because a controller of KVM's has it masked. Any thread.
  */

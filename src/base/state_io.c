@@ -63,7 +63,7 @@ void state_fail(struct state_io *io, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	error_set(&io->err, code, "%s: %s", where, what);
+	error_set_shortage(&io->err, code, "%s: %s", where, what);
 }
 
 void state_check(struct state_io *io, const char *field, bool ok)

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/util.h"
 #include "cli/commands.h"
@@ -24,14 +25,6 @@
 #define DIFF_OF	    "--diff-of="
 #define OPTIONS_MAX 3
 
-static bool is_in_lab(const char *folder)
-{
-	size_t len = strlen(LAB_SNAPSHOTS "/");
-
-	return folder && !strncmp(folder, LAB_SNAPSHOTS "/", len) && folder[len] &&
-	       folder[len] != '.' && !strchr(folder + len, '/');
-}
-
 /* ---- inside -----------------------------------------------------------------------------------
  */
 
@@ -39,7 +32,7 @@ static int forget(const char *folder)
 {
 	static const char *const names[] = {SNAPSHOT_DESCRIPTION, SNAPSHOT_STATE, SNAPSHOT_MEMORY};
 
-	if (!is_in_lab(folder))
+	if (!lab_is_snapshot(folder))
 		return 125;
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		CLEANUP_FREE char *path = text_format("%s/%s", folder, names[i]);
@@ -74,7 +67,7 @@ static bool take_option(const char *word, struct snapshot_options *o)
 		o->keep_running = true;
 	else if (!strcmp(word, "--lz4"))
 		o->lz4 = true;
-	else if (!strncmp(word, DIFF_OF, len) && is_in_lab(word + len) && !o->base)
+	else if (!strncmp(word, DIFF_OF, len) && lab_is_snapshot(word + len) && !o->base)
 		o->base = strdup(word + len);
 	else
 		return false;
@@ -90,7 +83,7 @@ int command_lab_snapshot(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], FORGET))
 		return forget(argv[2]);
-	if (argc < 3 || !is_in_lab(argv[2]))
+	if (argc < 3 || !lab_is_snapshot(argv[2]))
 		return 125;
 	for (int i = 3; r == 0 && i < argc; i++)
 		if (!take_option(argv[i], &o))
@@ -157,7 +150,7 @@ static const char *folder_of(const json_t *description)
 {
 	const char *folder = find_vm_text(json_object_get(description, "lab"), "folder");
 
-	return is_in_lab(folder) ? folder : NULL;
+	return lab_is_snapshot(folder) ? folder : NULL;
 }
 
 /* The disks' files as they are out here; the lab knows devices. paths: of the host's, in the same
@@ -226,7 +219,15 @@ static int save(const struct arch_kind *kind, const char *name, struct snapshot_
 		option[options++] = diff_of;
 	option[options] = NULL;
 	r = ask_lab(kind, name, inside, option, fd, ret_status, err);
-	return r < 0 || *ret_status ? r : write_description(f, fd, inside, disks, err);
+	if (r < 0 || *ret_status)
+		return r;
+	r = write_description(f, fd, inside, disks, err);
+	/* Of one that goes on nothing is lost. */
+	if (r < 0 && o->keep_running)
+		(void)!ask_lab(kind, FORGET, inside, NULL, -1, ret_status, NULL);
+	else if (r < 0)
+		log_warn("%s has ended; what was saved of it is in the lab, as %s", name, inside);
+	return r;
 }
 
 /* What is at path in the lab is given up for what is saved now, which may need that. */

@@ -278,7 +278,8 @@ int snapshot_folder_commit(struct snapshot_folder *f, struct error *err)
 		return r;
 	}
 	r = sync_parent(f->path);
-	if (exchanged)
+	/* Not before the new one is sure to stay; what is left over goes at the next save. */
+	if (exchanged && r == 0)
 		remove_old(f->tmp);
 	if (r < 0)
 		error_set(err, r, "syncing the folder of the snapshot %s", f->path);

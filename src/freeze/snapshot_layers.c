@@ -201,6 +201,15 @@ static int copy_run(const struct snapshot_layer *layer, const struct guest_memor
 	return r < 0 ? error_set_shortage(err, r, "%s: reading " SNAPSHOT_MEMORY, layer->path) : 0;
 }
 
+/* Pages of the file and of memory are another host's: where this one's are larger, a run may lie
+ * across them. */
+static bool can_map(const struct memory_run *run)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return run->gpa % page == 0 && run->len % page == 0 && run->at % page == 0;
+}
+
 /* few: all of them may be mapped. *budget: what is left of it. */
 static int lay_runs(const struct snapshot_layer *layer, struct guest_memory *mem, bool few,
 		    size_t *budget, struct error *err)
@@ -210,7 +219,8 @@ static int lay_runs(const struct snapshot_layer *layer, struct guest_memory *mem
 	for (size_t i = 0; r == 0 && i < layer->table.count; i++) {
 		const struct memory_run *run = &layer->table.run[i];
 
-		if (mem->hugepages || *budget == 0 || (!few && run->len < COPY_BELOW)) {
+		if (mem->hugepages || *budget == 0 || (!few && run->len < COPY_BELOW) ||
+		    !can_map(run)) {
 			r = copy_run(layer, mem, run, err);
 		} else {
 			r = map_run(layer, mem, run, err);

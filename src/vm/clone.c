@@ -140,8 +140,11 @@ int vm_clone_check(const struct vm_config *c, unsigned count, struct error *err)
 	for (size_t i = 0; r == 0 && i < c->disk_count; i++) {
 		r = c->disk[i].read_only ? open_original(&c->disk[i], err)
 					 : copy_disk(&c->disk[i], err);
-		if (r >= 0)
-			r = close(r); /* it could be had */
+		/* It could be had. */
+		if (r >= 0) {
+			close(r);
+			r = 0;
+		}
 	}
 	return r;
 }

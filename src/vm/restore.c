@@ -82,6 +82,14 @@ int restore_check_disks(const struct machine *m, struct error *err)
 /* ---- the machine ------------------------------------------------------------------------------
  */
 
+/* What has failed, by the folder's name. */
+static int of_folder(const struct restore *r, const struct error *inner, struct error *err)
+{
+	return inner->kind == ERROR_USAGE
+		       ? error_usage(err, "%s: %s", r->path, inner->what)
+		       : error_set(err, inner->code, "%s: %s", r->path, inner->what);
+}
+
 static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 {
 	char name[SNAPSHOT_NAME_MAX + 1];
@@ -126,15 +134,12 @@ int restore_machine(struct machine *m, struct error *err)
 		code = snapshot_take(&r->top.state, SNAPSHOT_VM, SNAPSHOT_VM_VERSION, &vm, &inner);
 	if (code == 0)
 		code = snapshot_end(&r->top.state, &inner);
-	/* Last, because the guest's clock goes on from here. */
+	/* Last, because x86's clock goes on from here. */
 	if (code == 0)
 		arch_vm_restore(m->arch, &m->freeze.clock, &vm);
 	if (code == 0)
 		code = state_result(&vm, &inner);
-	if (code == 0)
-		return 0;
-	return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", r->path, inner.what)
-					 : error_set(err, code, "%s: %s", r->path, inner.what);
+	return code < 0 ? of_folder(r, &inner, err) : 0;
 }
 
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
@@ -149,11 +154,12 @@ int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
 int restore_vcpus_ready(void *arg, struct error *err)
 {
 	struct machine *m = arg;
-	int r = arch_vm_vcpus_restored(m->arch, err);
+	struct error inner = {0};
 
-	if (r == 0)
-		board_state_settle(&m->board);
-	return r;
+	if (arch_vm_vcpus_restored(m->arch, &inner) < 0)
+		return of_folder(m->config->restore, &inner, err);
+	board_state_settle(&m->board);
+	return 0;
 }
 
 void restore_resume(struct machine *m)

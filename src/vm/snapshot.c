@@ -22,11 +22,6 @@
 
 /* ---- who is asked, and told ------------------------------------------------------------------ */
 
-static bool is_in_lab(const char *path)
-{
-	return !strncmp(path, LAB_SNAPSHOTS "/", strlen(LAB_SNAPSHOTS "/"));
-}
-
 static int check(const struct machine *m, const struct qmp_snapshot *request, struct error *err)
 {
 	if (!m->started_ns || m->ended)
@@ -35,7 +30,7 @@ static int check(const struct machine *m, const struct qmp_snapshot *request, st
 		return error_contention(err, "a snapshot of this machine is on its way already");
 	/* A path is another one out there. */
 	if (m->result->lab &&
-	    (!is_in_lab(request->path) || (request->base && !is_in_lab(request->base))))
+	    (!lab_is_snapshot(request->path) || (request->base && !lab_is_snapshot(request->base))))
 		return error_usage(err, "a machine in the lab is saved by stasis snapshot alone, "
 					"into a folder that stays in there");
 	for (size_t i = 0; i < m->config->disk_count; i++)
@@ -45,7 +40,7 @@ static int check(const struct machine *m, const struct qmp_snapshot *request, st
 				"disk %s is a clone's own copy, which ends with it: such "
 				"a machine can't be saved",
 				m->config->disk[i].id);
-	return arch_snapshot_check(m->arch, err);
+	return 0;
 }
 
 static void tell(struct snapshot *s, const struct error *err)
@@ -199,20 +194,6 @@ static void on_memory(struct vmcore *v, const struct error *err, void *arg)
 	finish(s, failed.code < 0 ? &failed : NULL);
 }
 
-/* What the guest believes to be on its disks is there, should the host go down after this. */
-static int sync_disks(struct machine *m, struct error *err)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < m->config->disk_count; i++) {
-		const struct vm_disk *disk = &m->config->disk[i];
-
-		if (!disk->read_only && fdatasync(virtio_blk_fd(m->board.disk[i])) < 0)
-			r = error_set_shortage(err, -errno, "syncing %s", disk->path);
-	}
-	return r;
-}
-
 static int begin_memory(struct snapshot *s, struct error *err)
 {
 	CLEANUP_FREE char *path = text_format("%s/" SNAPSHOT_MEMORY, s->folder.tmp);
@@ -232,23 +213,64 @@ static int begin_memory(struct snapshot *s, struct error *err)
 		    : error_set(err, -ENOMEM, "writing the snapshot %s", s->path);
 }
 
-static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
+static void begin_files(struct snapshot *s)
 {
-	struct machine *m = container_of(event, struct machine, snapshot_event);
-	struct snapshot *s = m->snapshot;
 	struct error err = {0};
-	int r;
+	int r = make_sections(s, &err);
 
-	/* It is asked for what it orders, too: what the vCPU threads have written is seen then. */
-	if (!vcpu_pool_errand_over(m->pool) || m->ended || s->told)
-		return; /* told at the end of the machine */
-	r = sync_disks(m, &err);
-	if (r == 0)
-		r = make_sections(s, &err);
 	if (r == 0)
 		r = begin_memory(s, &err);
 	if (r < 0)
 		finish(s, &err);
+}
+
+/* What the guest believes to be on its disks is there, should the host go down after this: one
+ * after another, then the rest. */
+static void sync_next_disk(struct snapshot *s)
+{
+	struct machine *m = s->machine;
+	const struct vm_config *c = m->config;
+	struct error err = {0};
+	int r;
+
+	while (s->disk < c->disk_count && c->disk[s->disk].read_only)
+		s->disk++;
+	if (s->disk == c->disk_count) {
+		begin_files(s);
+		return;
+	}
+	r = loop_fdatasync(m->loop, &s->sync, virtio_blk_fd(m->board.disk[s->disk]));
+	if (r < 0) {
+		error_set_shortage(&err, r, "syncing %s", c->disk[s->disk].path);
+		finish(s, &err);
+	}
+}
+
+static void on_synced(struct loop_op *op, int res)
+{
+	struct snapshot *s = container_of(op, struct snapshot, sync);
+	struct error err = {0};
+
+	if (s->ending)
+		return; /* who waits has been told */
+	if (res < 0) {
+		error_set_shortage(&err, res, "syncing %s", s->machine->config->disk[s->disk].path);
+		finish(s, &err);
+		return;
+	}
+	s->disk++;
+	sync_next_disk(s);
+}
+
+static void on_vcpus(struct loop_event *event, uint64_t count UNUSED)
+{
+	struct machine *m = container_of(event, struct machine, snapshot_event);
+	struct snapshot *s = m->snapshot;
+
+	/* It is asked for what it orders, too: what the vCPU threads have written is seen then. */
+	if (!vcpu_pool_errand_over(m->pool) || m->ended || s->told)
+		return; /* told at the end of the machine */
+	sync_next_disk(s);
 }
 
 /* vCPU thread, parked; what it writes is its own until the errand is over. */
@@ -395,6 +417,7 @@ int machine_snapshot(struct machine *m, const struct qmp_snapshot *request,
 		.arg = arg,
 		.machine = m,
 		.wait = {.done = on_frozen},
+		.sync = {.done = on_synced},
 		.folder = {.fd = -1},
 		.vcpu = calloc(vcpu_pool_count(m->pool), sizeof(*s->vcpu)),
 		.table = {.lz4 = request->lz4},
@@ -418,6 +441,7 @@ int machine_snapshot(struct machine *m, const struct qmp_snapshot *request,
 
 bool machine_snapshot_kill(struct machine *m, uint64_t limit_ns)
 {
+	uint64_t now = now_ns(), end_ns = now + limit_ns;
 	struct snapshot *s = m->snapshot;
 	struct error err = {0};
 
@@ -430,12 +454,15 @@ bool machine_snapshot_kill(struct machine *m, uint64_t limit_ns)
 		return vmcore_cancel_wait(s->memory, limit_ns);
 	/* vCPUs may be on their errand until they are stopped. */
 	tell(s, &err);
-	return true;
+	for (; s->sync.active && now < end_ns; now = now_ns())
+		if (loop_turn(m->loop, end_ns - now) < 0)
+			break;
+	return !s->sync.active;
 }
 
 void machine_snapshot_done(struct machine *m)
 {
-	if (m->snapshot && !m->snapshot->memory)
+	if (m->snapshot && !m->snapshot->memory && !m->snapshot->sync.active)
 		snapshot_free(m->snapshot);
 	m->snapshot = NULL;
 	loop_event_done(&m->snapshot_event);

@@ -31,6 +31,8 @@ struct snapshot {
 	struct freeze_wait wait;
 	bool frozen, told;
 	bool ending; /* the machine does: it does not run once more */
+	struct loop_op sync;
+	size_t disk; /* that is synced */
 	struct snapshot_folder folder;
 	char id[SNAPSHOT_ID_LEN + 1];
 	struct state_io *vcpu;		 /* of each vCPU; owned */

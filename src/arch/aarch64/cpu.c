@@ -1,6 +1,6 @@
 /* A vCPU before its first KVM_RUN: features, MPIDR, caches, PMU, stolen time, and the boot
- * registers of the first. vCPU thread; the struct arch_vm is read only, but for the
- * counter's offset, which is vCPU 0's to note. */
+ * registers of the first. vCPU thread; of the struct arch_vm it writes its own entry of vcpu_fd,
+ * and the counter's offset, which is vCPU 0's to note. */
 #include <errno.h>
 
 #include "arch/aarch64/machine.h"
@@ -31,17 +31,6 @@ _Static_assert(REG_CCSIDR(0) == (KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_
 				 KVM_REG_ARM_DEMUX_ID_CCSIDR),
 	       "CCSIDR");
 
-static int set_attr(int fd, uint32_t group, uint64_t attr, void *value)
-{
-	struct kvm_device_attr device_attr = {
-		.group = group,
-		.attr = attr,
-		.addr = (uintptr_t)value,
-	};
-
-	return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &device_attr);
-}
-
 static int init(const struct arch_vm *vm, unsigned index, int fd)
 {
 	struct kvm_vcpu_init vcpu = {
@@ -50,6 +39,9 @@ static int init(const struct arch_vm *vm, unsigned index, int fd)
 	};
 	int sve = KVM_ARM_VCPU_SVE, r = kvm_ioctl(fd, KVM_ARM_VCPU_INIT, &vcpu);
 
+	/* KVM takes lengths until then, and all other registers of SVE after it. */
+	if (r == 0 && vm->has_sve && vm->has_lengths)
+		r = register_set(fd, KVM_REG_ARM64_SVE_VLS, vm->sve_lengths);
 	if (r == 0 && vm->has_sve)
 		r = kvm_ioctl(fd, KVM_ARM_VCPU_FINALIZE, &sve);
 	return r;
@@ -75,16 +67,17 @@ static int set_caches(int fd)
 static int set_pmu(int fd)
 {
 	int intid = PPI_INTID(PMU_PPI);
-	int r = set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_IRQ, &intid);
+	int r = kvm_set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_IRQ, &intid);
 
-	return r < 0 ? r : set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+	return r < 0 ? r
+		     : kvm_set_attr(fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
 }
 
 static int set_stolen_time(const struct arch_vm *vm, unsigned index, int fd)
 {
 	uint64_t gpa = vm->plan.stolen_gpa + index * STOLEN_SLOT;
 
-	return set_attr(fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, &gpa);
+	return kvm_set_attr(fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, &gpa);
 }
 
 /* booting.rst, "Call the kernel image": EL1, all masked, MMU off as after reset, x0 the tree. */

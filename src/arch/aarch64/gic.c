@@ -9,17 +9,6 @@
 /* | count 63:52 | base 51:16 | flags 15:12 | index 11:0 | */
 #define REDIST_REGION(gpa, count) ((uint64_t)(count) << 52 | (gpa))
 
-static int set(const struct arch_vm *vm, uint32_t group, uint64_t attr, void *value)
-{
-	struct kvm_device_attr device_attr = {
-		.group = group,
-		.attr = attr,
-		.addr = (uintptr_t)value,
-	};
-
-	return kvm_ioctl(vm->gic_fd, KVM_SET_DEVICE_ATTR, &device_attr);
-}
-
 /* GSI n is SPI n. Without a table, irqfd delivers nothing. */
 static int route(const struct arch_vm *vm)
 {
@@ -52,14 +41,16 @@ int gic_create(struct arch_vm *vm, struct error *err)
 	if (r < 0)
 		return error_set_shortage(err, r, "creating the interrupt controller");
 	vm->gic_fd = (int)device.fd;
-	r = set(vm, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &irqs);
+	r = kvm_set_attr(vm->gic_fd, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &irqs);
 	if (r == 0)
-		r = set(vm, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, &distributor);
+		r = kvm_set_attr(vm->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST,
+				 &distributor);
 	if (r == 0)
-		r = set(vm, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION,
-			&redistributors);
+		r = kvm_set_attr(vm->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR,
+				 KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &redistributors);
 	if (r == 0)
-		r = set(vm, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL);
+		r = kvm_set_attr(vm->gic_fd, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT,
+				 NULL);
 	if (r < 0)
 		return error_set_shortage(err, r, "setting up the interrupt controller");
 	r = route(vm);

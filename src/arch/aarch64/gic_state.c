@@ -85,47 +85,59 @@ static unsigned count_of(const struct span *span, size_t spans)
 	return count;
 }
 
-static int one(const struct arch_vm *vm, unsigned long request, const struct span *s, unsigned n,
-	       uint64_t affinity, uint64_t *value)
+static uint64_t attr_of(const struct span *s, unsigned n, uint64_t affinity)
 {
-	bool wide = s->group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS;
-	uint32_t word = (uint32_t)*value;
-	struct kvm_device_attr attr = {
-		.group = s->group,
-		.attr = affinity << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT | (s->first + n * s->step),
-		.addr = (uintptr_t)(wide ? (void *)value : &word),
-	};
-	int r = kvm_ioctl(vm->gic_fd, request, &attr);
+	return affinity << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT | (s->first + n * s->step);
+}
 
-	if (r == 0 && !wide)
-		*value = word;
-	if (r < 0 && s->may_lack && n > 0 && *value == 0)
-		return 0;
+static int get(const struct arch_vm *vm, const struct span *s, uint64_t attr, uint64_t *ret_value)
+{
+	uint32_t word = 0;
+	int r;
+
+	if (s->group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS)
+		return kvm_get_attr(vm->gic_fd, s->group, attr, ret_value);
+	r = kvm_get_attr(vm->gic_fd, s->group, attr, &word);
+	*ret_value = word;
 	return r;
 }
 
-/* request: KVM_GET_DEVICE_ATTR or KVM_SET_DEVICE_ATTR; value: of each, in order. */
-static int all(const struct arch_vm *vm, unsigned long request, const struct span *span,
-	       size_t spans, uint64_t affinity, uint64_t *value)
+static int set(const struct arch_vm *vm, const struct span *s, uint64_t attr, uint64_t value)
+{
+	uint32_t word = (uint32_t)value;
+
+	return s->group == KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
+		       ? kvm_set_attr(vm->gic_fd, s->group, attr, &value)
+		       : kvm_set_attr(vm->gic_fd, s->group, attr, &word);
+}
+
+/* value: of each, in order. *ret_attr: which failed. */
+static int all(const struct arch_vm *vm, bool restore, const struct span *span, size_t spans,
+	       uint64_t affinity, uint64_t *value, uint64_t *ret_attr)
 {
 	for (size_t i = 0; i < spans; i++)
-		for (unsigned n = 0; n < span[i].count; n++) {
-			int r = one(vm, request, &span[i], n, affinity, value++);
+		for (unsigned n = 0; n < span[i].count; n++, value++) {
+			uint64_t attr = attr_of(&span[i], n, affinity);
+			int r = restore ? set(vm, &span[i], attr, *value)
+					: get(vm, &span[i], attr, value);
 
+			if (r == -EINVAL && span[i].may_lack && n > 0 && *value == 0)
+				r = 0;
+			*ret_attr = attr;
 			if (r < 0)
 				return r;
 		}
 	return 0;
 }
 
-static int whole(const struct arch_vm *vm, unsigned long request, uint64_t *value)
+static int whole(const struct arch_vm *vm, bool restore, uint64_t *value, uint64_t *ret_attr)
 {
-	int r = all(vm, request, distributor, ARRAY_SIZE(distributor), 0, value);
+	int r = all(vm, restore, distributor, ARRAY_SIZE(distributor), 0, value, ret_attr);
 
 	value += count_of(distributor, ARRAY_SIZE(distributor));
 	for (unsigned i = 0; r == 0 && i < topology_vcpus(vm->topology); i++) {
-		r = all(vm, request, interface, ARRAY_SIZE(interface),
-			mpidr_affinity(vm->topology, i), value);
+		r = all(vm, restore, interface, ARRAY_SIZE(interface),
+			mpidr_affinity(vm->topology, i), value, ret_attr);
 		value += count_of(interface, ARRAY_SIZE(interface));
 	}
 	return r;
@@ -150,10 +162,12 @@ void gic_state(struct arch_vm *vm, struct state_io *io)
 	unsigned first = count_of(distributor, ARRAY_SIZE(distributor));
 	unsigned each = count_of(interface, ARRAY_SIZE(interface));
 	CLEANUP_FREE uint64_t *value = calloc(first + (size_t)vcpus * each, sizeof(*value));
-	int r = !value ? -ENOMEM : io->restoring ? 0 : whole(vm, KVM_GET_DEVICE_ATTR, value);
+	uint64_t attr = 0;
+	int r = !value ? -ENOMEM : io->restoring ? 0 : whole(vm, false, value, &attr);
 
 	if (r < 0) {
-		state_fail(io, r, "reading the interrupt controller");
+		state_fail(io, r, "reading the interrupt controller (%#llx)",
+			   (unsigned long long)attr);
 		return;
 	}
 	section(io, "gic", first, value);
@@ -168,9 +182,17 @@ void gic_state(struct arch_vm *vm, struct state_io *io)
 
 int gic_restore(struct arch_vm *vm, struct error *err)
 {
-	int r = whole(vm, KVM_SET_DEVICE_ATTR, vm->restored_gic);
+	uint64_t attr = 0;
+	int r = whole(vm, true, vm->restored_gic, &attr);
 
 	free(vm->restored_gic);
 	vm->restored_gic = NULL;
-	return r < 0 ? error_set(err, r, "restoring the interrupt controller") : 0;
+	if (r == -EINVAL)
+		return error_usage(err,
+				   "gic: this host's GIC does not take the snapshot's "
+				   "register %#llx",
+				   (unsigned long long)attr);
+	return r < 0 ? error_set_shortage(err, r, "restoring the interrupt controller (%#llx)",
+					  (unsigned long long)attr)
+		     : 0;
 }

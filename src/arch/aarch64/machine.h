@@ -53,6 +53,7 @@ _Static_assert(GIC_IRQS % 32 == 0 && GIC_IRQS >= 64, "what KVM takes");
 #define SHARED_SIZE	 KIB(64)      /* the largest page that a guest's kernel may use */
 #define VMGENID_SIZE	 KIB(4)
 #define IPA_BITS_DEFAULT 40u
+#define SVE_LENGTH_WORDS 8 /* of the register KVM_REG_ARM64_SVE_VLS: a bit for each */
 
 _Static_assert(GIC_MAX_VCPUS *STOLEN_SLOT + VMGENID_SIZE <= SHARED_SIZE, "room for both");
 
@@ -71,6 +72,9 @@ struct arch_vm {
 	uint32_t target;   /* KVM_ARM_VCPU_INIT's */
 	uint32_t features; /* … first word, of vCPU 0 */
 	bool has_pmu, has_sve, has_stolen;
+	/* Of a restore with SVE: the vector lengths that vCPUs are to have. */
+	bool has_lengths;
+	uint64_t sve_lengths[SVE_LENGTH_WORDS];
 	bool has_abort; /* KVM can give a vCPU an external abort */
 	/* Each set by its thread before any vCPU runs; the control thread's while that waits for
 	 * it. */
@@ -107,7 +111,8 @@ void registers_features(int vcpu_fd, void (*each)(const char *name, uint32_t bit
 
 /* vCPU thread: all of a vCPU but where it begins. */
 int cpu_init(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err) MUST_CHECK;
-/* What the machine's vCPUs are asked to have: KVM_ARM_VCPU_INIT's first word. */
+/* What the machine's vCPUs are asked to have: KVM_ARM_VCPU_INIT's first word. Control thread,
+ * before they are set up. */
 void cpu_features(struct arch_vm *vm, uint32_t features);
 
 /* Control thread, while the vCPU waits for it: gives it an external data abort (KVM API, 4.32).

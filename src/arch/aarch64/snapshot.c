@@ -8,11 +8,6 @@
 
 enum { VERSION = 1 };
 
-int arch_snapshot_check(const struct arch_vm *vm UNUSED, struct error *err UNUSED)
-{
-	return 0;
-}
-
 void arch_vm_features(const struct arch_vm *vm,
 		      void (*each)(const char *name, uint32_t bits, void *arg), void *arg)
 {
@@ -20,6 +15,27 @@ void arch_vm_features(const struct arch_vm *vm,
 }
 
 /* ---- the VM ---------------------------------------------------------------------------------- */
+
+_Static_assert(SVE_LENGTH_WORDS == KVM_ARM64_SVE_VLS_WORDS, "KVM's own");
+
+/* KVM takes any set of lengths that is a part of the host's. */
+static void lengths_state(struct arch_vm *vm, struct state_io *io)
+{
+	int r = 0;
+
+	if (!vm->has_sve)
+		return;
+	if (!io->restoring)
+		r = register_get(vm->vcpu_fd[0], KVM_REG_ARM64_SVE_VLS, vm->sve_lengths);
+	if (r < 0)
+		state_fail(io, r, "reading SVE's vector lengths");
+	if (state_begin(io, "sve", VERSION)) {
+		for (size_t i = 0; i < ARRAY_SIZE(vm->sve_lengths); i++)
+			state_u64(io, "lengths", &vm->sve_lengths[i]);
+		vm->has_lengths = true;
+	}
+	state_end(io);
+}
 
 /* What its vCPUs were asked to have: a restored one has that, and no more. */
 static void features_state(struct arch_vm *vm, struct state_io *io)
@@ -36,10 +52,15 @@ static void features_state(struct arch_vm *vm, struct state_io *io)
 				     features & ~vm->features);
 		if (state_restoring(io) && stolen && !vm->has_stolen)
 			state_refuse(io, "stolen_time", "this host's KVM has no stolen time");
-		if (state_restoring(io))
-			cpu_features(vm, features);
 	}
 	state_end(io);
+	if (state_restoring(io)) {
+		cpu_features(vm, features);
+		vm->has_stolen = stolen;
+		if (!stolen)
+			vm->plan.stolen_gpa = 0;
+	}
+	lengths_state(vm, io);
 }
 
 /* count: of the guest's counter. */
@@ -84,19 +105,18 @@ int arch_vm_vcpus_restored(struct arch_vm *vm, struct error *err)
 
 /* ---- one vCPU -------------------------------------------------------------------------------- */
 
-/* What is pending of system errors: KVM has had it since Linux 4.19. */
+/* What is pending of system errors: nothing, for a KVM before Linux 4.19. */
 static void events_state(const struct arch_vm *vm, int fd, struct state_io *io)
 {
+	bool has = kvm_cap(vm->kvm, KVM_CAP_VCPU_EVENTS) > 0;
 	struct kvm_vcpu_events events = {0};
 	int r = 0;
 
-	if (kvm_cap(vm->kvm, KVM_CAP_VCPU_EVENTS) <= 0)
-		return;
-	if (!io->restoring)
+	if (!io->restoring && has)
 		r = kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &events);
 	if (state_begin(io, "events", VERSION))
 		state_bytes(io, "struct", &events, sizeof(events));
-	if (state_restoring(io))
+	if (state_restoring(io) && (has || events.exception.serror_pending))
 		r = kvm_ioctl(fd, KVM_SET_VCPU_EVENTS, &events);
 	if (r < 0)
 		state_fail(io, r, io->restoring ? "KVM does not take it" : "reading it");
@@ -138,10 +158,10 @@ void arch_vcpu_restore(struct arch_vm *vm, unsigned index, int vcpu_fd,
 	struct error err = {0};
 	int r = cpu_init(vm, index, vcpu_fd, &err);
 
-	if (r < 0)
-		state_fail(io, r, "%s", err.what);
-	else
+	if (r == 0)
 		vcpu_state(vm, vcpu_fd, io);
+	else if (!io->err.code)
+		io->err = err; /* it has words of its own */
 }
 
 /* A GIC keeps the edge of an interrupt that is not enabled (IHI 0069, 4.1.2). */

@@ -464,28 +464,34 @@ static bool tsc_stood_still(const struct arch_vcpu_state *state, uint64_t tsc, u
 	return (int64_t)(tsc - state->tsc) < (int64_t)(ticks / 2);
 }
 
+/* KVM_VCPU_TSC_OFFSET (Documentation/virt/kvm/devices/vcpu.rst, 4.1). */
+static int tsc_offset(int fd, uint64_t *ret_offset)
+{
+	return kvm_get_attr(fd, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, ret_offset);
+}
+
+static int set_tsc_offset(int fd, uint64_t offset)
+{
+	return kvm_set_attr(fd, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, &offset);
+}
+
 /* The same for all vCPUs, so that TSCs which agreed still do. */
 static int tsc_offset_back(int fd, const struct arch_vcpu_state *state, uint64_t ticks,
 			   const struct arch_clock *clock)
 {
 	uint64_t offset, wanted;
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)&offset,
-	};
-	int r = kvm_ioctl(fd, KVM_GET_DEVICE_ATTR, &attr);
+	int r = tsc_offset(fd, &offset);
 
 	if (r < 0)
 		return r;
 	/* All the same it is set, to what it is: KVM lets such a TSC catch up with the time since
 	 * it was set last, which must not have the freeze in it. What is read back is another. */
 	if (tsc_stood_still(state, scaled(clock, __rdtsc()) + offset, ticks))
-		return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+		return set_tsc_offset(fd, offset);
 	wanted = offset -= ticks;
-	r = kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &attr);
+	r = set_tsc_offset(fd, offset);
 	if (r == 0)
-		r = kvm_ioctl(fd, KVM_GET_DEVICE_ATTR, &attr);
+		r = tsc_offset(fd, &offset);
 	/* A software back end takes it, and does nothing. */
 	return r < 0 ? r : offset == wanted ? 0 : -ENODEV;
 }
@@ -556,15 +562,10 @@ uint64_t clock_saved_tsc(int vcpu_fd, const struct arch_vcpu_state *state,
 			 const struct arch_clock *clock)
 {
 	uint64_t offset = 0;
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)&offset,
-	};
 
 	/* By one stamp for all vCPUs, so that TSCs which agree do so afterwards. Where KVM lets a
 	 * TSC stand still by itself, its offset is of another instant: never back. */
-	if (kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+	if (tsc_offset(vcpu_fd, &offset) < 0)
 		return state->tsc;
 	return MAX(scaled(clock, clock->host) + offset, state->tsc);
 }
@@ -572,14 +573,9 @@ uint64_t clock_saved_tsc(int vcpu_fd, const struct arch_vcpu_state *state,
 void clock_restore_tsc(int vcpu_fd, uint64_t tsc, uint64_t host_tsc, struct arch_clock *clock)
 {
 	uint64_t offset = tsc - scaled(clock, host_tsc), wanted = offset, value;
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)&offset,
-	};
 
-	if (kvm_ioctl(vcpu_fd, KVM_SET_DEVICE_ATTR, &attr) == 0 &&
-	    kvm_ioctl(vcpu_fd, KVM_GET_DEVICE_ATTR, &attr) == 0 && offset == wanted)
+	if (set_tsc_offset(vcpu_fd, offset) == 0 && tsc_offset(vcpu_fd, &offset) == 0 &&
+	    offset == wanted)
 		return;
 	lack(clock, LACK_TSC_OFFSET);
 	value = tsc + scaled(clock, __rdtsc() - host_tsc);

@@ -38,11 +38,6 @@ struct saved_msr {
 	uint64_t value;
 };
 
-int arch_snapshot_check(const struct arch_vm *vm UNUSED, struct error *err UNUSED)
-{
-	return 0;
-}
-
 /* ---- what CPUs have ------------------------------------------------------------------------- */
 
 enum reg { EAX, EBX, ECX, EDX };
