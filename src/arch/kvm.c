@@ -29,23 +29,6 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 	return r < 0 ? -errno : r;
 }
 
-static int attr(int fd, unsigned long request, uint32_t group, uint64_t which, const void *value)
-{
-	struct kvm_device_attr a = {.group = group, .attr = which, .addr = (uintptr_t)value};
-
-	return kvm_ioctl(fd, request, &a);
-}
-
-int kvm_get_attr(int fd, uint32_t group, uint64_t which, void *ret_value)
-{
-	return attr(fd, KVM_GET_DEVICE_ATTR, group, which, ret_value);
-}
-
-int kvm_set_attr(int fd, uint32_t group, uint64_t which, const void *value)
-{
-	return attr(fd, KVM_SET_DEVICE_ATTR, group, which, value);
-}
-
 /* KVM takes less than 2^31 pages in one slot (KVM_MEM_MAX_NR_PAGES of its kvm_main.c). */
 #define SLOT_MAX GIB(4096)
 

@@ -55,12 +55,22 @@ int kvm_enable_cap(struct kvm *kvm, uint32_t cap, uint64_t arg0) MUST_CHECK;
 /* How long the host polls for a halted vCPU before it sleeps. Without the capability the module's
  * own halt polling stands. */
 int kvm_set_halt_poll(struct kvm *kvm, uint32_t ns, struct error *err) MUST_CHECK;
-/* KVM_GET_DEVICE_ATTR and KVM_SET_DEVICE_ATTR of a device, a vCPU or the VM (KVM API, 4.80): the
- * value's size is the attribute's. Negative errno. */
-int kvm_get_attr(int fd, uint32_t group, uint64_t which, void *ret_value) MUST_CHECK;
-int kvm_set_attr(int fd, uint32_t group, uint64_t which, const void *value) MUST_CHECK;
 /* ioctl that repeats on EINTR and returns a negative errno. */
 int kvm_ioctl(int fd, unsigned long request, void *arg) MUST_CHECK;
+/* KVM_GET_DEVICE_ATTR and KVM_SET_DEVICE_ATTR of a device or a vCPU (KVM API, 4.80); the value's
+ * size is the attribute's. Negative errno. */
+static inline int kvm_get_attr(int fd, uint32_t group, uint64_t which, void *ret_value)
+{
+	struct kvm_device_attr a = {.group = group, .attr = which, .addr = (uintptr_t)ret_value};
+
+	return kvm_ioctl(fd, KVM_GET_DEVICE_ATTR, &a);
+}
+static inline int kvm_set_attr(int fd, uint32_t group, uint64_t which, const void *value)
+{
+	struct kvm_device_attr a = {.group = group, .attr = which, .addr = (uintptr_t)value};
+
+	return kvm_ioctl(fd, KVM_SET_DEVICE_ATTR, &a);
+}
 /* Closes the VM descriptor only; after the vCPUs', before guest memory goes. */
 void kvm_close_vm(struct kvm *kvm);
 /* Closes the VM, then /dev/kvm. Accepts a zeroed object with both descriptors -1. */
