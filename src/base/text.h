@@ -1,4 +1,4 @@
-/* Text made by a format, on the heap. Any thread. */
+/* Text made by a format, on the heap; foreign text made harmless. Any thread. */
 #ifndef STASIS_BASE_TEXT_H
 #define STASIS_BASE_TEXT_H
 
@@ -21,16 +21,10 @@ static inline PRINTF_LIKE(1, 2) char *text_format(const char *fmt, ...)
 	return n < 0 ? NULL : text;
 }
 
-/* Puts '?' for each control character: text that a guest or a file name brought can't start a
- * line of its own or drive the terminal. */
-static inline void text_one_line(char *text)
-{
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c < 0x20 || c == 0x7f)
-			*text = '?';
-	}
-}
+/* Puts '?' for each byte of what controls a terminal or turns a line's direction (C0, DEL, C1 as a
+ * byte or in UTF-8, Unicode's bidirectional embeddings, overrides and isolates), and for bytes that
+ * no character begins with: text that a guest or a file name brought can't start a line of its own
+ * or drive the terminal. */
+void text_one_line(char *text);
 
 #endif
