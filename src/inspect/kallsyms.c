@@ -297,16 +297,6 @@ int kallsyms_load(const struct space *s, const struct vmcoreinfo *info, struct k
 	return error_set_shortage(err, rc, "reading the symbol table of the guest's kernel");
 }
 
-void kallsyms_done(struct kallsyms *k)
-{
-	free(k->entry);
-	free(k->by_name);
-	free(k->names);
-	*k = (struct kallsyms){0};
-}
-
-/* ---- more symbols ---------------------------------------------------------------------- */
-
 /* The first entry at or above address. */
 static unsigned lower_bound(const struct kallsyms *k, uint64_t address)
 {
@@ -323,10 +313,24 @@ static unsigned lower_bound(const struct kallsyms *k, uint64_t address)
 	return low;
 }
 
+void kallsyms_done(struct kallsyms *k)
+{
+	free(k->entry);
+	free(k->by_name);
+	free(k->names);
+	*k = (struct kallsyms){0};
+}
+
+/* ---- more symbols ---------------------------------------------------------------------- */
+
+#define ALIASES_MAX 64 /* names of one address that are looked at */
+
 static bool has(const struct kallsyms *k, const struct kallsyms_extra *extra)
 {
-	for (unsigned i = lower_bound(k, extra->address);
-	     i < k->count && k->entry[i].address == extra->address; i++)
+	unsigned first = lower_bound(k, extra->address);
+
+	for (unsigned i = first;
+	     i < k->count && i - first < ALIASES_MAX && k->entry[i].address == extra->address; i++)
 		if (!strcmp(k->names + k->entry[i].name, extra->name))
 			return true;
 	return false;
@@ -421,9 +425,9 @@ bool kallsyms_name(const struct kallsyms *k, uint64_t gva, struct kallsyms_hit *
 	if (low == 0)
 		return false;
 	high = low;
-	start = k->entry[--low].address;
-	while (low && k->entry[low - 1].address == start)
-		low--;
+	start = k->entry[low - 1].address;
+	/* A hostile table may have them all at one address: not one by one. */
+	low = lower_bound(k, start);
 	/* Absolute values are no places; past the last symbol there may be a module. */
 	if (k->entry[low].absolute || (high == k->count && gva != start))
 		return false;
