@@ -187,8 +187,10 @@ void arch_run_forget(struct kvm_run *run);
  * left there are not asked for again; may be NULL. Negative errno. */
 int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run,
 		      struct arch_vcpu_state *state) MUST_CHECK;
-/* The same, but only registers and whether it runs, for a look in passing: not for a thaw. */
-int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *state) MUST_CHECK;
+/* The same, but only registers and whether it runs, for a look in passing: not for a thaw.
+ * run_registers: what arch_run_registers said; with it run is changed, immediate_exit among it. */
+int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
+		     struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it was halted, where KVM says so, or never started; its registers may then be old. */
 bool arch_vcpu_idle(const struct arch_vcpu_state *state);
 /* Whether it ran at the kernel's privilege. */

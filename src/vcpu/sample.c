@@ -186,7 +186,7 @@ void vcpu_sample_take(struct vcpu *vcpu)
 				  memory_order_acq_rel);
 	if (!s || !s->armed)
 		return;
-	r = arch_vcpu_sample(vcpu->fd, vcpu->sampled);
+	r = arch_vcpu_sample(vcpu->fd, vcpu->run, vcpu->pool->run_registers, vcpu->sampled);
 	if (r < 0) {
 		note_error(s, r);
 		count(&s->dropped);

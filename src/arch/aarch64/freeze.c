@@ -56,7 +56,8 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return r;
 }
 
-int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *s)
+int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run UNUSED, uint64_t run_registers UNUSED,
+		     struct arch_vcpu_state *s)
 {
 	return arch_vcpu_capture(vcpu_fd, NULL, s);
 }

@@ -273,7 +273,8 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return atomic_load(&fake_capture_result);
 }
 
-int arch_vcpu_sample(int vcpu_fd UNUSED, struct arch_vcpu_state *state UNUSED)
+int arch_vcpu_sample(int vcpu_fd UNUSED, struct kvm_run *run UNUSED, uint64_t run_registers UNUSED,
+		     struct arch_vcpu_state *state UNUSED)
 {
 	return -ENOTSUP;
 }

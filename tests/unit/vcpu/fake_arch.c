@@ -144,8 +144,11 @@ int arch_vcpu_capture(int vcpu_fd, const struct kvm_run *run UNUSED, struct arch
 	return r < 0 ? r : fake_capture_result;
 }
 
-int arch_vcpu_sample(int vcpu_fd, struct arch_vcpu_state *state)
+int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
+		     struct arch_vcpu_state *state)
 {
+	(void)run;
+	(void)run_registers;
 	return arch_vcpu_capture(vcpu_fd, NULL, state);
 }
 
