@@ -117,7 +117,8 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 								    VCPU_REPLY_WAITED_FOR,
 								    memory_order_relaxed,
 								    memory_order_relaxed);
-	posted = waits || !account ? ticks_now() : account->left;
+	/* A wait is timed for its spin, too. */
+	posted = waits ? ticks_now() : account ? account->left : 0;
 	slot->exit = *exit;
 	slot->waits = waits;
 	slot->posted = posted;
@@ -135,7 +136,7 @@ enum vcpu_exits_wait vcpu_exits_post(struct vcpu_exits *e, const struct arch_exi
 		account_put(account);
 	if (waits && !released)
 		return wait_for_reply(e, posted);
-	e->seen = ticks_now();
+	e->seen = account ? ticks_now() : 0;
 	return waits ? VCPU_EXITS_WAITED : VCPU_EXITS_WENT_ON;
 }
 
@@ -232,13 +233,13 @@ static void serve_oldest(struct vcpu_exits_hub *hub)
 {
 	struct vcpu_exits *e = hub->heap[0];
 	const struct vcpu_exits_slot *slot = spsc_peek(&e->ring);
-	uint64_t posted = slot->posted, from = ticks_now(), to;
+	uint64_t posted = slot->posted, from = e->account ? ticks_now() : 0, to;
 	unsigned key = slot->key;
 	bool waits = slot->waits;
 
 	hub->serve(e, &slot->exit);
 	spsc_release(&e->ring);
-	to = ticks_now();
+	to = e->account ? ticks_now() : 0;
 	if (waits) {
 		e->served_from = from;
 		e->served_to = to;

@@ -70,7 +70,7 @@ struct vcpu_exits_slot {
 	struct arch_exit exit;
 	bool waits;	 /* wants a reply, or is a posted one that filled the ring */
 	uint16_t key;	 /* of its vCPU's account */
-	uint64_t posted; /* tick; of one that does not wait: when it left the guest */
+	uint64_t posted; /* tick; of one that does not wait: when it left the guest, or 0 */
 };
 
 /* Futex word. The vCPU thread goes NONE → WAITED_FOR (→ ASLEEP) and SENT → NONE, the control
@@ -88,7 +88,7 @@ struct vcpu_exits {
 	struct spsc ring; /* struct vcpu_exits_slot */
 	struct vcpu_exits_slot slots[VCPU_EXITS_RING];
 	struct vcpu_exits_hub *hub;
-	struct account *account; /* NULL: none is kept */
+	struct account *account; /* NULL: none is kept, and no times are taken for it */
 	CACHE_ALIGNED _Atomic uint32_t listed;
 	struct vcpu_exits *next; /* of the stack; the pusher's until taken, then the control's */
 	CACHE_ALIGNED _Atomic uint32_t reply; /* enum vcpu_reply */
