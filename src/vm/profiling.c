@@ -47,31 +47,10 @@ static void capture(unsigned vcpu, const struct arch_vcpu_state *state, struct s
 {
 	struct machine *m = arg;
 	struct profiling_kernel *kernel = hold(&m->profiling, vcpu);
-	struct glimpse_at at = {
-		.cpu = vcpu,
-		.in_kernel = arch_vcpu_in_kernel(state),
-		.task_gva = arch_vcpu_task(state),
-	};
-	struct arch_paging user;
-	struct guest_reader mem;
-	struct glimpse g;
 
-	arch_vcpu_unwind(state, &at.registers);
-	if (!at.in_kernel && arch_vcpu_user_paging(state, &user) == 0)
-		at.user = &user;
-	guest_reader_init(&mem, &m->mem);
-	glimpse_look(kernel ? kernel->glimpse : NULL, &mem, &at, &g);
 	sample->kernel = kernel ? kernel->id : 0;
+	profiling_sample(kernel ? kernel->glimpse : NULL, &m->mem, vcpu, state, sample);
 	let_go(&m->profiling, vcpu);
-	sample->kind = at.in_kernel ? SAMPLE_KERNEL : SAMPLE_USER;
-	sample->complete = g.complete;
-	sample->has_task = g.has_task;
-	sample->pid = g.pid;
-	_Static_assert(sizeof(sample->comm) == sizeof(g.comm), "a task's name");
-	memcpy(sample->comm, g.comm, sizeof(g.comm));
-	_Static_assert(SAMPLE_FRAMES >= GLIMPSE_FRAMES && SAMPLE_FRAMES >= GLIMPSE_USER, "frames");
-	sample->frames = (uint8_t)g.count;
-	memcpy(sample->frame, g.frame, g.count * sizeof(g.frame[0]));
 }
 
 /* ---- the kernel -------------------------------------------------------------------------- */
