@@ -28,7 +28,7 @@ enum {
 
 __asm__(".pushsection .rodata\n"
 	".globl guest_code, guest_spin, guest_ask, guest_tell, guest_ring, guest_gaps\n"
-	".globl guest_store, guest_touch, guest_image\n"
+	".globl guest_store, guest_touch, guest_image, guest_work\n"
 	".globl guest_irq, guest_irq_handler, guest_code_end\n"
 	"guest_code:\n"
 	"guest_spin:\n"
@@ -61,6 +61,17 @@ __asm__(".pushsection .rodata\n"
 	"3:	pause\n	jmp 3b\n"
 	"guest_image:\n"
 	"	mov $0x1000000, %eax\n	jmp *%rax\n"
+	/* A chain of calls whose innermost adds up the samples, 16 times for each of answer. */
+	"guest_work:\n"
+	"1:	mov 64(%rdi), %esi\n	xor %ebp, %ebp\n	mov $16, %r11d\n"
+	"	call 2f\n"
+	"	mov $0x30, %edx\n	in %dx, %al\n	jmp 1b\n"
+	"2:	push %rbp\n	mov %rsp, %rbp\n	dec %r11d\n	jz 3f\n"
+	"	call 2b\n	pop %rbp\n	ret\n"
+	"3:	shl $4, %esi\n"
+	"4:	mov $4096, %ecx\n"
+	"5:	add 124(%rdi,%rcx,4), %eax\n	dec %ecx\n	jnz 5b\n"
+	"	dec %esi\n	jnz 4b\n	pop %rbp\n	ret\n"
 	/* Real mode, since an interrupt's delivery takes CPL 0: x2APIC on (SDM 3, 11.12), then
 	 * wait. ds begins at the area. */
 	"guest_irq:\n"
@@ -78,10 +89,11 @@ __asm__(".pushsection .rodata\n"
 	".popsection\n");
 extern const uint8_t guest_code[], guest_spin[], guest_ask[], guest_tell[], guest_ring[],
 	guest_gaps[], guest_store[], guest_touch[], guest_image[], guest_irq[], guest_irq_handler[],
-	guest_code_end[];
+	guest_work[], guest_code_end[];
 
 static_assert(offsetof(struct guest_area, answer) == 64, "the code above says so");
 static_assert(offsetof(struct guest_area, sample) == 128, "the code above says so");
+static_assert(GUEST_WORK_CALLS == 16 && GUEST_SAMPLES == 4096, "the code above says so");
 static_assert(GUEST_SET_GPA == 0x1000000 && GUEST_SET_BYTES == 4096 * 4096 && GUEST_SAYS == '!' &&
 		      GUEST_COM1 == 0x3f8,
 	      "the code above says so");
@@ -173,6 +185,8 @@ static const uint8_t *entry_of(enum guest_program program)
 		return guest_irq;
 	case GUEST_IMAGE:
 		return guest_image;
+	case GUEST_WORK:
+		return guest_work;
 	case GUEST_SPIN:
 	case GUEST_HALT:
 		break;

@@ -38,15 +38,18 @@ enum guest_program {
 	GUEST_TOUCH, /* once answer is not 0, writes to the working set and says so on COM1 */
 	GUEST_IRQ,   /* halts, at CPL 0; each interrupt with GUEST_VECTOR adds one to answer */
 	GUEST_IMAGE, /* jumps to GUEST_IMAGE_GPA, where its maker has put something */
+	GUEST_WORK,  /* works as long as answer says, GUEST_WORK_CALLS deep; then reads the port */
 	GUEST_HALT,  /* no program: halted in KVM, until an interrupt that never comes */
 };
 
-#define GUEST_SAMPLES 4096
+#define GUEST_SAMPLES	 4096
+#define GUEST_WORK_CALLS 16 /* each with a frame that rbp leads to */
 
 /* What a vCPU and the host say to each other. */
 struct guest_area {
 	CACHE_ALIGNED _Atomic uint64_t count;  /* guest: samples so far */
-	CACHE_ALIGNED _Atomic uint32_t answer; /* changes once for each doorbell, interrupt */
+	CACHE_ALIGNED _Atomic uint32_t answer; /* changes once for each doorbell, interrupt; or
+						not 0: how long to work */
 	CACHE_ALIGNED _Atomic uint32_t sample[GUEST_SAMPLES]; /* ticks; at count % GUEST_SAMPLES */
 };
 
