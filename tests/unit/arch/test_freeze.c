@@ -452,9 +452,49 @@ static void every_lack_has_words(void **state UNUSED)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_rig, close_rig)
 
+/* ---- samples ----------------------------------------------------------------------------- */
+
+/* Two vCPUs' worth of registers, each taken both ways; what a way before has left must not do. */
+static void a_sample_has_the_registers_of_now(void **state UNUSED)
+{
+	uint64_t which = arch_run_registers(&rig.kvm);
+	int bytes = kvm_ioctl(rig.kvm.fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	struct kvm_run *run;
+
+	assert_true(bytes > 0);
+	run = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rig.vcpu_fd, 0);
+	assert_true(run != MAP_FAILED);
+	for (uint64_t turn = 1; turn < 3; turn++) {
+		struct kvm_regs regs = {.rip = 0x1000 * turn, .rsp = 0x77 * turn, .rflags = 2};
+		struct kvm_sregs sregs;
+
+		regs.rbp = regs.rdx = 0x1234567 * turn;
+		assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_SREGS, &sregs), 0);
+		sregs.fs.base = 0x5000 * turn;
+		assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_SREGS, &sregs), 0);
+		assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
+		for (unsigned way = 0; way < 2; way++) {
+			memset(&rig.state, 0, sizeof(rig.state));
+			assert_int_equal(arch_vcpu_sample(rig.vcpu_fd, run, way ? which : 0,
+							  &rig.state),
+					 0);
+			assert_false(arch_vcpu_idle(&rig.state));
+			assert_memory_equal(&rig.state.regs, &regs, sizeof(regs));
+			assert_true(rig.state.sregs.fs.base == sregs.fs.base);
+			assert_true(rig.state.sregs.cr0 == sregs.cr0);
+			/* Exits of the guest's own are not made dearer. */
+			assert_true(run->kvm_valid_regs == 0);
+		}
+	}
+	/* Where the run page has them, it was this that was taken. */
+	assert_true(!which || run->s.regs.regs.rip == 0x2000);
+	munmap(run, (size_t)bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(a_sample_has_the_registers_of_now),
 		TEST(registers_are_captured),
 		TEST(registers_that_kvm_run_left_are_taken),
 		TEST(kvmclock_goes_on_from_the_stop),
