@@ -241,15 +241,29 @@ void stats_add_exits(json_t *exits, struct vcpu_pool *pool)
 
 /* ---- KVM's own ------------------------------------------------------------------------- */
 
-/* Moves what the guest did not run: halted in the kernel, which is in KVM_RUN as well. */
-static void move_halted(json_t *times, uint64_t halted_ns)
+static void move(json_t *times, const char *from, const char *to, json_int_t ns)
 {
-	json_int_t guest = json_integer_value(json_object_get(times, "guest"));
-	json_int_t idle = json_integer_value(json_object_get(times, "idle"));
-	json_int_t halted = MIN((json_int_t)halted_ns, guest);
+	json_int_t a = json_integer_value(json_object_get(times, from));
+	json_int_t b = json_integer_value(json_object_get(times, to));
 
-	json_object_set_new(times, "guest", json_integer(guest - halted));
-	json_object_set_new(times, "idle", json_integer(idle + halted));
+	json_object_set_new(times, from, json_integer(a - ns));
+	json_object_set_new(times, to, json_integer(b + ns));
+}
+
+void stats_correct(json_t *times, json_t *all, const json_t *stats)
+{
+	json_int_t guest = json_integer_value(json_object_get(times, "guest")), halted;
+
+	/* Started without an exit (arm64), and none since: KVM has counted those to itself. */
+	if (guest == 0 && json_integer_value(json_object_get(stats, "exits")) > 0) {
+		guest = json_integer_value(json_object_get(times, "idle"));
+		move(times, "idle", "guest", guest);
+		move(all, "idle", "guest", guest);
+	}
+	halted = (json_int_t)MIN(kvm_stats_halted_ns(stats), (uint64_t)guest);
+	move(times, "guest", "idle", halted);
+	/* As much as of this one: another's time is not taken for it. */
+	move(all, "guest", "idle", halted);
 }
 
 /* Numbers only: distributions are each vCPU's. */
@@ -302,14 +316,11 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 	json_object_set_new(exits, "kvm", json_pack("{s:o, s:o}", "vm", stats, "vcpus", sum));
 	for (unsigned i = 0; i < vcpu_pool_count(pool); i++) {
 		json_t *row = json_array_get(rows, i);
-		uint64_t halted_ns;
 
 		if (read_vcpu(vcpu_pool_get(pool, i), &stats) < 0)
 			continue;
-		halted_ns = kvm_stats_halted_ns(stats);
 		add_numbers(sum, stats);
-		move_halted(json_object_get(row, "time_ns"), halted_ns);
-		move_halted(all, halted_ns);
+		stats_correct(json_object_get(row, "time_ns"), all, stats);
 		json_object_set_new(row, "kvm", stats);
 	}
 }

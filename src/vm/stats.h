@@ -17,6 +17,9 @@ void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
  * stats_add_exits made, of each. Time halted in the kernel moves from "guest" to "idle". Where this
  * host's KVM has none, "kvm" says so. */
 void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
+/* What KVM's statistics of one vCPU say better than its account, in its times and in those of all:
+ * that it has run, and how long it was halted, which is in KVM_RUN but not in the guest. Pure. */
+void stats_correct(json_t *times, json_t *all, const json_t *stats);
 /* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
  * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
  * than STATS_HOST_MAX vCPUs, which would take the control thread long. */
