@@ -193,6 +193,8 @@ int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
 		     struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it was halted, where KVM says so, or never started; its registers may then be old. */
 bool arch_vcpu_idle(const struct arch_vcpu_state *state);
+/* vCPU thread, out of KVM_RUN: whether it still waits for the guest to start it. */
+bool arch_vcpu_unstarted(int vcpu_fd);
 /* Whether it ran at the kernel's privilege. */
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state);
 /* The root of the page tables that the kernel's addresses go through (x86: CR3, flags and all;

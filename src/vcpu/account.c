@@ -231,6 +231,16 @@ void account_put(struct account *a)
 	a->in_guest = UINT64_MAX;
 }
 
+void account_found_running(struct account *a)
+{
+	struct account_clock *c = &a->clock;
+
+	a->has_run = true;
+	clock_open(c);
+	enter(c, ACCOUNT_GUEST, get(&c->since));
+	clock_close(c);
+}
+
 void account_exit(struct account *a, const struct kvm_run *run)
 {
 	left(a, key_of(run), ACCOUNT_HAND_OFF);

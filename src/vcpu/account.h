@@ -22,7 +22,7 @@ enum account_phase {
 	ACCOUNT_WAITING,
 	ACCOUNT_SERVED,
 	ACCOUNT_PARKED,
-	ACCOUNT_IDLE, /* waits in KVM_RUN for its start-up interrupt */
+	ACCOUNT_IDLE, /* waits in KVM_RUN to be started, as far as is known */
 	ACCOUNT_PHASES,
 	ACCOUNT_ENDED = ACCOUNT_PHASES, /* takes no time */
 };
@@ -109,6 +109,9 @@ void account_free(struct account *accounts, unsigned count); /* accepts NULL */
 void account_begin(struct account *a, bool runs_at_once);
 /* KVM_RUN returned 0: reads the clock. */
 void account_exit(struct account *a, const struct kvm_run *run);
+/* It has not run, as far as is known, and is found to have been started, nobody knows when: all of
+ * the wait counts as in the guest. */
+void account_found_running(struct account *a);
 /* KVM_RUN was interrupted; woken: it had waited for its start-up interrupt. */
 void account_interrupted(struct account *a, bool woken);
 /* The vCPU thread begins to wait for a reply, at tick now. */

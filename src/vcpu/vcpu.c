@@ -175,9 +175,11 @@ static enum ran run_once(struct vcpu *vcpu)
 		return RAN_EXITED;
 	}
 	if (errno == EINTR || errno == EAGAIN) {
-		/* EAGAIN: it was woken while it waited for its start-up IPI. */
+		/* EAGAIN: it was woken while it waited for its start-up IPI; arm64 just runs. */
 		bool woken = errno == EAGAIN;
 
+		if (unlikely(!vcpu->account->has_run) && !woken && !arch_vcpu_unstarted(vcpu->fd))
+			account_found_running(vcpu->account);
 		account_interrupted(vcpu->account, woken);
 		if (!woken)
 			count(&vcpu->stats.kicked);
@@ -227,7 +229,9 @@ static void run(struct vcpu *vcpu)
 	enum ran ran = RAN_INTERRUPTED;
 	uint32_t requests;
 
-	account_begin(vcpu->account, vcpu->index == 0);
+	/* One that is restored may have been started long ago. */
+	account_begin(vcpu->account, vcpu->index == 0 || (vcpu->pool->config.set_up &&
+							  !arch_vcpu_unstarted(vcpu->fd)));
 	while (ran != RAN_FAILED && !((requests = look(vcpu)) & VCPU_REQ_STOP)) {
 		if (likely(!(requests & (VCPU_REQ_PARK | VCPU_REQ_SAMPLE))))
 			ran = run_once(vcpu);

@@ -12,6 +12,9 @@ command -v jq >/dev/null || {
 # Each vCPU's times, their sum within 1 % of its wall time.
 sums='.exits.vcpus | all(.time_ns | ([.guest, .hand_off, .waiting, .served, .parked, .idle] | add) as $sum
 	| .wall > 0 and ($sum - .wall | fabs) <= 0.01 * .wall)'
+# … and the sum of all vCPUs is theirs, time by time.
+total='.exits | .time_ns as $all | [.vcpus[].time_ns] | all(("guest", "idle") as $t | (map(.[$t]) | add) - $all[$t];
+	fabs <= 1000)'
 ask='.exits.accounts[] | select(.reason == "io" and .access == "read" and .address == "0x3fd")'
 
 # ---- a guest that does nothing but exit -------------------------------------------------------
@@ -47,6 +50,8 @@ sleep 1
 "$STASIS" stats --json ask >"$work/c.json" 2>"$work/err"
 ok "time in a freeze is parked" holds "$work/c.json" \
 	'.exits.vcpus | all(.time_ns.parked >= 1e9 and .time_ns.parked < 0.9 * .time_ns.wall)'
+ok "... and the times still add up" holds "$work/c.json" "$sums"
+ok "... in the sum of all, too" holds "$work/c.json" "$total"
 "$STASIS" stats ask >"$work/table" 2>"$work/err"
 ok "stats has a table" grep -Eq '^io read 0x3fd +[0-9]+ +[0-9.]+ +[0-9.]+%  +[0-9.]+[num]?s/[0-9.]+[num]?s  +[0-9.]+[num]?s/' "$work/table"
 ok "... with the shares of time" grep -Eq '^vCPU time  guest [0-9.]+% idle [0-9.]+% hand_off ' "$work/table"
@@ -106,6 +111,40 @@ else
 fi
 kill $pid
 wait $pid
+
+# ---- vCPUs that compute ------------------------------------------------------------------------
+
+start 160M busy profile -c 2
+began=$(date +%s%N)
+"$STASIS" stats --json busy >"$work/busy-a.json" 2>"$work/err"
+sleep 2
+"$STASIS" stats --json busy >"$work/busy.json" 2>"$work/err"
+passed=$(($(date +%s%N) - began))
+ok "a vCPU that computes is in the guest" holds "$work/busy.json" '.exits.vcpus[0].time_ns | .guest >= 0.95 * .wall'
+ok "... and its times add up" holds "$work/busy.json" "$sums"
+ok "... to what passed" holds "$work/busy.json" \
+	"(.exits.vcpus[0].time_ns.wall - $(jq '.exits.vcpus[0].time_ns.wall' "$work/busy-a.json")) | . >= 1.9e9 and . <= 1.01 * $passed"
+kill $pid
+wait $pid
+(cd "$work" && "$payloads/chain-make" chain "$payloads/payload-chain.bin" 2 300000000000)
+"$STASIS" restore "$work/chain" --name restored --report "$work/restored.end.json" </dev/null >"$work/out" 2>"$work/err" &
+pid=$!
+until "$STASIS" status restored 2>/dev/null | grep -q '^state *running'; do sleep 0.05; done
+sleep 1
+"$STASIS" stats --json restored >"$work/restored.json" 2>"$work/err"
+ok "so is each that a snapshot had started" holds "$work/restored.json" \
+	'.exits.vcpus | length == 2 and all(.time_ns | .wall > 5e8 and .guest >= 0.9 * .wall)'
+"$STASIS" freeze restored
+sleep 0.5
+"$STASIS" thaw restored
+"$STASIS" stats --json restored >"$work/restored.json" 2>"$work/err"
+ok "... and frozen when it is" holds "$work/restored.json" \
+	'.exits.vcpus | all(.time_ns | .parked >= 5e8 and .idle <= 0.05 * .wall)'
+ok "... and its times add up" holds "$work/restored.json" "$sums"
+ok "... in the sum of all, too" holds "$work/restored.json" "$total"
+kill $pid
+wait $pid
+ok "... and at its end" holds "$work/restored.end.json" "($sums) and ($total)"
 
 # ---- the report -------------------------------------------------------------------------------
 

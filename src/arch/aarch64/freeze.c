@@ -68,6 +68,14 @@ bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 	return state->mp.mp_state == KVM_MP_STATE_STOPPED;
 }
 
+bool arch_vcpu_unstarted(int vcpu_fd)
+{
+	struct kvm_mp_state mp;
+
+	return kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp) == 0 &&
+	       mp.mp_state == KVM_MP_STATE_STOPPED;
+}
+
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return (state->pstate >> 2 & 3) != 0; /* PSTATE's exception level (ARM ARM C5.2.2) */

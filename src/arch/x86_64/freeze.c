@@ -197,6 +197,15 @@ bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 	       state->mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
 }
 
+bool arch_vcpu_unstarted(int vcpu_fd)
+{
+	struct kvm_mp_state mp;
+
+	return kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp) == 0 &&
+	       (mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+		mp.mp_state == KVM_MP_STATE_INIT_RECEIVED);
+}
+
 bool arch_vcpu_in_kernel(const struct arch_vcpu_state *state)
 {
 	return state->sregs.cs.dpl == 0;

@@ -279,6 +279,11 @@ int arch_vcpu_sample(int vcpu_fd UNUSED, struct kvm_run *run UNUSED, uint64_t ru
 	return -ENOTSUP;
 }
 
+bool arch_vcpu_unstarted(int vcpu_fd UNUSED)
+{
+	return true;
+}
+
 bool arch_vcpu_idle(const struct arch_vcpu_state *state UNUSED)
 {
 	return false;

@@ -152,6 +152,14 @@ int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
 	return arch_vcpu_capture(vcpu_fd, NULL, state);
 }
 
+bool arch_vcpu_unstarted(int vcpu_fd)
+{
+	struct kvm_mp_state mp;
+
+	return kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &mp) == 0 &&
+	       mp.mp_state == KVM_MP_STATE_UNINITIALIZED;
+}
+
 bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 {
 	return state->mp.mp_state != KVM_MP_STATE_RUNNABLE;

@@ -185,6 +185,29 @@ static void a_vcpu_that_waits_to_be_started_is_idle(void **state)
 	assert_int_equal(account->exit[0].key.reason, KVM_EXIT_INTR);
 }
 
+/* As on arm64, where nobody tells that it was started. */
+static void a_vcpu_that_is_found_running_was_in_the_guest(void **state)
+{
+	struct account_times t;
+
+	(void)state;
+	account_begin(account, false);
+	usleep(2 * MS);
+	account_found_running(account);
+	account_times(account, &t);
+	sums_to_wall(&t);
+	assert_true((double)t.spent[ACCOUNT_GUEST] >= 2e6 * ticks_per_ns());
+	account_interrupted(account, false);
+	account_park(account);
+	account_unpark(account);
+	usleep(MS);
+	account_end(account);
+	account_times(account, &t);
+	sums_to_wall(&t);
+	assert_true(t.spent[ACCOUNT_IDLE] == 0);
+	assert_true((double)t.spent[ACCOUNT_GUEST] >= 3e6 * ticks_per_ns());
+}
+
 static void one_exit(struct kvm_run run)
 {
 	account_exit(account, &run);
@@ -290,6 +313,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_post_takes_no_waiting, begin, end),
 		cmocka_unit_test_setup_teardown(a_vcpu_that_waits_to_be_started_is_idle, begin,
 						end),
+		cmocka_unit_test_setup_teardown(a_vcpu_that_is_found_running_was_in_the_guest,
+						begin, end),
 		cmocka_unit_test_setup_teardown(keys_are_told_apart, begin, end),
 		cmocka_unit_test_setup_teardown(too_many_keys_share_the_last_ones, begin, end),
 		cmocka_unit_test_setup_teardown(a_reader_never_sees_half_of_a_change, begin, end),
