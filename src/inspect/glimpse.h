@@ -8,6 +8,10 @@
 #define GLIMPSE_FRAMES 48u
 #define GLIMPSE_USER   32u /* of a user stack */
 #define GLIMPSE_COMM   16u
+/* Words of 8 bytes that one look reads of a guest's memory, page tables among them, at most. A
+ * frame's: 25 steps in a module's unwind table, of 1 word each and 5 of tables, twice where it lies
+ * across pages; its entry; an exception's registers or a few words. The task's are less. */
+#define GLIMPSE_WORDS_MAX (GLIMPSE_FRAMES * 400u)
 
 struct glimpse_kernel; /* what is known of a kernel; from its opening on only read */
 

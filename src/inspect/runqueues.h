@@ -37,6 +37,9 @@ struct runqueues_sample {
 	unsigned repeats; /* looks beyond the first */
 };
 #define RUNQUEUES_REPEATS 4 /* at most */
+/* Words of 8 bytes that one look reads of a guest's memory, at most: where pages are, once, then
+ * five looks of a word for each field, and a task of a few. */
+#define RUNQUEUES_WORDS_MAX 512u
 
 struct runqueues;
 
