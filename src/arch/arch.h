@@ -172,6 +172,7 @@ struct arch_paging {
 	uint64_t not_address; /* bits of an entry that are no address (memory encryption) */
 	unsigned levels;
 	uint8_t page_shift, va_bits; /* aarch64: what its kernels choose among */
+	bool user;		     /* aarch64: of the lower half of addresses */
 };
 
 /* One vCPU's registers, as a dump and a thaw need them. Its size is the architecture's; zeroed
@@ -203,7 +204,8 @@ uint64_t arch_vcpu_root(const struct arch_vcpu_state *state);
 /* Those tables, for who knows nothing of the kernel. -ENOENT: paging is off, or not understood. */
 int arch_vcpu_paging(const struct arch_vcpu_state *state,
 		     struct arch_paging *ret_paging) MUST_CHECK;
-/* The tables that user addresses go through. -ENOENT as above, or they are not read. */
+/* The tables that user addresses go through, of a vCPU that is in user mode. -ENOENT as above, or
+ * its frames are not known (aarch64: 32-bit code). */
 int arch_vcpu_user_paging(const struct arch_vcpu_state *state,
 			  struct arch_paging *ret_paging) MUST_CHECK;
 /* Calls each for every register that a dump shows, by the names that dumps use: the ones above
@@ -366,6 +368,9 @@ int arch_direct_map(const struct arch_kernel_info *info,
 		    uint64_t *ret_base) MUST_CHECK;
 /* Bits of a virtual address that mean something: 48, 57. Pure. */
 unsigned arch_paging_va_bits(const struct arch_paging *p);
+/* A word from a user's register or stack as the address that it is: without a tag and, if it is of
+ * code, a signature (aarch64). Pure. */
+uint64_t arch_user_address(const struct arch_paging *user, uint64_t word, bool code);
 /* Walks to gva. *ret_len: bytes from there to the end of its page (huge pages are one page).
  * -EFAULT where nothing is mapped. The address may lie outside of RAM. Any thread. */
 int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,

@@ -95,21 +95,24 @@ static void look_in_user(const struct guest_reader *mem, const struct glimpse_at
 			 struct glimpse *g)
 {
 	const struct space space = {.mem = mem, .paging = *at->user};
-	uint64_t fp = at->registers.fp, floor = at->registers.sp;
+	uint64_t fp = arch_user_address(at->user, at->registers.fp, false);
+	uint64_t floor = arch_user_address(at->user, at->registers.sp, false);
 
 	while (g->count < GLIMPSE_USER) {
 		uint8_t code[ARCH_CALL_BYTES];
-		uint64_t record[2];
+		uint64_t record[2], back;
 
 		if (fp % 8 || fp < floor || fp - floor > USER_STRIDE_MAX || is_upper_half(fp) ||
-		    space_read(&space, fp, record, sizeof(record)) || record[1] < ARCH_CALL_BYTES ||
-		    is_upper_half(record[1]) ||
-		    space_read(&space, record[1] - ARCH_CALL_BYTES, code, sizeof(code)) ||
+		    space_read(&space, fp, record, sizeof(record)))
+			return;
+		back = arch_user_address(at->user, record[1], true);
+		if (back < ARCH_CALL_BYTES || is_upper_half(back) ||
+		    space_read(&space, back - ARCH_CALL_BYTES, code, sizeof(code)) ||
 		    !arch_unwind_after_call(code))
 			return;
-		g->frame[g->count++] = record[1];
+		g->frame[g->count++] = back;
 		floor = fp + sizeof(record);
-		fp = record[0];
+		fp = arch_user_address(at->user, record[0], false);
 	}
 }
 

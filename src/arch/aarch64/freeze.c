@@ -91,11 +91,11 @@ int arch_vcpu_paging(const struct arch_vcpu_state *state, struct arch_paging *re
 	return paging_of(state->ttbr1, state->tcr, ret_paging);
 }
 
-/* TTBR0 may have another granule and width than what arch_paging says. */
-int arch_vcpu_user_paging(const struct arch_vcpu_state *state UNUSED,
-			  struct arch_paging *ret_paging UNUSED)
+int arch_vcpu_user_paging(const struct arch_vcpu_state *state, struct arch_paging *ret_paging)
 {
-	return -ENOENT;
+	if (PSTATE_IS_AARCH32(state->pstate))
+		return -ENOENT; /* x29 is none of its registers */
+	return user_paging_of(state->ttbr0, state->tcr, ret_paging);
 }
 
 uint64_t arch_vcpu_task(const struct arch_vcpu_state *state)
@@ -108,7 +108,7 @@ void arch_vcpu_unwind(const struct arch_vcpu_state *state, struct arch_unwind *r
 {
 	*ret_u = (struct arch_unwind){
 		.pc = state->pc,
-		.sp = state->sp_el1,
+		.sp = arch_vcpu_in_kernel(state) ? state->sp_el1 : state->sp_el0,
 		.fp = state->x[29],
 		.extra = {state->x[30]},
 		.extra_known = true,

@@ -40,6 +40,7 @@
 
 /* ARM ARM, C5.2.2: | 3:2 exception level | 0 SP: the level's own stack pointer |; EL1h and EL0t. */
 #define PSTATE_USES_SP_EL1(p) (((p)&15) == 5)
+#define PSTATE_IS_AARCH32(p)  (((p) >> 4 & 1) != 0)
 #define PSTATE_EL1H	      UINT64_C(5)
 #define PSTATE_MASKED	      UINT64_C(0x3c0) /* D, A, I, F */
 

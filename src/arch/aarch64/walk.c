@@ -1,4 +1,4 @@
-/* Page walks over a guest kernel's tables (ARM ARM, D8.2 and D8.3). Pure but for the reader. Any
+/* Page walks over a guest's tables (ARM ARM, D8.2 and D8.3). Pure but for the reader. Any
  * thread.
  *
  *   granule   page offset   bits a level   levels for 39, 48, 52 bits   blocks
@@ -93,6 +93,47 @@ int paging_of(uint64_t ttbr1, uint64_t tcr, struct arch_paging *ret_paging)
 	return 0;
 }
 
+/* TCR_EL1 (ARM ARM, D23.2): | 51 TBID0 | 37 TBI0 | 15:14 TG0 | 7 EPD0: no walks | 5:0 T0SZ |. */
+int user_paging_of(uint64_t ttbr0, uint64_t tcr, struct arch_paging *ret_paging)
+{
+	static const uint8_t page_shift[] = {12, 16, 14, 0}; /* by TG0: not as TG1 */
+	struct arch_paging p = {.root_gpa = ttbr_root(ttbr0),
+				.page_shift = page_shift[tcr >> 14 & 3],
+				.va_bits = (uint8_t)(64 - (tcr & 0x3f)),
+				.user = true};
+
+	if (tcr >> 7 & 1 || !p.page_shift || p.va_bits < 36 || p.va_bits > 52)
+		return -ENOENT;
+	p.levels = levels(&p);
+	*ret_paging = p;
+	return 0;
+}
+
+/* D8.8 and D8.10: the top byte is a tag, as Linux has it for all of user space (TCR_EL1.TBI0); a
+ * pointer authentication code is between it and the address, but for bit 55. */
+uint64_t arch_user_address(const struct arch_paging *user, uint64_t word, bool code)
+{
+	if (word >> 55 & 1)
+		return word; /* the kernel's half */
+	return word & ((UINT64_C(1) << (code ? user->va_bits : 56)) - 1);
+}
+
+/* The bits above an address say whose half it is in, or are a tag. False: it is of the other half,
+ * or of none. */
+static bool in_half(const struct arch_paging *p, uint64_t *gva)
+{
+	uint64_t above = p->user ? 0 : UINT64_MAX >> p->va_bits;
+
+	if ((*gva >> 55 & 1) == p->user)
+		return false;
+	/* Also above a kernel address (TCR_EL1.TBI1: KASAN by tags). */
+	if (p->user)
+		*gva &= ~(UINT64_C(0xff) << 56);
+	else
+		*gva |= UINT64_C(0xff) << 56;
+	return *gva >> p->va_bits == above;
+}
+
 int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
 	      uint64_t *ret_gpa, uint64_t *ret_len)
 {
@@ -103,11 +144,7 @@ int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint6
 	    p->va_bits <= p->page_shift || p->levels != levels(p))
 		return -EFAULT;
 	level_shift = p->page_shift - 3u;
-	/* Above a kernel address the top byte may be a tag (TCR_EL1.TBI1: KASAN by tags). */
-	if (gva >> 55 & 1)
-		gva |= UINT64_C(0xff) << 56;
-	/* TTBR1's half: the bits above are ones. */
-	if (gva >> p->va_bits != UINT64_MAX >> p->va_bits)
+	if (!in_half(p, &gva))
 		return -EFAULT;
 	for (unsigned level = p->levels; level; level--) {
 		unsigned shift = p->page_shift + level_shift * (level - 1);

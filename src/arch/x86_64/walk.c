@@ -54,6 +54,11 @@ static bool canonical(uint64_t gva, unsigned va_bits)
 	return top == 0 || top == UINT64_MAX >> (va_bits - 1);
 }
 
+uint64_t arch_user_address(const struct arch_paging *user UNUSED, uint64_t word, bool code UNUSED)
+{
+	return word;
+}
+
 int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint64_t gva,
 	      uint64_t *ret_gpa, uint64_t *ret_len)
 {

@@ -177,6 +177,31 @@ static void what_lacks_has_words(void **state_ UNUSED)
 		assert_non_null(strstr(arch_clock_lacks[n], "freeze: "));
 }
 
+/* User code has its own stack pointer and tables; 32-bit code has no frames to be followed. */
+static void a_user_vcpu_has_its_own_stack(void **state_ UNUSED)
+{
+	struct arch_vcpu_state s = {.pc = 0xaaaa0000,
+				    .sp_el0 = 0xffff1000,
+				    .sp_el1 = UINT64_C(0xffff800080001000),
+				    .ttbr0 = UINT64_C(0x0042000041a79000),
+				    .ttbr1 = 0x40a00000,
+				    .tcr = UINT64_C(2) << 30 | 16 << 16 | 16};
+	struct arch_paging p;
+	struct arch_unwind u;
+
+	s.x[29] = 0xffff1040;
+	arch_vcpu_unwind(&s, &u);
+	assert_false(arch_vcpu_in_kernel(&s));
+	assert_true(u.sp == s.sp_el0 && u.fp == s.x[29] && u.pc == s.pc);
+	assert_int_equal(arch_vcpu_user_paging(&s, &p), 0);
+	assert_true(p.user && p.root_gpa == 0x41a79000 && p.va_bits == 48);
+	s.pstate = 0x10; /* AArch32, user */
+	assert_int_equal(arch_vcpu_user_paging(&s, &p), -ENOENT);
+	s.pstate = 5; /* EL1h */
+	arch_vcpu_unwind(&s, &u);
+	assert_true(arch_vcpu_in_kernel(&s) && u.sp == s.sp_el1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +210,7 @@ int main(void)
 		cmocka_unit_test(the_counters_are_set_before_the_guest_runs),
 		cmocka_unit_test(what_was_not_moved_is_not_skipped),
 		cmocka_unit_test(what_lacks_has_words),
+		cmocka_unit_test(a_user_vcpu_has_its_own_stack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,6 +215,96 @@ static void tables_by_registers(void **state)
 	assert_int_equal(paging_of(0x41a79000, 0, &p), -ENOENT); /* not set up */
 }
 
+/* TG0's codes are not TG1's; a register of a process has an ASID, too. */
+static void registers_say_the_user_tables(void **state)
+{
+	static const struct {
+		uint64_t tcr;
+		unsigned shift, va_bits, levels;
+	} cases[] = {
+		{12, 12, 52, 5},
+		{16, 12, 48, 4},
+		{25, 12, 39, 3},
+		{UINT64_C(2) << 14 | 17, 14, 47, 3},
+		{UINT64_C(1) << 14 | 12, 16, 52, 3},
+	};
+	struct arch_paging p;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		/* What TTBR1 goes by is another. */
+		uint64_t tcr = cases[i].tcr | UINT64_C(1) << 30 | 22 << 16;
+
+		assert_int_equal(user_paging_of(0x0042000041a79001, tcr, &p), 0);
+		assert_int_equal(p.root_gpa, 0x41a79000);
+		assert_int_equal(p.page_shift, cases[i].shift);
+		assert_int_equal(p.va_bits, cases[i].va_bits);
+		assert_int_equal(p.levels, cases[i].levels);
+		assert_true(p.user);
+	}
+	assert_int_equal(user_paging_of(0x41a79000, 16 | 1 << 7, &p), -ENOENT);
+	assert_int_equal(user_paging_of(0x41a79000, 16 | 3 << 14, &p), -ENOENT);
+	assert_int_equal(user_paging_of(0x41a79000, 0, &p), -ENOENT);
+	assert_int_equal(user_paging_of(0x41a79000, 40, &p), -ENOENT);
+}
+
+static void user_pages_are_in_the_lower_half(void **state)
+{
+	static const uint64_t tcr[] = {16, 25, UINT64_C(2) << 14 | 17, UINT64_C(1) << 14 | 16};
+	struct ram ram = {.bytes = calloc(1, RAM_BYTES), .next = 0x20000};
+	const struct guest_reader mem = {.read = read_ram, .arg = &ram};
+	struct arch_paging p, kernel;
+	uint64_t gpa, len;
+
+	(void)state;
+	assert_non_null(ram.bytes);
+	for (size_t i = 0; i < ARRAY_SIZE(tcr); i++) {
+		uint64_t gva, size, root = ALIGN_UP(ram.next, KIB(64));
+
+		ram.next = root + KIB(64);
+		assert_int_equal(user_paging_of(root, tcr[i], &p), 0);
+		size = UINT64_C(1) << p.page_shift;
+		gva = (UINT64_C(1) << (p.va_bits - 1)) - 7 * size;
+		map(&ram, &p, gva, 1, 0x3a0000);
+		assert_int_equal(arch_walk(&p, &mem, gva + 0x123, &gpa, &len), 0);
+		assert_true(gpa == 0x3a0123 && len == size - 0x123);
+		/* A tag changes nothing; the other half, and what no table reaches, is not there.
+		 */
+		assert_int_equal(arch_walk(&p, &mem, gva | UINT64_C(0xa5) << 56, &gpa, &len), 0);
+		assert_true(gpa == 0x3a0000);
+		assert_int_equal(arch_walk(&p, &mem, gva | UINT64_C(1) << 55, &gpa, &len), -EFAULT);
+		assert_int_equal(arch_walk(&p, &mem, gva | UINT64_MAX << p.va_bits, &gpa, &len),
+				 -EFAULT);
+		assert_int_equal(arch_walk(&p, &mem, gva | UINT64_C(1) << p.va_bits, &gpa, &len),
+				 -EFAULT);
+		assert_int_equal(arch_walk(&p, &mem, gva + size, &gpa, &len), -EFAULT);
+		/* The same tables as a kernel's are of the other half only. */
+		kernel = p;
+		kernel.user = false;
+		assert_int_equal(arch_walk(&kernel, &mem, gva, &gpa, &len), -EFAULT);
+		assert_int_equal(arch_walk(&kernel, &mem, gva | UINT64_MAX << p.va_bits, &gpa,
+					   &len),
+				 0);
+	}
+	free(ram.bytes);
+}
+
+static void tags_and_signatures_come_off(void **state)
+{
+	const struct arch_paging p = {.va_bits = 48, .page_shift = 12, .levels = 4, .user = true};
+	const uint64_t at = UINT64_C(0x0000aaaadeadbeec);
+
+	(void)state;
+	assert_true(arch_user_address(&p, at, false) == at);
+	assert_true(arch_user_address(&p, at | UINT64_C(0xf3) << 56, false) == at);
+	assert_true(arch_user_address(&p, at | UINT64_C(0x7f2a) << 48, true) == at);
+	/* A place in memory has no signature. */
+	assert_true(arch_user_address(&p, at | UINT64_C(0x2a) << 48, false) != at);
+	/* What lies in the kernel's half stays there. */
+	assert_true(arch_user_address(&p, UINT64_MAX - 3, true) == UINT64_MAX - 3);
+	assert_true(arch_user_address(&p, UINT64_MAX - 3, false) == UINT64_MAX - 3);
+}
+
 /* 64 KiB pages for 52 bits on a CPU with 48: the top table's end is the whole table. */
 static void a_wide_kernel_on_a_narrow_cpu(void **state)
 {
@@ -264,6 +354,9 @@ int main(void)
 		cmocka_unit_test(every_granule_and_width),
 		cmocka_unit_test(addresses_of_52_bits),
 		cmocka_unit_test(tables_by_registers),
+		cmocka_unit_test(registers_say_the_user_tables),
+		cmocka_unit_test(user_pages_are_in_the_lower_half),
+		cmocka_unit_test(tags_and_signatures_come_off),
 		cmocka_unit_test(a_wide_kernel_on_a_narrow_cpu),
 		cmocka_unit_test(lies_are_refused),
 	};
