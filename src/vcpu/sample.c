@@ -125,6 +125,8 @@ void vcpu_sampler_set(struct vcpu *vcpu)
 	}
 	s->halted = 1;
 	if (s->armed) {
+		atomic_store_explicit(&s->took_ns, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->longest_ns, 0, memory_order_relaxed);
 		arm(vcpu);
 	} else if (s->has_timer) {
 		atomic_store_explicit(&s->due_ns, NEVER, memory_order_relaxed);
@@ -147,10 +149,22 @@ void vcpu_sampler_end(struct vcpu *vcpu)
 /* ---- a sample ---------------------------------------------------------------------------- */
 
 /* One writer. */
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
 static void count(_Atomic uint64_t *counter)
 {
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
+	add(counter, 1);
+}
+
+static void note_cost(struct sampler *s, uint64_t ns)
+{
+	add(&s->took_ns, ns);
+	if (ns > atomic_load_explicit(&s->longest_ns, memory_order_relaxed))
+		atomic_store_explicit(&s->longest_ns, ns, memory_order_relaxed);
 }
 
 static void put_down(struct vcpu *vcpu, bool halted)
@@ -178,6 +192,7 @@ static void put_down(struct vcpu *vcpu, bool halted)
 void vcpu_sample_take(struct vcpu *vcpu)
 {
 	struct sampler *s = vcpu->sampler;
+	uint64_t from;
 	bool halted;
 	int r;
 
@@ -186,6 +201,7 @@ void vcpu_sample_take(struct vcpu *vcpu)
 				  memory_order_acq_rel);
 	if (!s || !s->armed)
 		return;
+	from = now_ns();
 	r = arch_vcpu_sample(vcpu->fd, vcpu->run, vcpu->pool->run_registers, vcpu->sampled);
 	if (r < 0) {
 		note_error(s, r);
@@ -195,6 +211,7 @@ void vcpu_sample_take(struct vcpu *vcpu)
 		put_down(vcpu, halted);
 		s->halted = halted ? MIN(2 * s->halted, SAMPLE_HALTED_MAX) : 1;
 	}
+	note_cost(s, now_ns() - from);
 	arm(vcpu);
 }
 
@@ -278,6 +295,14 @@ int vcpu_sample_error(const struct vcpu *vcpu)
 {
 	return vcpu->sampler ? atomic_load_explicit(&vcpu->sampler->error, memory_order_relaxed)
 			     : 0;
+}
+
+void vcpu_sample_cost(const struct vcpu *vcpu, uint64_t *ret_all_ns, uint64_t *ret_longest_ns)
+{
+	const struct sampler *s = vcpu->sampler;
+
+	*ret_all_ns = s ? atomic_load_explicit(&s->took_ns, memory_order_relaxed) : 0;
+	*ret_longest_ns = s ? atomic_load_explicit(&s->longest_ns, memory_order_relaxed) : 0;
 }
 
 void vcpu_pool_sample_free(struct vcpu_pool *pool)

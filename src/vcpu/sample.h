@@ -66,6 +66,7 @@ struct sampler {
 	uint64_t random;
 	/* vCPU thread writes; any reads, relaxed. */
 	_Atomic uint64_t taken, dropped;
+	_Atomic uint64_t took_ns, longest_ns; /* on this thread, since it began to sample last */
 	_Atomic int error; /* the last that a sample was not taken for, a negative errno */
 	struct sample slot[SAMPLE_RING];
 };
@@ -87,6 +88,9 @@ void vcpu_sample_release(struct vcpu *vcpu);
 /* Since the pool was made. */
 uint64_t vcpu_samples_dropped(const struct vcpu *vcpu);
 int vcpu_sample_error(const struct vcpu *vcpu);
+/* What samples took on the vCPU's thread since the last start, without the way out of the guest and
+ * back: all, and the longest, with what the host's scheduler did meanwhile. */
+void vcpu_sample_cost(const struct vcpu *vcpu, uint64_t *ret_all_ns, uint64_t *ret_longest_ns);
 /* No vCPU thread is left. */
 void vcpu_pool_sample_free(struct vcpu_pool *pool);
 

@@ -192,6 +192,8 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 	json_object_set_new(json, "windows",
 			    windows_json(p->windows, run->hz, run->duration_ns, run->begin_ns));
 	json_object_set_new(json, "dropped", json_integer((json_int_t)run->dropped));
+	json_object_set_new(json, "sampling_ns", json_integer((json_int_t)run->took_ns));
+	json_object_set_new(json, "sampling_longest_ns", json_integer((json_int_t)run->longest_ns));
 	json_object_set(json, "degraded", run->degraded);
 	return json;
 }

@@ -18,13 +18,16 @@ struct profile_run {
 	uint64_t duration_ns; /* of sampling */
 	uint64_t begin_ns;    /* … which began so long after COMMAND, where that is known */
 	uint64_t dropped;     /* samples that found no room in a ring */
+	uint64_t took_ns;     /* what samples took of all vCPU threads (vcpu_sample_cost) … */
+	uint64_t longest_ns;  /* … and one, at most */
 	const struct topology *topology;
 	json_t *degraded; /* array of strings; borrowed */
 };
 
 /* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "scheduling_ns",
  * "scheduling_share" (of what is busy), "classes", "vcpus", "caches", "nodes", "tasks",
- * "functions", "windows" (vm/windows.h), "dropped", "degraded". NULL when out of memory. */
+ * "functions", "windows" (vm/windows.h), "dropped", "sampling_ns" and "sampling_longest_ns"
+ * (took_ns, longest_ns), "degraded". NULL when out of memory. */
 json_t *profile_json(const struct profile *p, const struct profile_run *run);
 /* A document for speedscope: one sampled profile, in nanoseconds, each stack once, its task
  * outermost. NULL when out of memory. */

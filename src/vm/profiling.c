@@ -308,6 +308,13 @@ static void finish(struct machine *m, json_t **ret_summary, json_t **ret_speedsc
 		.degraded = p->degraded,
 	};
 
+	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
+		uint64_t took_ns, longest_ns;
+
+		vcpu_sample_cost(vcpu_pool_get(m->pool, i), &took_ns, &longest_ns);
+		run.took_ns += took_ns;
+		run.longest_ns = MAX(run.longest_ns, longest_ns);
+	}
 	say_what_lacks(m, run.dropped);
 	*ret_summary = profile_json(p->profile, &run);
 	*ret_speedscope = profile_speedscope(p->profile, &run, m->config->name);

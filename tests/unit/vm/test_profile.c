@@ -281,6 +281,8 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	struct profile_run run = {.hz = HZ,
 				  .duration_ns = 150000000,
 				  .dropped = 3,
+				  .took_ns = 70000,
+				  .longest_ns = 9000,
 				  .topology = &t,
 				  .degraded = degraded};
 	struct profile *p = filled();
@@ -293,6 +295,8 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	assert_int_equal(integer(json, "hz"), HZ);
 	assert_int_equal(integer(json, "samples"), 8);
 	assert_int_equal(integer(json, "dropped"), 3);
+	assert_int_equal(integer(json, "sampling_ns"), 70000);
+	assert_int_equal(integer(json, "sampling_longest_ns"), 9000);
 	assert_int_equal(integer(json, "idle_ns"), 10000000);
 	assert_int_equal(integer(json, "kernel_ns"), 4000000);
 	/* 17 in 2 x 150 ms. */
