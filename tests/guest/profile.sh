@@ -113,6 +113,38 @@ ok "stacks go by frame pointers to the caller's caller" [ \
 kill $pid
 wait $pid
 
+# ---- one that lies ------------------------------------------------------------------------------
+
+# A sample's time is less than the mean interval, by far, whatever the guest puts into its memory.
+(cd "$work" && "$payloads/chain-make" liar "$payloads/payload-liar.bin" 2 1)
+"$STASIS" restore "$work/liar" --name liar </dev/null >"$work/liar.out" 2>"$work/liar.err" &
+pid=$!
+for _ in $(seq 200); do
+	grep -q 'payload is up' "$work/liar.out" && break
+	sleep 0.05
+done
+"$STASIS" profile liar --json --seconds 4 --hz 1000 -o "$work/liar.folded" >"$work/liar.json" 2>"$work/err" &
+profile=$!
+sleep 1
+before=$(date +%s%N)
+"$STASIS" status liar >"$work/out" 2>"$work/err"
+took=$((($(date +%s%N) - before) / 1000000))
+ok "a guest that lies to its profile slows no client ($took ms)" [ $took -lt 1000 ]
+wait $profile
+status=$?
+echo "# $(jq -c '[.samples, .sampling_ns / .samples, .sampling_longest_ns]' "$work/liar.json") lies, $(jq -c \
+	'[.samples, .sampling_ns / .samples, .sampling_longest_ns]' "$work/shares.json") doesn't"
+ok "... and ends no profile of it (saw $status)" is $status 0
+ok "... whose samples take no longer than they may" holds "$work/liar.json" \
+	'.samples > 500 and .sampling_ns > 0 and .sampling_ns / .samples < 5e5'
+ok "... and go as deep as they may" [ \
+	"$(awk '{ n = gsub(";", ";", $1) + 1; if (n > most) most = n } END { print most }' "$work/liar.folded")" -ge 32 ]
+ok "... with nothing taken for a kernel" holds "$work/liar.json" '.degraded[0] | test("no Linux kernel")'
+kill $pid
+wait $pid
+status=$?
+ok "... nor the machine (saw $status)" is $status 143
+
 # ---- a run's ------------------------------------------------------------------------------------
 
 run whole profile --profile=1000 --profile-out "$work/whole.speedscope.json"
