@@ -177,10 +177,8 @@ static void devices(void **state)
 		const char *path, *compatible;
 		uint32_t spi;
 	} nodes[] = {
-		{"/serial@d000000", "ns16550a", 1},
-		{"/serial@d001000", "ns16550a", 2},
-		{"/virtio@d010000", "virtio,mmio", 3},
-		{"/virtio@d011000", "virtio,mmio", 4},
+		{"/serial@d000000", "ns16550a", 1},	    {"/serial@d001000", "ns16550a", 2},
+		{"/virtio@d010000", "virtio,mmio", 3},	    {"/virtio@d011000", "virtio,mmio", 4},
 		{"/rng@7ffff000", "microsoft,vmgenid", 32}, /* the last page of 1 GiB */
 	};
 	struct tree t;
