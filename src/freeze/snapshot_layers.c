@@ -4,12 +4,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -17,6 +19,7 @@
 
 #define UNPACKERS_MAX 8
 #define WINDOW	      KIB(64) /* of a raw file that is read at once */
+#define HOLE_SMALL    KIB(64) /* mapped with the data beside it */
 #define COPY_BELOW    KIB(64) /* runs that are copied before others, where not all can be mapped */
 #define MAPS_DEFAULT  65530   /* DEFAULT_MAX_MAP_COUNT (Linux, include/linux/mm.h) */
 
@@ -171,14 +174,66 @@ static size_t maps_budget(void)
 	return most / 4;
 }
 
-static int map_all(const struct snapshot_layer *layer, struct guest_memory *mem, struct error *err)
+/* A hole of a tmpfs file gets a page of its own when a mapping of it is read: there, what is empty
+ * stays the guest's own zeros. */
+static bool holes_fill(int fd)
 {
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/* What is not empty of [at, end), in *ret: holes that are small are taken along. */
+static bool next_data(int fd, uint64_t at, uint64_t end, struct guest_range *ret)
+{
+	off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
+
+	if (data < 0 || (uint64_t)data >= end)
+		return false;
+	ret->gpa = MAX(at, ALIGN_DOWN((uint64_t)data, HOLE_SMALL));
+	for (;;) {
+		hole = lseek(fd, data, SEEK_HOLE);
+		ret->size = ALIGN_UP(MIN(hole < 0 ? end : (uint64_t)hole, end), HOLE_SMALL);
+		ret->size = MIN(ret->size, end) - ret->gpa;
+		if (hole < 0 || ret->gpa + ret->size == end)
+			return true;
+		data = lseek(fd, hole, SEEK_DATA);
+		if (data < 0 || (uint64_t)data > ret->gpa + ret->size)
+			return true;
+	}
+}
+
+/* *budget: of mappings; the last of them has all that is left. */
+static int map_data(const struct snapshot_layer *layer, struct guest_memory *mem,
+		    const struct guest_range *range, size_t *budget, struct error *err)
+{
+	uint64_t at = range->gpa, end = at + range->size;
+	struct guest_range data;
+	int r = 0;
+
+	for (; r == 0 && at < end && next_data(layer->fd, at, end, &data);
+	     at = data.gpa + data.size) {
+		if (*budget <= 1)
+			data.size = end - data.gpa;
+		else
+			(*budget)--;
+		r = guest_map_private_at(mem, data.gpa, data.size, layer->fd, data.gpa, err);
+	}
+	return r;
+}
+
+static int map_all(const struct snapshot_layer *layer, struct guest_memory *mem, size_t *budget,
+		   struct error *err)
+{
+	bool data_alone = holes_fill(layer->fd) && !mem->hugepages;
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < mem->count; i++) {
 		const struct guest_range *range = &mem->region[i].range;
 
-		r = guest_map_private_at(mem, range->gpa, range->size, layer->fd, range->gpa, err);
+		r = data_alone ? map_data(layer, mem, range, budget, err)
+			       : guest_map_private_at(mem, range->gpa, range->size, layer->fd,
+						      range->gpa, err);
 	}
 	return r;
 }
@@ -244,7 +299,7 @@ int snapshot_layers_lay(const struct snapshot_layers *l, struct guest_memory *me
 		const struct snapshot_layer *layer = &l->layer[i];
 
 		if (has_all_raw(layer))
-			r = map_all(layer, mem, err);
+			r = map_all(layer, mem, &budget, err);
 		else if (layer->table.lz4)
 			r = unpack_layer(layer, mem, err);
 		else

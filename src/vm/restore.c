@@ -1,7 +1,9 @@
 /* Begins a machine from a snapshot's folder. Control thread, but for restore_vcpu. */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "base/util.h"
@@ -11,6 +13,9 @@
 #include "vm/snapshot_names.h"
 
 #define QUIESCE_LIMIT_NS 1000000000u
+
+/* What a mapping's page can't be had for; a handler has no other way to know it. */
+static const char *unreadable;
 
 /* ---- the folder -------------------------------------------------------------------------------
  */
@@ -40,6 +45,8 @@ void restore_free(struct restore *r)
 {
 	if (!r)
 		return;
+	if (unreadable == r->path)
+		signal(SIGBUS, SIG_DFL);
 	snapshot_layers_done(&r->layers);
 	snapshot_top_done(&r->top);
 	free(r->vcpu);
@@ -47,8 +54,26 @@ void restore_free(struct restore *r)
 	free(r);
 }
 
+/* A page of the snapshot's memory is not there: its file was cut, its file system is full (of a
+ * tmpfs, where a hole that is read takes a page) or has failed. There is no going on. */
+static void on_bus_error(int signo UNUSED)
+{
+	static const char said[] = ": a page of its memory can't be read: the file was cut, or its "
+				   "file system is full or has failed\n";
+
+	(void)!write(STDERR_FILENO, "stasis: ", 8);
+	(void)!write(STDERR_FILENO, unreadable, strlen(unreadable));
+	(void)!write(STDERR_FILENO, said, sizeof(said) - 1);
+	_exit(126);
+}
+
 int restore_memory(struct restore *r, struct guest_memory *mem, struct error *err)
 {
+	struct sigaction action = {.sa_handler = on_bus_error, .sa_flags = SA_RESETHAND};
+
+	unreadable = r->path;
+	if (sigaction(SIGBUS, &action, NULL) < 0)
+		return error_set(err, -errno, "handling bus errors");
 	return snapshot_layers_lay(&r->layers, mem, err);
 }
 
