@@ -11,6 +11,7 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -107,6 +108,9 @@ static void clones_done(struct clones *c)
 
 static int clones_init(struct clones *c, const char *name, unsigned count, struct error *err)
 {
+	/* A process and two streams of each, and what one more needs to begin. */
+	rlim_t wanted = 3 * (rlim_t)count + 32;
+	struct rlimit files;
 	sigset_t signals;
 
 	*c = (struct clones){
@@ -118,6 +122,17 @@ static int clones_init(struct clones *c, const char *name, unsigned count, struc
 	};
 	if (!c->clone || !c->poll)
 		return error_set(err, -ENOMEM, "beginning clones");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < wanted) {
+		files.rlim_cur = MIN(wanted, files.rlim_max);
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+		if (files.rlim_cur < wanted)
+			return error_contention(
+				err,
+				"--count %u: that takes %llu open files, and the limit "
+				"is %llu (ulimit -n)",
+				count, (unsigned long long)wanted,
+				(unsigned long long)files.rlim_max);
+	}
 	for (unsigned i = 0; i < count; i++)
 		c->clone[i] = (struct clone){.pid_fd = -1, .fd = {-1, -1}, .status = 77};
 	for (unsigned i = 0; i < count; i++) {
