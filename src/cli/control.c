@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/parse.h"
 #include "base/text.h"
 #include "base/util.h"
@@ -12,6 +13,7 @@
 #include "cli/find_vm.h"
 #include "cli/lab_snapshot.h"
 #include "cli/options.h"
+#include "freeze/snapshot_folder.h"
 #include "vm/qmp/client.h"
 #include "vm/result.h"
 #include "vm/runtime.h"
@@ -229,6 +231,31 @@ static int parse_snapshot(int argc, char **argv, struct request *q, const char *
 					     "folder");
 }
 
+/* What a restore would take away from the snapshot. */
+static void tell_of_disks(const char *path)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct error ignored = {0};
+	json_t *description = NULL, *disk;
+	size_t len, i;
+
+	if (snapshot_description_read(path, &text, &len, &ignored) == 0)
+		description = json_loadb(text, len, 0, NULL);
+	json_array_foreach(json_object_get(description, "disks"), i, disk)
+	{
+		CLEANUP_FREE char *file = strdup(find_vm_text(disk, "path"));
+
+		if (!file || json_is_true(json_object_get(disk, "read_only")))
+			continue;
+		text_one_line(file);
+		log_warn("disk %s is not in the snapshot: who writes to %s uses that up; keep a "
+			 "copy, and "
+			 "restore with --disk %s=COPY",
+			 find_vm_text(disk, "id"), file, find_vm_text(disk, "id"));
+	}
+	json_decref(description);
+}
+
 int command_snapshot(int argc, char **argv)
 {
 	CLEANUP_FREE char *path = NULL;
@@ -250,6 +277,8 @@ int command_snapshot(int argc, char **argv)
 	if (r == -ENOENT && path)
 		r = snapshot_here(words[0], path, &q.snapshot, &err);
 	free(q.snapshot.base);
+	if (r == 0 && status == 0)
+		tell_of_disks(path);
 	return r < 0 ? command_failed(&err) : status;
 }
 

@@ -27,6 +27,9 @@ static int no_such_vm(const json_t *list, const char *name, struct error *err)
 	}
 	if (names)
 		nearest = parse_nearest(name, names, n);
+	/* Its own name: it has come, or is going. */
+	if (nearest && !strcmp(nearest, name))
+		return error_usage(err, "%s: this VM begins or ends just now", name);
 	if (nearest)
 		return error_usage(err, "%s: no VM of this name runs; did you mean %s?", name,
 				   nearest);
