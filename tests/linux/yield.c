@@ -1,6 +1,8 @@
-/* Tasks that do one thing for a while: yield their CPU, or spin. usage: yield TASKS SECONDS
- * yield|spin */
+/* Tasks that do one thing for a while: yield their CPU, spin, or pass messages round a ring, as
+ * hackbench does, but that each message wakes who waits for it. usage: yield TASKS SECONDS
+ * yield|spin|pass */
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -28,12 +30,51 @@ static void task(int yields, const struct timespec *end)
 		}
 }
 
+/* One message for four tasks, so that there is always somebody to run. Until it is killed. */
+static void pass(int i, const int (*ends)[2], int tasks)
+{
+	int in = ends[i][0], out = ends[(i + 1) % tasks][1];
+	char byte = 0;
+
+	if (i % 4 == 0 && write(out, &byte, 1) != 1)
+		_exit(1);
+	while (read(in, &byte, 1) == 1 && write(out, &byte, 1) == 1)
+		;
+	_exit(1);
+}
+
+static int ring(int tasks, unsigned seconds)
+{
+	int(*ends)[2] = calloc((size_t)tasks, sizeof(*ends));
+	pid_t *pid = calloc((size_t)tasks, sizeof(*pid));
+	int lost = 0;
+
+	for (int i = 0; i < tasks; i++)
+		if (!ends || !pid || pipe(ends[i]) != 0)
+			return 1;
+	for (int i = 0; i < tasks; i++) {
+		pid[i] = fork();
+		if (pid[i] == 0)
+			pass(i, ends, tasks);
+	}
+	sleep(seconds);
+	for (int i = 0; i < tasks; i++) {
+		int status;
+
+		kill(pid[i], SIGKILL);
+		lost += waitpid(pid[i], &status, 0) != pid[i] || !WIFSIGNALED(status);
+	}
+	return lost ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct timespec end;
 
 	if (argc != 4)
 		return 2;
+	if (strcmp(argv[3], "pass") == 0)
+		return ring(atoi(argv[1]), (unsigned)atoi(argv[2]));
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += atoi(argv[2]);
 	for (int i = 0; i < atoi(argv[1]); i++)
