@@ -44,8 +44,8 @@ timeout 900 "$STASIS" run "$LAB" -q -k "$scx_kernel" --name $name -t 1n1l2c1t --
 	--include "$scx/scx_qmap:/bin/scx_qmap" -- yield 10 900 yield >"$work/out" 2>"$work/err" </dev/null &
 run=$!
 in_guest() { timeout 200 "$STASIS" exec $name -- sh -c "$1" </dev/null; }
-for _ in $(seq 300); do
-	[ "$(in_guest 'pidof yield | wc -w' 2>/dev/null)" = 11 ] && break
+for _ in $(seq 600); do
+	grep -qx "10 tasks run" "$work/err" && break
 	sleep 0.2
 done
 profiles() { # profiles FILE SECONDS
