@@ -52,13 +52,21 @@ profiles() { # profiles FILE SECONDS
 	timeout 200 "$STASIS" profile $name --seconds "$2" --hz 397 --json >"$work/$1.json" 2>"$work/profile.err"
 	equal "$1 is profiled" "0 0" "$? $(jq '.degraded | length' "$work/$1.json")"
 }
-# with SCHEDULER COMMAND...: with it enabled.
+# starts SCHEDULER: until it is enabled, or has ended; says which it is.
+starts() {
+	in_guest "setsid $1 >/tmp/out 2>&1 & pid=\$!
+		until [ \"\$(cat /sys/kernel/sched_ext/state)\" = enabled ] || ! kill -0 \$pid 2>/dev/null; do sleep 0.1; done
+		cat /sys/kernel/sched_ext/root/ops || tail -n 3 /tmp/out"
+}
+# with SCHEDULER COMMAND...: with it enabled. In a slow lab the kernel may eject one before it is: tried once more.
 with() {
 	local scheduler=$1 said
 	shift
-	said=$(in_guest "setsid $scheduler >/tmp/out 2>&1 &
-		until [ \"\$(cat /sys/kernel/sched_ext/state)\" = enabled ]; do sleep 0.1; done
-		cat /sys/kernel/sched_ext/root/ops")
+	said=$(starts "$scheduler" 2>&1)
+	if [ "$said" != "${scheduler#scx_}" ]; then
+		printf '%s\n' "$said" | sed 's/^/# try 1: /'
+		said=$(starts "$scheduler" 2>&1)
+	fi
 	equal "$scheduler is enabled" "${scheduler#scx_}" "$said"
 	"$@"
 	in_guest "kill -INT \$(pidof $scheduler); while [ \"\$(cat /sys/kernel/sched_ext/state)\" != disabled ]; do sleep 0.1; done"
