@@ -382,6 +382,7 @@ int arch_walk(const struct arch_paging *p, const struct guest_reader *mem, uint6
 enum arch_unwind_by {
 	ARCH_BY_REGISTERS,     /* the vCPU's own program counter */
 	ARCH_BY_ORC,	       /* x86: the kernel's unwind tables */
+	ARCH_BY_CALL,	       /* x86: where those have none, by the call that led here */
 	ARCH_BY_FRAME_POINTER, /* x86: rbp, where no table covers the code */
 	ARCH_BY_FRAME_RECORD,  /* aarch64: x29 */
 	ARCH_BY_LINK_REGISTER, /* aarch64: x30, of a function without a record */

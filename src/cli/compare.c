@@ -83,11 +83,15 @@ static void print_side(const char *who, const char *path, const json_t *report,
 		       const struct compare_side *side)
 {
 	printf("%s  %s: ", who, path);
-	put_text(report, "outcome", "?");
-	printf(", ");
-	put_text(report, "topology", "?");
-	printf(", ");
-	put_text(json_object_get(report, "kernel"), "release", "an unknown kernel");
+	if (compare_profile(report) == report) {
+		printf("a profile");
+	} else {
+		put_text(report, "outcome", "?");
+		printf(", ");
+		put_text(report, "topology", "?");
+		printf(", ");
+		put_text(json_object_get(report, "kernel"), "release", "an unknown kernel");
+	}
 	printf(", %zu windows of %.0f ms\n", side->windows, (double)side->length_ns / 1e6);
 }
 
@@ -187,14 +191,17 @@ int command_compare(int argc, char **argv)
 	} while (r == 0 && argc > 1);
 	if (r == 0 && q.help) {
 		printf("usage: stasis compare [OPTIONS] A B\n\n"
-		       "A, B: folders of stasis run --record, or reports of runs with --profile.\n"
+		       "A, B: folders of stasis run --record, reports of runs with --profile, or "
+		       "what\n"
+		       "stasis profile --json printed.\n"
 		       "Exit status: 0 no difference, 1 a difference, 2 a wrong word here.\n\n");
 		options_print(options, ARRAY_SIZE(options));
 		return 0;
 	}
 	if (r == 0 && count != 2)
 		r = error_usage(&err,
-				"stasis compare takes two runs: folders of --record, or reports");
+				"stasis compare takes two runs: folders of --record, reports, or "
+				"profiles");
 	if (r == 0)
 		r = compare(path, &q, &differs, &err);
 	if (r == 0)

@@ -13,11 +13,47 @@
 
 #define USER_STRIDE_MAX MIB(1) /* a frame is smaller */
 
+/* Addresses; 0: not known. */
+struct newest {
+	uint64_t module, program;
+};
+
 struct glimpse_kernel {
 	const struct inspect *in;
 	struct code *code;
 	struct sched *sched;
+	uint64_t modules, programs; /* heads of their lists, or 0 */
+	struct newest newest;	    /* before they were read */
 };
+
+/* ---- what comes and goes ----------------------------------------------------------------- */
+
+/* list: its head; end: 0 for the next object, 8 for the previous one (struct list_head). */
+static uint64_t at_end_of(const struct glimpse_kernel *k, uint64_t list, unsigned end)
+{
+	uint64_t object;
+
+	return list && space_read_uint(&k->in->space, list + end, 8, &object) == 0 ? object : 0;
+}
+
+/* A module comes to the head of its list, a program to the tail (kernel/module/main.c,
+ * kernel/bpf/core.c). */
+static struct newest newest(const struct glimpse_kernel *k)
+{
+	return (struct newest){
+		.module = at_end_of(k, k->modules, 0),
+		.program = at_end_of(k, k->programs, 8),
+	};
+}
+
+bool glimpse_is_stale(const struct glimpse_kernel *kernel)
+{
+	struct newest now = newest(kernel);
+
+	return now.module != kernel->newest.module || now.program != kernel->newest.program;
+}
+
+/* ---- the object -------------------------------------------------------------------------- */
 
 int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel)
 {
@@ -28,6 +64,9 @@ int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel)
 	if (!k)
 		return -ENOMEM;
 	k->in = in;
+	k->modules = kallsyms_address_or_0(&in->symbols, "modules");
+	k->programs = kallsyms_address_or_0(&in->symbols, "bpf_kallsyms");
+	k->newest = newest(k);
 	r = code_open(in, &lacks, &k->code);
 	if (r == 0)
 		r = code_prepare(k->code);

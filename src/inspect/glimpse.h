@@ -43,6 +43,9 @@ struct glimpse {
 /* kernel: NULL where none is known: the address alone, and a user stack. */
 void glimpse_look(const struct glimpse_kernel *kernel, const struct guest_reader *mem,
 		  const struct glimpse_at *at, struct glimpse *ret_glimpse);
+/* Whether a module or a BPF program has come since the opening: its code may lie where that of
+ * another was. Two reads. */
+bool glimpse_is_stale(const struct glimpse_kernel *kernel);
 /* A frame of the kernel's in words, without an offset: "schedule", "mod_work [virtio_fake]",
  * "0xffff…". Not with others at once. *ret_known: it is code that is known. */
 void glimpse_name(struct glimpse_kernel *kernel, uint64_t gva, char *buf, size_t len,

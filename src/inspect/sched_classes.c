@@ -6,6 +6,8 @@
 
 #include "base/util.h"
 
+#define TAG_DIGITS 16u /* BPF_TAG_SIZE, as bpf_get_prog_name (kernel/bpf/core.c) writes it */
+
 static const struct row {
 	uint8_t class;
 	const char *names; /* apart by spaces; a star at an end stands for anything */
@@ -30,7 +32,7 @@ static const struct row {
 		       "move_local_task_to_local_dsq task_unlink_from_dsq touch_core_sched* "
 		       "process_ddsp_deferred_locals set_task_runnable clr_task_runnable "
 		       "run_deferred update_locked_rq bpf__sched_ext_ops_*"},
-	{SCHED_IS_BPF, "bpf_prog_* bpf_trampoline_* bpf_dispatcher_*"},
+	{SCHED_IS_BPF, "bpf_trampoline_* bpf_dispatcher_*"}, /* and programs */
 
 	/* Between CPUs (fair.c, rt.c, deadline.c, core.c); first, what is only called so. */
 	{SCHED_IS_WAKE_UP, "sched_balance_find_dst_*"},
@@ -126,31 +128,54 @@ static bool in_row(const char *names, const char *name, size_t name_len)
 	return false;
 }
 
+const char *sched_program(const char *name, size_t *ret_len)
+{
+	static const char prefix[] = "bpf_prog_";
+	const char *tag = name + sizeof(prefix) - 1;
+
+	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0 ||
+	    strspn(tag, "0123456789abcdef") < TAG_DIGITS)
+		return NULL;
+	tag += TAG_DIGITS;
+	/* One that has no name goes by its tag. */
+	if (*tag == '_' && tag[1] && tag[1] != ' ')
+		name = tag + 1;
+	else if (*tag && *tag != ' ')
+		return NULL;
+	*ret_len = strcspn(name, " ");
+	return name;
+}
+
 enum sched_class sched_class_of(const char *name)
 {
 	size_t len = strcspn(name, ". ");
 
+	if (sched_program(name, &(size_t){0}))
+		return SCHED_IS_BPF;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (in_row(rows[i].names, name, len))
 			return rows[i].class;
 	return SCHED_IS_NONE;
 }
 
-/* Whether sched_ext is among the frames from i on, up to the way in. */
-static bool called_by_ext(const uint8_t *class_of, size_t i, size_t n)
+size_t sched_within_ext(const uint8_t *class_of, size_t n)
 {
-	for (; i < n && class_of[i] != SCHED_IS_ENTRY; i++)
+	size_t within = 0;
+
+	for (size_t i = 0; i < n && class_of[i] != SCHED_IS_ENTRY; i++)
 		if (class_of[i] == SCHED_IS_EXT)
-			return true;
-	return false;
+			within = i;
+	return within;
 }
 
 enum sched_class sched_class_of_stack(const uint8_t *class_of, size_t n)
 {
+	size_t within = sched_within_ext(class_of, n);
+
 	for (size_t i = 0; i < n && class_of[i] != SCHED_IS_ENTRY; i++) {
 		if (class_of[i] == SCHED_IS_NONE || class_of[i] >= SCHED_CLASSES)
 			continue;
-		if (class_of[i] != SCHED_IS_BPF || called_by_ext(class_of, i + 1, n))
+		if (class_of[i] != SCHED_IS_BPF || i < within)
 			return class_of[i];
 	}
 	return SCHED_IS_NONE;

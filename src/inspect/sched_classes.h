@@ -32,6 +32,13 @@ enum sched_class {
 const char *sched_class_name(enum sched_class c);
 /* name: as symbols have it, also with a compiler's suffix (".isra.0") or an owner (" [bpf]"). */
 enum sched_class sched_class_of(const char *name);
+/* The bare name of a BPF program in a symbol of one, "simple_enqueue" in
+ * "bpf_prog_5937137a7888a15d_simple_enqueue [bpf]", and its length; NULL where it is no program's.
+ */
+const char *sched_program(const char *name, size_t *ret_len);
+/* How many frames are inside of the outermost one of sched_ext, as above: where programs are a
+ * scheduler's. */
+size_t sched_within_ext(const uint8_t *class_of, size_t n);
 /* Of a stack in the kernel; class_of each frame, innermost first. */
 enum sched_class sched_class_of_stack(const uint8_t *class_of, size_t n);
 

@@ -163,9 +163,13 @@ void stack_walk_briefly(const struct code *code, const struct inspect *in,
 const char *stack_by_name(enum arch_unwind_by by)
 {
 	static const char *const names[] = {
-		[ARCH_BY_REGISTERS] = "registers",	   [ARCH_BY_ORC] = "orc",
-		[ARCH_BY_FRAME_POINTER] = "frame pointer", [ARCH_BY_FRAME_RECORD] = "frame record",
-		[ARCH_BY_LINK_REGISTER] = "link register", [ARCH_BY_GUESS] = "guess",
+		[ARCH_BY_REGISTERS] = "registers",
+		[ARCH_BY_ORC] = "orc",
+		[ARCH_BY_CALL] = "call",
+		[ARCH_BY_FRAME_POINTER] = "frame pointer",
+		[ARCH_BY_FRAME_RECORD] = "frame record",
+		[ARCH_BY_LINK_REGISTER] = "link register",
+		[ARCH_BY_GUESS] = "guess",
 	};
 
 	return names[by];

@@ -13,7 +13,73 @@
 
 struct types {
 	struct btf *btf;
+	/* What is asked for by name, by kind, name and number: libbpf would look at every type. */
+	uint32_t *named;
+	size_t named_count;
 };
+
+/* ---- by name, all of them -------------------------------------------------------------- */
+
+static bool is_asked_for(const struct btf_type *type)
+{
+	return type->name_off && (btf_is_struct(type) || btf_is_union(type) || btf_is_var(type) ||
+				  btf_kind(type) == BTF_KIND_ENUM);
+}
+
+static int compare_name(const struct types *t, const struct btf_type *type, unsigned kind,
+			const char *name)
+{
+	const char *own = btf__name_by_offset(t->btf, type->name_off);
+
+	if (btf_kind(type) != kind)
+		return btf_kind(type) < kind ? -1 : 1;
+	return strcmp(own ? own : "", name);
+}
+
+static int by_name(const void *a, const void *b, void *arg)
+{
+	const struct types *t = arg;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	const struct btf_type *type = btf__type_by_id(t->btf, y);
+	const char *name = btf__name_by_offset(t->btf, type->name_off);
+	int order = compare_name(t, btf__type_by_id(t->btf, x), btf_kind(type), name ? name : "");
+
+	return order ? order : x < y ? -1 : x > y;
+}
+
+static bool sort_names(struct types *t)
+{
+	uint32_t count = btf__type_cnt(t->btf);
+
+	t->named = calloc((size_t)count + 1, sizeof(*t->named));
+	if (!t->named)
+		return false;
+	for (uint32_t id = 1; id < count; id++)
+		if (is_asked_for(btf__type_by_id(t->btf, id)))
+			t->named[t->named_count++] = id;
+	qsort_r(t->named, t->named_count, sizeof(*t->named), by_name, t);
+	return true;
+}
+
+/* The first of that kind and name; 0: none. */
+static uint32_t find_named(const struct types *t, const char *name, unsigned kind)
+{
+	size_t low = 0, high = t->named_count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (compare_name(t, btf__type_by_id(t->btf, t->named[mid]), kind, name) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < t->named_count && *name &&
+			       compare_name(t, btf__type_by_id(t->btf, t->named[low]), kind,
+					    name) == 0
+		       ? t->named[low]
+		       : 0;
+}
 
 /* ---- loading --------------------------------------------------------------------------- */
 
@@ -28,7 +94,7 @@ int types_new(const void *blob, size_t len, struct types **ret_t, struct error *
 	/* libbpf would also take a foreign byte order, and a head that misaligns the types. */
 	if (head.magic != BTF_MAGIC || head.hdr_len % 4 || head.type_off % 4)
 		return error_set(err, -EBADMSG, "reading the head of the guest's BTF");
-	t = malloc(sizeof(*t));
+	t = calloc(1, sizeof(*t));
 	if (!t)
 		return error_set_shortage(err, -ENOMEM, "reading the guest's BTF");
 	/* It would print its opinion of a hostile blob. */
@@ -40,6 +106,10 @@ int types_new(const void *blob, size_t len, struct types **ret_t, struct error *
 		free(t);
 		return error_set_shortage(err, rc, "reading the guest's BTF");
 	}
+	if (!sort_names(t)) {
+		types_free(t);
+		return error_set_shortage(err, -ENOMEM, "reading the guest's BTF");
+	}
 	*ret_t = t;
 	return 0;
 }
@@ -49,6 +119,7 @@ void types_free(struct types *t)
 	if (!t)
 		return;
 	btf__free(t->btf);
+	free(t->named);
 	free(t);
 }
 
@@ -145,20 +216,20 @@ const char *types_name(const struct types *t, const struct types_value *v)
 
 int types_struct(const struct types *t, const char *tag, struct types_value *ret_v)
 {
-	int id = btf__find_by_name_kind(t->btf, tag, BTF_KIND_STRUCT);
+	uint32_t id = find_named(t, tag, BTF_KIND_STRUCT);
 
-	if (id <= 0)
-		id = btf__find_by_name_kind(t->btf, tag, BTF_KIND_UNION);
-	if (id <= 0)
+	if (!id)
+		id = find_named(t, tag, BTF_KIND_UNION);
+	if (!id)
 		return -ENOENT;
-	*ret_v = value_of(t, (uint32_t)id, 0);
+	*ret_v = value_of(t, id, 0);
 	return 0;
 }
 
 int types_variable(const struct types *t, const char *name, struct types_value *ret_v)
 {
-	int id = btf__find_by_name_kind(t->btf, name, BTF_KIND_VAR);
-	const struct btf_type *type = id > 0 ? btf__type_by_id(t->btf, (uint32_t)id) : NULL;
+	uint32_t id = find_named(t, name, BTF_KIND_VAR);
+	const struct btf_type *type = id ? btf__type_by_id(t->btf, id) : NULL;
 
 	if (!type)
 		return -ENOENT;
@@ -180,8 +251,8 @@ static int32_t find_enumerator(const struct btf_type *type, int64_t value)
 /* Those of 64 bits are for flags; a kernel's kinds and states are none. */
 const char *types_enumerator(const struct types *t, const char *tag, int64_t value)
 {
-	int id = btf__find_by_name_kind(t->btf, tag, BTF_KIND_ENUM);
-	const struct btf_type *type = id > 0 ? btf__type_by_id(t->btf, (uint32_t)id) : NULL;
+	uint32_t id = find_named(t, tag, BTF_KIND_ENUM);
+	const struct btf_type *type = id ? btf__type_by_id(t->btf, id) : NULL;
 	int32_t name = type ? find_enumerator(type, value) : -1;
 
 	return name < 0 ? NULL : name_at(t, (uint32_t)name);

@@ -55,10 +55,17 @@ static bool load_window(const json_t *window, double v[COMPARE_FIELDS], uint32_t
 	return json_is_object(classes);
 }
 
+const json_t *compare_profile(const json_t *report)
+{
+	const json_t *profile = json_object_get(report, "profile");
+
+	return profile || !json_object_get(report, "windows") ? profile : report;
+}
+
 int compare_load(const json_t *report, const char *name, struct compare_side *ret_side,
 		 struct error *err)
 {
-	const json_t *profile = json_object_get(report, "profile");
+	const json_t *profile = compare_profile(report);
 	const json_t *windows = json_object_get(profile, "windows");
 	const json_t *list = json_object_get(windows, "list");
 	struct compare_side side = {.has = (1u << COMPARE_FIELDS) - 1};
@@ -70,7 +77,8 @@ int compare_load(const json_t *report, const char *name, struct compare_side *re
 		return error_set(err, -EBADMSG, "%s: no report of a run", name);
 	if (!windows)
 		return error_set(err, -ENODATA,
-				 "%s: a report without windows: --record or --profile makes them",
+				 "%s: a report without windows: --record and --profile make them, "
+				 "and so does stasis profile --json",
 				 name);
 	if (!number(windows, "length_ns", &length) || length < 1 ||
 	    !number(profile, "duration_ns", &duration) || !json_is_array(list) ||

@@ -56,6 +56,8 @@ struct compare_row {
 };
 #define COMPARE_ROWS_MAX 20
 
+/* A report's profile, or what stasis profile --json printed, which is one itself; or NULL. */
+const json_t *compare_profile(const json_t *report);
 /* -ENODATA: it has no windows, or too few; -EBADMSG: it is no report. err begins with name. */
 int compare_load(const json_t *report, const char *name, struct compare_side *ret_side,
 		 struct error *err) MUST_CHECK;

@@ -10,8 +10,9 @@
 #include "vm/pprof.h"
 #include "vm/result.h"
 
-#define NS_PER_S   1000000000.0
-#define SPEEDSCOPE "https://www.speedscope.app/file-format-schema.json"
+#define NS_PER_S	 1000000000.0
+#define PRINTED_PROGRAMS 6u
+#define SPEEDSCOPE	 "https://www.speedscope.app/file-format-schema.json"
 
 static json_int_t ns_of(uint64_t weight, unsigned hz)
 {
@@ -165,6 +166,68 @@ static json_t *functions_json(const struct profile *p, const struct profile_run 
 	return list;
 }
 
+/* ---- a BPF scheduler --------------------------------------------------------------------- */
+
+struct program {
+	uint64_t self, all; /* without and with what it calls */
+};
+
+/* Counted once for each stack, however often it is in there. */
+static void add_programs(const struct profile *p, const struct profile_stack *s,
+			 struct program *program)
+{
+	uint8_t class_of[SAMPLE_FRAMES];
+	const uint32_t *frame = p->frames + s->from;
+	size_t within;
+
+	for (uint32_t i = 0; i < s->count; i++)
+		class_of[i] = p->function[frame[i]].class;
+	within = sched_within_ext(class_of, s->count);
+	for (size_t i = 0; i < within; i++) {
+		size_t before = 0;
+
+		while (before < i && frame[before] != frame[i])
+			before++;
+		if (class_of[i] == SCHED_IS_BPF && before == i)
+			program[frame[i]].all += s->weight;
+	}
+	if (within && class_of[0] == SCHED_IS_BPF)
+		program[frame[0]].self += s->weight;
+}
+
+static json_t *programs_json(const struct profile *p, const struct profile_run *run, uint64_t busy)
+{
+	CLEANUP_FREE struct program *program = calloc(p->functions + 1, sizeof(*program));
+	CLEANUP_FREE struct ranked *order = calloc(p->functions + 1, sizeof(*order));
+	json_t *list = json_array();
+	uint32_t n = 0;
+
+	if (!program || !order)
+		return list;
+	for (uint32_t i = 0; i < p->stacks; i++)
+		if (!p->stack[i].user)
+			add_programs(p, &p->stack[i], program);
+	for (uint32_t i = 0; i < p->functions; i++)
+		if (program[i].all && sched_program(p->function[i].name, &(size_t){0}))
+			order[n++] = (struct ranked){program[i].all, i};
+	qsort(order, n, sizeof(*order), by_weight);
+	for (uint32_t i = 0; i < MIN(n, PROFILE_TOP_FUNCTIONS); i++) {
+		const char *name = p->function[order[i].number].name;
+		const struct program *of = &program[order[i].number];
+		size_t len = 0;
+		const char *bare = sched_program(name, &len);
+		CLEANUP_FREE char *copy = strndup(bare, len);
+
+		json_array_append_new(list, json_pack("{s:o, s:o, s:I, s:f, s:I, s:f}", "program",
+						      text(copy ? copy : name), "name", text(name),
+						      "ns", ns_of(of->all, run->hz), "share",
+						      share(of->all, busy), "self_ns",
+						      ns_of(of->self, run->hz), "self_share",
+						      share(of->self, busy)));
+	}
+	return list;
+}
+
 json_t *profile_json(const struct profile *p, const struct profile_run *run)
 {
 	struct profile_vcpu sum;
@@ -189,6 +252,7 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 	json_object_set_new(json, "nodes", groups_json(p, run, false));
 	json_object_set_new(json, "tasks", tasks_json(p, run));
 	json_object_set_new(json, "functions", functions_json(p, run, busy));
+	json_object_set_new(json, "programs", programs_json(p, run, busy));
 	json_object_set_new(json, "windows",
 			    windows_json(p->windows, run->hz, run->duration_ns, run->begin_ns));
 	json_object_set_new(json, "dropped", json_integer((json_int_t)run->dropped));
@@ -336,6 +400,22 @@ static void print_classes(const json_t *profile, FILE *f)
 	fprintf(f, "%s\n", *before ? "" : "none");
 }
 
+static void print_programs(const json_t *profile, FILE *f)
+{
+	const json_t *programs = json_object_get(profile, "programs");
+	size_t n = MIN(json_array_size(programs), PRINTED_PROGRAMS);
+
+	for (size_t i = 0; i < n; i++) {
+		const json_t *row = json_array_get(programs, i);
+
+		fprintf(f, "%s%s %.1f%%", i ? ", " : "  programs      ",
+			json_string_value(json_object_get(row, "program")),
+			100 * number(row, "share"));
+	}
+	if (n)
+		fprintf(f, ", with what they call\n");
+}
+
 void profile_print(const json_t *profile, FILE *f)
 {
 	double idle = number(profile, "idle_ns"), user = number(profile, "user_ns"),
@@ -352,6 +432,7 @@ void profile_print(const json_t *profile, FILE *f)
 	fprintf(f, "  scheduling    %.1f%% of busy time\n",
 		100 * number(profile, "scheduling_share"));
 	print_classes(profile, f);
+	print_programs(profile, f);
 	for (size_t i = 0; i < MIN(json_array_size(functions), 5u); i++) {
 		const json_t *row = json_array_get(functions, i);
 

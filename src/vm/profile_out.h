@@ -26,8 +26,8 @@ struct profile_run {
 
 /* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "scheduling_ns",
  * "scheduling_share" (of what is busy), "classes", "vcpus", "caches", "nodes", "tasks",
- * "functions", "windows" (vm/windows.h), "dropped", "sampling_ns" and "sampling_longest_ns"
- * (took_ns, longest_ns), "degraded". NULL when out of memory. */
+ * "functions", "programs" (of a BPF scheduler), "windows" (vm/windows.h), "dropped", "sampling_ns"
+ * and "sampling_longest_ns" (took_ns, longest_ns), "degraded". NULL when out of memory. */
 json_t *profile_json(const struct profile *p, const struct profile_run *run);
 /* A document for speedscope: one sampled profile, in nanoseconds, each stack once, its task
  * outermost. NULL when out of memory. */
@@ -42,7 +42,7 @@ int profile_write(json_t *speedscope, const char *path, struct error *err) MUST_
 /* Whether a file may be called so: -EINVAL, a usage error, for another suffix than .folded,
  * .speedscope.json and .pb.gz. */
 int profile_path_check(const char *path, struct error *err) MUST_CHECK;
-/* Ten lines, of profile_json's. */
+/* Ten lines or so, of profile_json's. */
 void profile_print(const json_t *profile, FILE *f);
 
 #endif

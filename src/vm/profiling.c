@@ -111,20 +111,31 @@ static int open_kernel(struct machine *m, struct error *err)
 	return 0;
 }
 
-/* Looks for what is not known; less and less often, where that finds nothing. */
+/* The guest has loaded code, of which half a second's may gather. */
+static bool has_come(const struct profiling *p, uint64_t now)
+{
+	const struct profiling_kernel *kernel = atomic_load(&p->kernel);
+
+	return kernel && now >= p->opened_ns + LOOK_FIRST_NS && glimpse_is_stale(kernel->glimpse);
+}
+
+/* Looks for the kernel, for code that has come, and for what is not known; for that less and less
+ * often, as it may be no code at all. */
 static void look(struct machine *m, uint64_t now)
 {
 	struct profiling *p = &m->profiling;
-	bool had = atomic_load(&p->kernel) != NULL;
+	bool had = atomic_load(&p->kernel) != NULL, come = has_come(p, now);
 	struct error err = {0};
 	int r;
 
-	if ((had && !p->unknown) || now < p->look_ns || p->kernels >= KERNELS_MAX)
+	if (p->kernels >= KERNELS_MAX || (!come && ((had && !p->unknown) || now < p->look_ns)))
 		return;
 	r = open_kernel(m, &err);
-	p->wait_ns = r == 0 && !had ? LOOK_FIRST_NS
-				    : MIN(MAX(2 * p->wait_ns, LOOK_FIRST_NS), LOOK_LAST_NS);
-	p->look_ns = now_ns() + p->wait_ns;
+	p->wait_ns = r == 0 && (!had || come)
+			     ? LOOK_FIRST_NS
+			     : MIN(MAX(2 * p->wait_ns, LOOK_FIRST_NS), LOOK_LAST_NS);
+	p->opened_ns = now_ns();
+	p->look_ns = p->opened_ns + p->wait_ns;
 	p->unknown = false;
 	if (r == 0 && p->profile)
 		profile_forget_places(p->profile);

@@ -59,7 +59,8 @@ struct profiling {
 	struct profiling_hazard *hazard; /* of each vCPU; NULL: never profiled */
 	uint32_t kernels;
 	bool unknown;		   /* a sample lay in code that the newest does not know */
-	uint64_t look_ns, wait_ns; /* when to look for the kernel, or for its new code; 0: not */
+	uint64_t look_ns, wait_ns; /* when to look for the kernel, or for unknown code; 0: not */
+	uint64_t opened_ns;	   /* the newest */
 };
 
 /* The guest's init is there: the kernel is looked into before COMMAND starts. */

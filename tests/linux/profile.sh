@@ -31,6 +31,30 @@ most=0.05
 [ "$LAB" = --lab ] && most="$(share yield) / 2"
 check "of those that spin it is next to nothing" test "$(jq -n "$(share spin) < $most")" = true
 
+# A running guest: first many that yield, then many that wait for messages, as in hackbench. Two steady states, without
+# how they came about.
+name=profile$$
+timeout 600 "$STASIS" run "$LAB" -q --name $name -t 1n1l2c1t --include "$YIELD:/bin/yield" --include "$YIELD:/bin/pass" -- \
+	sh -c 'yield 200 500 yield; pass 40 500 pass' >"$work/out" 2>"$work/err" </dev/null &
+run=$!
+# steady TASKS: once so many run: of the kernel time of the guest, how much is scheduling.
+steady() {
+	for _ in $(seq 600); do
+		grep -qx "$1 tasks run" "$work/err" && break
+		sleep 0.2
+	done
+	timeout 120 "$STASIS" profile $name --seconds 6 --hz 397 --json >"$work/steady.json" 2>"$work/steady.err"
+	jq '.scheduling_ns / .kernel_ns' "$work/steady.json"
+}
+yielding=$(steady 200)
+timeout 60 "$STASIS" exec $name -- killall -9 yield </dev/null
+passing=$(steady 40)
+kill $run
+wait $run
+echo "# scheduling, of kernel time: 200 tasks that yield $yielding, 40 that pass messages $passing"
+check "200 tasks that yield: most of the kernel's time is scheduling" test "$(jq -n "$yielding > 0.5")" = true
+check "messages: most of it is, too" test "$(jq -n "$passing > 0.5")" = true
+
 for file in report.json profile.speedscope.json profile.folded profile.pb.gz monitor.csv trace.json; do
 	check "the record has $file" test -s "$work/record/$file"
 done

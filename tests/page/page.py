@@ -74,6 +74,8 @@ def numbers(b, folder):
         "exited with status\u00a00", "16 vCPUs in 2 nodes and 4 caches", max((c for c in want), key=lambda c: p["classes"][c]["ns"]))), words)
     first = b.all("#function-rows tr")[0].text
     ok("the first function is the dearest", p["functions"][0]["name"] in first and percent(p["functions"][0]["share"]) in first, first)
+    shown = b.js("return [...document.querySelectorAll('#program-rows tr')].map(r => [...r.cells].map(c => c.textContent.trim()))")
+    ok("a scheduler's programs are there, dearest first", shown == [[row["program"], percent(row["self_share"]), percent(row["share"])] for row in p["programs"]], shown)
     total = sum(w for _, w in stacks)
     top = {g.get_attribute("data-name"): int(g.get_attribute("data-ns")) for g in b.all("#graph g")[:1]}
     ok("the flame graph is all of the profile", list(top.values()) == [total], top, total)

@@ -258,17 +258,49 @@ static int next_by_fp(struct arch_unwind *u, const struct arch_unwind_kernel *k)
 	return 1;
 }
 
+/* Where the table has no word: above all retpolines (arch/x86/lib/retpoline.S), which for most of
+ * their time have their own return address on top of the caller's. Nothing is guessed at: the word
+ * is behind a call that leads to this function. */
+static int next_by_call(struct arch_unwind *u, const struct arch_unwind_kernel *k)
+{
+	uint64_t here = k->function(k->arg, u->pc);
+
+	for (unsigned i = 0; u->exact && here && i < 2; i++) {
+		uint64_t pc;
+		uint8_t code[5];
+		int32_t distance;
+
+		if (!read_word(k, u->sp + 8 * (uint64_t)i, &pc))
+			break;
+		if (!k->function(k->arg, pc - 1) ||
+		    k->read(k->arg, pc - sizeof(code), code, sizeof(code)) || code[0] != 0xe8)
+			continue;
+		memcpy(&distance, code + 1, sizeof(distance));
+		if (pc + (uint64_t)(int64_t)distance != here)
+			continue;
+		u->pc = pc;
+		u->sp += 8 * (uint64_t)(i + 1);
+		u->exact = false;
+		u->extra_known = false;
+		return 1;
+	}
+	return -ENOENT;
+}
+
 int arch_unwind_next(struct arch_unwind *u, const struct arch_unwind_kernel *k,
 		     enum arch_unwind_by *ret_by)
 {
 	struct arch_unwind next = *u;
 	struct orc orc;
 	bool by_orc = find_orc(u, k, &orc);
-	int r = by_orc ? next_by_orc(&next, k, &orc) : next_by_fp(&next, k);
+	bool by_call = by_orc && orc.type == ORC_UNDEFINED;
+	int r = by_call	 ? next_by_call(&next, k)
+		: by_orc ? next_by_orc(&next, k, &orc)
+			 : next_by_fp(&next, k);
 
 	if (r > 0) {
 		*u = next;
-		*ret_by = by_orc ? ARCH_BY_ORC : ARCH_BY_FRAME_POINTER;
+		*ret_by = by_call ? ARCH_BY_CALL : by_orc ? ARCH_BY_ORC : ARCH_BY_FRAME_POINTER;
 	}
 	return r;
 }

@@ -157,7 +157,7 @@ function cpusOverTime(box, w, g) {
 }
 
 part("functions", section => {
-  const functions = rows(profile.functions), tasks = rows(profile.tasks);
+  const functions = rows(profile.functions), tasks = rows(profile.tasks), programs = rows(profile.programs);
   if (!functions.length && !tasks.length) return false;
   const pair = section.append("div").attr("class", "columns");
   if (functions.length) {
@@ -171,6 +171,15 @@ part("functions", section => {
       } },
       { name: "share", of: f => num(f.share), draw: withBar(f => percent(f.share), f => num(f.share), most, f => str(f.class) !== "other" ? classColour(f.class) : "accent") },
     ], functions, { by: 2, caption: "Functions", most: 200, first: 16 }).body.attr("id", "function-rows");
+  }
+  if (programs.length) {
+    const most = d3.max(programs, p => num(p.share));
+    table(card(pair, "The scheduler's BPF programs", "As a share of the busy time, with all that they call. A click looks a name up in the flame graph."), [
+      { name: "program", left: true, long: true, of: p => str(p.program, "?"), draw: (td, p) =>
+        td.append("button").attr("type", "button").attr("class", "code").text(str(p.program, "?")).on("click", () => searchFor(str(p.name), true)) },
+      { name: "itself", of: p => num(p.self_share), text: p => percent(p.self_share) },
+      { name: "share", of: p => num(p.share), draw: withBar(p => percent(p.share), p => num(p.share), most, () => classColour("bpf_scheduler")) },
+    ], programs, { by: 2, caption: "BPF programs", most: 200, first: 16 }).body.attr("id", "program-rows");
   }
   if (tasks.length) {
     const most = d3.max(tasks, t => num(t.busy_ns));

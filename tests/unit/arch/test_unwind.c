@@ -23,6 +23,7 @@ struct world {
 	uint64_t stack[WORDS];
 	int32_t place[FUNCS];
 	uint8_t entry[FUNCS][6];
+	uint8_t text[FUNCS * 0x100];
 	unsigned count, reads;
 };
 
@@ -44,6 +45,8 @@ static int world_read(const void *arg, uint64_t gva, void *dst, size_t len)
 		memcpy(dst, (uint8_t *)w->place + (gva - TABLES), len);
 	else if (in(gva, len, TABLES + 0x1000, sizeof(w->entry)))
 		memcpy(dst, (uint8_t *)w->entry + (gva - TABLES - 0x1000), len);
+	else if (in(gva, len, TEXT, sizeof(w->text)))
+		memcpy(dst, w->text + (gva - TEXT), len);
 	else
 		return -EFAULT;
 	return 0;
@@ -245,6 +248,57 @@ static void code_without_tables_has_frame_pointers(void **state)
 }
 
 /* Whatever the tables say, a step reads little and leaves u alone where it fails. */
+/* A call in function i that leads to gva; the address behind it. */
+static uint64_t call(unsigned i, unsigned offset, uint64_t gva)
+{
+	int32_t distance = (int32_t)(gva - func(i, offset + 5));
+
+	world.text[0x100 * i + offset] = 0xe8;
+	memcpy(&world.text[0x100 * i + offset + 1], &distance, sizeof(distance));
+	return func(i, offset + 5);
+}
+
+static void code_that_no_table_knows_is_left_by_its_call(void **state)
+{
+	const struct arch_unwind at = {.pc = func(3, 0x10), .sp = slot(4), .fp = 77, .exact = true};
+	struct arch_unwind u = at;
+	enum arch_unwind_by by;
+
+	(void)state;
+	orc(3, UNDEFINED, false, R_NONE, 0, R_NONE, 0);
+	world.stack[4] = call(2, 0x40, func(3, 0));
+	assert_int_equal(step(&u, &by), 1);
+	assert_int_equal(by, ARCH_BY_CALL);
+	assert_true(u.pc == func(2, 0x45) && u.sp == slot(5) && u.fp == 77 && !u.exact);
+
+	/* A retpoline that has called itself on top, or put there where it goes. */
+	world.stack[5] = world.stack[4];
+	world.stack[4] = func(5, 0);
+	u = at;
+	assert_int_equal(step(&u, &by), 1);
+	assert_true(u.pc == func(2, 0x45) && u.sp == slot(6));
+
+	/* Farther down it may be anybody's. */
+	world.stack[6] = world.stack[5];
+	world.stack[5] = func(5, 0);
+	u = at;
+	assert_int_equal(step(&u, &by), -ENOENT);
+	/* A call that leads elsewhere, no call, no code, no memory. */
+	world.stack[4] = call(2, 0x60, func(5, 0));
+	assert_int_equal(step(&u, &by), -ENOENT);
+	world.stack[4] = func(2, 0x80);
+	assert_int_equal(step(&u, &by), -ENOENT);
+	world.stack[4] = 0;
+	assert_int_equal(step(&u, &by), -ENOENT);
+	u.sp = 8;
+	assert_int_equal(step(&u, &by), -ENOENT);
+	/* One that has returned does not say who called it. */
+	u = at;
+	u.exact = false;
+	world.stack[4] = call(2, 0x40, func(3, 0));
+	assert_int_equal(step(&u, &by), -ENOENT);
+}
+
 static void hostile_tables_do_no_harm(void **state)
 {
 	(void)state;
@@ -318,6 +372,7 @@ int main(void)
 		cmocka_unit_test_setup(interrupts_are_entered, setup),
 		cmocka_unit_test_setup(kernels_before_6_4_number_otherwise, setup),
 		cmocka_unit_test_setup(code_without_tables_has_frame_pointers, setup),
+		cmocka_unit_test_setup(code_that_no_table_knows_is_left_by_its_call, setup),
 		cmocka_unit_test_setup(hostile_tables_do_no_harm, setup),
 		cmocka_unit_test(calls_are_told_from_other_code),
 	};

@@ -92,6 +92,31 @@ static void task_and_functions_are_seen(void **state)
 	done(kernel);
 }
 
+static void write_word(uint64_t gva, uint64_t value)
+{
+	memcpy(kernel_fake_at(&fake, gva), &value, sizeof(value));
+}
+
+static void code_that_comes_makes_it_stale(void **state)
+{
+	struct glimpse_kernel *kernel = open_fake(0);
+
+	(void)state;
+	assert_false(glimpse_is_stale(kernel));
+	/* A program, at the tail of its list; an older one that goes is none of it. */
+	write_word(FAKE_BPF_LIST, FAKE_BPF_LIST);
+	assert_false(glimpse_is_stale(kernel));
+	write_word(FAKE_BPF_LIST + 8, FAKE_KSYM + 0x1000);
+	assert_true(glimpse_is_stale(kernel));
+	done(kernel);
+	/* A module, at the head of its. */
+	kernel = open_fake(0);
+	assert_false(glimpse_is_stale(kernel));
+	write_word(FAKE_MODULES, FAKE_MODULE + 0x1000);
+	assert_true(glimpse_is_stale(kernel));
+	done(kernel);
+}
+
 static void nothing_is_guessed(void **state)
 {
 	struct glimpse_kernel *kernel = open_fake(0);
@@ -321,6 +346,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(task_and_functions_are_seen),
+		cmocka_unit_test(code_that_comes_makes_it_stale),
 		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(without_a_kernel_there_is_the_address),
 		cmocka_unit_test(tables_are_those_of_the_opening),

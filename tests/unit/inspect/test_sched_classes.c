@@ -34,7 +34,12 @@ static void functions_have_classes(void **state)
 		{"enqueue_task_scx", SCHED_IS_EXT}, /* before enqueue_task* */
 		{"task_tick_scx", SCHED_IS_EXT},
 		{"bpf__sched_ext_ops_enqueue [bpf]", SCHED_IS_EXT},
-		{"bpf_prog_1234_simple_enqueue [bpf]", SCHED_IS_BPF},
+		{"bpf_prog_5937137a7888a15d_simple_enqueue [bpf]", SCHED_IS_BPF},
+		{"bpf_prog_5937137a7888a15d [bpf]", SCHED_IS_BPF},
+		{"bpf_trampoline_6442550923", SCHED_IS_BPF},
+		{"bpf_prog_load", SCHED_IS_NONE}, /* the kernel's own */
+		{"bpf_prog_add", SCHED_IS_NONE},
+		{"bpf_prog_enter", SCHED_IS_NONE},
 		{"__schedule", SCHED_IS_SWITCH},
 		{"finish_task_switch.isra.0", SCHED_IS_SWITCH},
 		{"__switch_to_asm", SCHED_IS_SWITCH},
@@ -109,19 +114,64 @@ static void what_interrupts_the_scheduler_is_not_the_scheduler(void **state)
 static void a_program_counts_where_sched_ext_called_it(void **state)
 {
 	(void)state;
-	assert_int_equal(STACK("bpf_prog_1_simple_enqueue [bpf]", "do_enqueue_task",
+	assert_int_equal(STACK("bpf_prog_5937137a7888a15d_simple_enqueue [bpf]", "do_enqueue_task",
 			       "enqueue_task_scx", "try_to_wake_up"),
 			 SCHED_IS_BPF);
-	assert_int_equal(STACK("bpf_map_lookup_elem", "bpf_prog_1_x [bpf]",
+	assert_int_equal(STACK("bpf_map_lookup_elem", "bpf_prog_5937137a7888a15d_x [bpf]",
 			       "bpf__sched_ext_ops_select_cpu [bpf]", "select_task_rq_scx"),
 			 SCHED_IS_BPF);
 	/* A tracer's is not the scheduler's, but what it hangs on is. */
-	assert_int_equal(STACK("bpf_prog_1_trace [bpf]", "bpf_trampoline_7 [bpf]", "vfs_read"),
+	assert_int_equal(STACK("bpf_prog_5937137a7888a15d_trace [bpf]", "bpf_trampoline_7 [bpf]",
+			       "vfs_read"),
 			 SCHED_IS_NONE);
-	assert_int_equal(STACK("bpf_prog_1_trace [bpf]", "try_to_wake_up"), SCHED_IS_WAKE_UP);
-	assert_int_equal(STACK("bpf_prog_1_x [bpf]", "asm_sysvec_call_function_single",
-			       "do_enqueue_task"),
+	assert_int_equal(STACK("bpf_prog_5937137a7888a15d_trace [bpf]", "try_to_wake_up"),
+			 SCHED_IS_WAKE_UP);
+	assert_int_equal(STACK("bpf_prog_5937137a7888a15d_x [bpf]",
+			       "asm_sysvec_call_function_single", "do_enqueue_task"),
 			 SCHED_IS_NONE);
+}
+
+static void programs_have_bare_names(void **state)
+{
+	static const struct {
+		const char *name, *bare;
+	} rows[] = {
+		{"bpf_prog_5937137a7888a15d_simple_enqueue [bpf]", "simple_enqueue"},
+		{"bpf_prog_5937137a7888a15d_simple_enqueue", "simple_enqueue"},
+		{"bpf_prog_5937137a7888a15d [bpf]", "bpf_prog_5937137a7888a15d"},
+		{"bpf_prog_5937137a7888a15d_", NULL},
+		{"bpf_prog_5937137a7888a15d_ [bpf]", NULL},
+		{"bpf_prog_5937137a7888a15d0_x", NULL},
+		{"bpf_prog_5937137a7888a15dx", NULL},
+		{"bpf_prog_593_simple_enqueue", NULL},
+		{"bpf_prog_", NULL},
+		{"bpf_prog", NULL},
+		{"simple_enqueue", NULL},
+		{"", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		size_t len = 0;
+		const char *bare = sched_program(rows[i].name, &len);
+
+		if (!bare != !rows[i].bare ||
+		    (bare && (len != strlen(rows[i].bare) || memcmp(bare, rows[i].bare, len) != 0)))
+			fail_msg("%s: %.*s", rows[i].name, (int)len, bare ? bare : "");
+	}
+}
+
+static void frames_within_sched_ext_are_counted(void **state)
+{
+	const uint8_t none = SCHED_IS_NONE, bpf = SCHED_IS_BPF, ext = SCHED_IS_EXT,
+		      entry = SCHED_IS_ENTRY;
+
+	(void)state;
+	assert_int_equal(sched_within_ext((const uint8_t[]){bpf, ext, none}, 3), 1);
+	assert_int_equal(sched_within_ext((const uint8_t[]){ext, bpf, none, ext, ext}, 5), 4);
+	assert_int_equal(sched_within_ext((const uint8_t[]){none, bpf, entry, ext}, 4), 0);
+	assert_int_equal(sched_within_ext((const uint8_t[]){ext, bpf}, 2), 0);
+	assert_int_equal(sched_within_ext(NULL, 0), 0);
 }
 
 int main(void)
@@ -132,6 +182,8 @@ int main(void)
 		cmocka_unit_test(a_stack_is_of_its_innermost_class),
 		cmocka_unit_test(what_interrupts_the_scheduler_is_not_the_scheduler),
 		cmocka_unit_test(a_program_counts_where_sched_ext_called_it),
+		cmocka_unit_test(programs_have_bare_names),
+		cmocka_unit_test(frames_within_sched_ext_are_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

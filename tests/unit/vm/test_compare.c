@@ -264,6 +264,19 @@ static void what_has_no_windows_is_refused(void **state UNUSED)
 	is_refused(report_of(&usual, 9, 1), -ENODATA, "9 whole windows");
 }
 
+static void a_profile_is_as_good_as_a_report(void **state UNUSED)
+{
+	json_t *report = report_of(&usual, 20, 1);
+	json_t *profile = json_incref(json_object_get(report, "profile"));
+	struct compare_side of_report = side_of(report), of_profile = side_of(profile);
+
+	assert_int_equal(of_profile.windows, of_report.windows);
+	assert_memory_equal(of_profile.value, of_report.value,
+			    of_report.windows * sizeof(*of_report.value));
+	compare_side_done(&of_report);
+	compare_side_done(&of_profile);
+}
+
 static void the_last_window_need_not_be_whole(void **state UNUSED)
 {
 	json_t *report = report_of(&usual, 20, 1);
@@ -319,6 +332,7 @@ int main(void)
 		cmocka_unit_test(what_only_one_has_is_told),
 		cmocka_unit_test(without_a_monitor_some_figures_are_missing),
 		cmocka_unit_test(what_has_no_windows_is_refused),
+		cmocka_unit_test(a_profile_is_as_good_as_a_report),
 		cmocka_unit_test(the_last_window_need_not_be_whole),
 		cmocka_unit_test(hostile_files_are_refused),
 	};

@@ -15,8 +15,18 @@
 
 #define HZ 1000u
 
-static const char *const functions[] = {"_raw_spin_lock", "try_to_wake_up", "vfs_read",
-					"do_syscall_64",  "default_idle",   "semi;colon"};
+static const char *const functions[] = {"_raw_spin_lock",
+					"try_to_wake_up",
+					"vfs_read",
+					"do_syscall_64",
+					"default_idle",
+					"semi;colon",
+					"bpf_prog_5937137a7888a15d_q_enqueue [bpf]",
+					"bpf_prog_38bd4502e4c49ff4_q_place [bpf]",
+					"bpf_prog_89c9ea3d857e0ae9_\xff [bpf]",
+					"scx_bpf_dsq_insert",
+					"do_enqueue_task",
+					"asm_sysvec_call_function"};
 static unsigned named;
 
 static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
@@ -326,8 +336,10 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	assert_int_equal(integer(json_object_get(row, "classes"), "wake_up"), 3000000);
 	row = json_array_get(json_object_get(row, "vcpus"), 0);
 	assert_int_equal(json_integer_value(json_array_get(row, 2)), 3000000);
+	assert_int_equal(json_array_size(json_object_get(json, "programs")), 0);
 	profile_print(json, f);
 	fclose(f);
+	assert_null(strstr(text, "programs"));
 	assert_non_null(strstr(text, "profile: 8 samples at 57 Hz of 1000 asked, 3 dropped\n"));
 	assert_non_null(strstr(text, "scheduling    42.9% of busy time\n"));
 	assert_non_null(strstr(text, "wake_up 42.9%"));
@@ -335,6 +347,56 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	free(text);
 	json_decref(json);
 	json_decref(degraded);
+	profile_free(p);
+}
+
+/* 1 in a queue's program, 2 in what it calls by way of another, 4 where that one calls itself; 8 of
+ * a tracer, 16 in an interrupt of one, 32 elsewhere. */
+static void a_schedulers_programs_are_told(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .topology = &t};
+	struct profile *p = new_profile(1);
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	json_t *json, *programs, *row;
+
+	(void)state;
+	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "t"), FRAMES(7, 11, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 2, 7, "t"), FRAMES(10, 8, 7, 11, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 4, 7, "t"), FRAMES(8, 8, 7, 11, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 8, 7, "t"), FRAMES(8, 3, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 16, 7, "t"), FRAMES(3, 12, 7, 11, 4));
+	add(p, 0, sample_of(SAMPLE_KERNEL, 32, 7, "t"), FRAMES(3, 4));
+	add(p, 0, sample_of(SAMPLE_USER, 1, 7, "t"), FRAMES(7, 11));
+	json = profile_json(p, &run);
+	programs = json_object_get(json, "programs");
+	assert_int_equal(json_array_size(programs), 2);
+	row = json_array_get(programs, 0);
+	assert_string_equal(json_string_value(json_object_get(row, "program")), "q_enqueue");
+	assert_string_equal(json_string_value(json_object_get(row, "name")), functions[6]);
+	assert_int_equal(integer(row, "ns"), 7000000);
+	assert_int_equal(integer(row, "self_ns"), 1000000);
+	assert_float_equal(json_real_value(json_object_get(row, "share")), 7.0 / 64, 1e-6);
+	row = json_array_get(programs, 1);
+	assert_string_equal(json_string_value(json_object_get(row, "program")), "q_place");
+	assert_int_equal(integer(row, "ns"), 6000000);
+	assert_int_equal(integer(row, "self_ns"), 4000000);
+	profile_print(json, f);
+	fflush(f);
+	assert_non_null(strstr(text, "q_enqueue 10.9%, q_place 9.4%, with what they call\n"));
+	json_decref(json);
+
+	/* A name that is no text. */
+	add(p, 0, sample_of(SAMPLE_KERNEL, 64, 7, "t"), FRAMES(9, 11, 4));
+	json = profile_json(p, &run);
+	row = json_array_get(json_object_get(json, "programs"), 0);
+	assert_string_equal(json_string_value(json_object_get(row, "program")), "?");
+	assert_int_equal(integer(row, "ns"), 64000000);
+	json_decref(json);
+	fclose(f);
+	free(text);
 	profile_free(p);
 }
 
@@ -373,6 +435,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_none_is_refused),
 		cmocka_unit_test(a_suffix_says_what_is_written),
 		cmocka_unit_test(the_summary_is_of_cpus_nodes_and_tasks),
+		cmocka_unit_test(a_schedulers_programs_are_told),
 		cmocka_unit_test(names_that_are_no_text_do_no_harm),
 	};
 
