@@ -20,10 +20,19 @@ struct types {
 
 /* ---- by name, all of them -------------------------------------------------------------- */
 
-static bool is_asked_for(const struct btf_type *type)
+/* More than any kernel has (with all its modules some 200,000), and longer than its names: a
+ * hostile guest's may be 64 MiB of either. */
+#define TYPES_MAX     (1u << 20)
+#define TYPE_NAME_MAX 128
+
+static bool is_asked_for(const struct types *t, const struct btf_type *type)
 {
-	return type->name_off && (btf_is_struct(type) || btf_is_union(type) || btf_is_var(type) ||
-				  btf_kind(type) == BTF_KIND_ENUM);
+	const char *name = btf__name_by_offset(t->btf, type->name_off);
+
+	if (!name || !name[0] || strnlen(name, TYPE_NAME_MAX) == TYPE_NAME_MAX)
+		return false;
+	return (btf_is_struct(type) || btf_is_union(type) || btf_is_var(type) ||
+		btf_kind(type) == BTF_KIND_ENUM);
 }
 
 static int compare_name(const struct types *t, const struct btf_type *type, unsigned kind,
@@ -49,13 +58,13 @@ static int by_name(const void *a, const void *b, void *arg)
 
 static bool sort_names(struct types *t)
 {
-	uint32_t count = btf__type_cnt(t->btf);
+	uint32_t count = MIN(btf__type_cnt(t->btf), TYPES_MAX);
 
 	t->named = calloc((size_t)count + 1, sizeof(*t->named));
 	if (!t->named)
 		return false;
 	for (uint32_t id = 1; id < count; id++)
-		if (is_asked_for(btf__type_by_id(t->btf, id)))
+		if (is_asked_for(t, btf__type_by_id(t->btf, id)))
 			t->named[t->named_count++] = id;
 	qsort_r(t->named, t->named_count, sizeof(*t->named), by_name, t);
 	return true;

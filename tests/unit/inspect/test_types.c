@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "inspect/types.h"
 #include "kernel_fake.h"
 
@@ -246,9 +247,33 @@ static void a_cut_blob_is_refused(void **state)
 	assert_int_equal(types_new(fake.ram, TYPES_BLOB_MAX + 1, &t, &err), -EBADMSG);
 }
 
+/* A name is compared with many others, so one that no kernel has is none. */
+static void a_name_without_end_is_none(void **state UNUSED)
+{
+	struct btf *btf = btf__new_empty();
+	struct types *t = NULL;
+	struct types_value v;
+	char name[4096];
+	const void *raw;
+	uint32_t size;
+
+	memset(name, 'a', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_true(btf__add_struct(btf, name, 8) > 0);
+	assert_true(btf__add_struct(btf, name + sizeof(name) - 101, 16) > 0);
+	raw = btf__raw_data(btf, &size);
+	assert_int_equal(types_new(raw, size, &t, NULL), 0);
+	assert_int_equal(types_struct(t, name, &v), -ENOENT);
+	assert_int_equal(types_struct(t, name + sizeof(name) - 101, &v), 0);
+	assert_int_equal(v.size, 16);
+	types_free(t);
+	btf__free(btf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_name_without_end_is_none),
 		cmocka_unit_test(members_of_all_kinds),
 		cmocka_unit_test(arrays_pointers_and_variables),
 		cmocka_unit_test(circles_and_wild_ids_end),
