@@ -88,14 +88,25 @@ static bool same_name(const struct profile *p, uint32_t number, const void *key)
 	return !strcmp(p->function[number].name, key);
 }
 
-/* PROFILE_NONE: no room. */
+static uint32_t *function_slot(struct profile *p, const char *name)
+{
+	return find(p, &p->by_name, XXH3_64bits(name, strlen(name)), same_name, name);
+}
+
+/* PROFILE_NONE: no memory. */
 static uint32_t function_of(struct profile *p, const char *name)
 {
-	uint32_t *slot = find(p, &p->by_name, XXH3_64bits(name, strlen(name)), same_name, name);
+	uint32_t *slot = function_slot(p, name);
 	struct profile_function *f;
 
+	/* The last two are for what finds no room; */
+	if (!*slot && p->functions >= PROFILE_FUNCTIONS_MAX - 2 && name[0] != '(') {
+		name = PROFILE_KERNEL_REST;
+		slot = function_slot(p, name);
+	}
 	if (*slot)
 		return *slot - 1;
+	/* … a task may be called so, too. */
 	if (p->functions == PROFILE_FUNCTIONS_MAX)
 		return PROFILE_NONE;
 	f = &p->function[p->functions];
@@ -171,12 +182,30 @@ static bool room_for(struct profile *p, uint32_t count)
 	return true;
 }
 
-static void add_stack(struct profile *p, const struct stack_key *key, enum sched_class class,
+static uint64_t hash_of(const struct stack_key *key)
+{
+	return XXH3_64bits_withSeed(key->frames, key->count * sizeof(*key->frames),
+				    (uint64_t)key->root << 1 | key->user);
+}
+
+static void add_stack(struct profile *p, struct stack_key *key, enum sched_class class,
 		      uint64_t weight)
 {
-	uint32_t *slot = find(p, &p->by_stack, key->hash, same_stack, key);
+	uint32_t *slot = find(p, &p->by_stack, key->hash, same_stack, key), rest;
 	struct profile_stack *s;
 
+	if (!*slot && key->user && p->user_stacks == PROFILE_USER_STACKS_MAX) {
+		rest = function_of(p, PROFILE_USER_REST);
+		key->frames = &rest;
+		key->count = rest != PROFILE_NONE;
+		key->hash = hash_of(key);
+		slot = find(p, &p->by_stack, key->hash, same_stack, key);
+	} else if (!*slot && key->user) {
+		p->user_stacks++;
+	}
+	if (key->user && key->count == 1 &&
+	    !strcmp(p->function[key->frames[0]].name, PROFILE_USER_REST))
+		p->user_rest += weight;
 	if (*slot) {
 		p->stack[*slot - 1].weight += weight;
 		return;
@@ -210,6 +239,22 @@ static uint32_t by_number(struct profile *p, uint64_t address)
 	return function_of(p, name);
 }
 
+static uint32_t of_user(struct profile *p, uint64_t address)
+{
+	uint32_t before = p->functions, number;
+	char name[24];
+
+	snprintf(name, sizeof(name), "0x%" PRIx64, address);
+	if (p->user_functions == PROFILE_USER_FUNCTIONS_MAX && !*function_slot(p, name))
+		return function_of(p, PROFILE_USER_REST);
+	number = function_of(p, name);
+	if (p->functions > before) {
+		p->function[number].user = true;
+		p->user_functions++;
+	}
+	return number;
+}
+
 static uint32_t of_kernel(struct profile *p, uint32_t kernel, uint64_t gva)
 {
 	struct profile_place *place = &p->place[XXH3_64bits(&gva, sizeof(gva)) % PLACES];
@@ -229,7 +274,7 @@ void profile_forget_places(struct profile *p)
 	memset(p->place, 0, PLACES * sizeof(*p->place));
 }
 
-/* Functions without room are left out of a stack. */
+/* Those for whose names there is no memory are left out of a stack. */
 static uint32_t frames_of(struct profile *p, const struct sample *sample,
 			  uint32_t frames[SAMPLE_FRAMES], uint8_t class_of[SAMPLE_FRAMES])
 {
@@ -238,7 +283,7 @@ static uint32_t frames_of(struct profile *p, const struct sample *sample,
 
 	for (unsigned i = 0; i < most; i++) {
 		uint32_t f = sample->kind == SAMPLE_USER
-				     ? by_number(p, sample->frame[i])
+				     ? of_user(p, sample->frame[i])
 				     : of_kernel(p, sample->kernel, sample->frame[i]);
 
 		if (f == PROFILE_NONE)
@@ -260,8 +305,7 @@ static void add_busy(struct profile *p, struct profile_vcpu *v, const struct sam
 		.frames = frames,
 	};
 
-	key.hash = XXH3_64bits_withSeed(frames, count * sizeof(*frames),
-					(uint64_t)key.root << 1 | key.user);
+	key.hash = hash_of(&key);
 	if (key.user) {
 		v->user += sample->weight;
 	} else {

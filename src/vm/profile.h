@@ -10,14 +10,21 @@
 #define PROFILE_HZ_DEFAULT    997u /* of no period that a kernel has */
 #define PROFILE_FUNCTIONS_MAX 65536u
 #define PROFILE_STACKS_MAX    32768u
-#define PROFILE_TASKS_MAX     4096u
-#define PROFILE_NONE	      UINT32_MAX
+/* Of them, those of user space: each address is one there, so that they have no end, and the
+ * kernel's figures must not suffer. Past these a stack is its task's and PROFILE_USER_REST. */
+#define PROFILE_USER_FUNCTIONS_MAX 32768u
+#define PROFILE_USER_STACKS_MAX	   16384u
+#define PROFILE_USER_REST	   "(user space)"
+#define PROFILE_KERNEL_REST	   "(kernel)" /* what found no room among the functions */
+#define PROFILE_TASKS_MAX	   4096u
+#define PROFILE_NONE		   UINT32_MAX
 
 /* Numbers are weights: mean intervals of sampling. */
 struct profile_function {
 	char *name;
 	uint64_t self;
 	uint8_t class;
+	bool user; /* an address of user space */
 };
 
 struct profile_stack {
@@ -61,6 +68,7 @@ struct profile {
 	uint32_t functions;
 	struct profile_stack *stack;
 	uint32_t stacks;
+	uint32_t user_functions, user_stacks; /* of these */
 	struct profile_task *task;
 	uint32_t tasks;
 	uint32_t *frames;
@@ -69,6 +77,7 @@ struct profile {
 	struct profile_place *place; /* of the kernel: what has a name */
 	/* Weight without a place in a table, or for want of memory. */
 	uint64_t lost_stacks, lost_tasks;
+	uint64_t user_rest; /* weight of user stacks that are PROFILE_USER_REST alone */
 	/* Names an address of the kernel, when it is first seen. kernel: of the sample. NULL: by
 	 * number. */
 	void (*name)(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg);

@@ -142,20 +142,21 @@ static json_t *tasks_json(const struct profile *p, const struct profile_run *run
 	return list;
 }
 
+/* The kernel's: an address of user space says nothing without its program. */
 static json_t *functions_json(const struct profile *p, const struct profile_run *run, uint64_t busy)
 {
 	CLEANUP_FREE struct ranked *order = calloc(p->functions + 1, sizeof(*order));
 	json_t *list = json_array();
+	uint32_t n = 0;
 
 	for (uint32_t i = 0; order && i < p->functions; i++)
-		order[i] = (struct ranked){p->function[i].self, i};
+		if (!p->function[i].user && p->function[i].self)
+			order[n++] = (struct ranked){p->function[i].self, i};
 	if (order)
-		qsort(order, p->functions, sizeof(*order), by_weight);
-	for (uint32_t i = 0; order && i < MIN(p->functions, PROFILE_TOP_FUNCTIONS); i++) {
+		qsort(order, n, sizeof(*order), by_weight);
+	for (uint32_t i = 0; i < MIN(n, PROFILE_TOP_FUNCTIONS); i++) {
 		const struct profile_function *f = &p->function[order[i].number];
 
-		if (!f->self)
-			break;
 		json_array_append_new(list, json_pack("{s:o, s:I, s:f, s:s}", "name", text(f->name),
 						      "ns", ns_of(f->self, run->hz), "share",
 						      share(f->self, busy), "class",

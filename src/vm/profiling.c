@@ -293,8 +293,20 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 			 (unsigned long long)lost);
 		degraded(p, text);
 	}
-	if (p->profile->lost_stacks || p->profile->lost_tasks)
-		degraded(p, "profile: more stacks or tasks than it has room for");
+	if (p->profile->lost_stacks || p->profile->lost_tasks) {
+		snprintf(text, sizeof(text),
+			 "profile: %.1f s have no room among the stacks, %.1f s among the tasks",
+			 (double)sample_ns(p->profile->lost_stacks, p->hz) / 1e9,
+			 (double)sample_ns(p->profile->lost_tasks, p->hz) / 1e9);
+		degraded(p, text);
+	}
+	if (p->profile->user_rest) {
+		snprintf(text, sizeof(text),
+			 "profile: %.1f s in user space have no room among the stacks, and are "
+			 "told as " PROFILE_USER_REST,
+			 (double)sample_ns(p->profile->user_rest, p->hz) / 1e9);
+		degraded(p, text);
+	}
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
 		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i));
 

@@ -163,11 +163,48 @@ static void tables_have_an_end(void **state)
 	}
 	profile_sum(p, &sum);
 	assert_int_equal(sum.kernel, n);
-	assert_int_equal(p->functions, PROFILE_FUNCTIONS_MAX);
+	/* The task's name and two for what is left over, of which one is used. */
+	assert_int_equal(p->functions, PROFILE_FUNCTIONS_MAX - 1);
+	assert_string_equal(p->function[PROFILE_FUNCTIONS_MAX - 2].name, PROFILE_KERNEL_REST);
+	assert_int_equal(p->function[PROFILE_FUNCTIONS_MAX - 2].self,
+			 n - (PROFILE_FUNCTIONS_MAX - 2 - 1));
 	assert_int_equal(p->stacks, PROFILE_STACKS_MAX);
 	assert_int_equal(p->tasks, PROFILE_TASKS_MAX);
 	assert_int_equal(p->lost_stacks, n - PROFILE_STACKS_MAX);
 	assert_int_equal(p->lost_tasks, n - PROFILE_TASKS_MAX);
+	profile_free(p);
+}
+
+/* However many addresses of user space there are, the kernel's functions have room, and count what
+ * they did themselves. */
+static void user_space_leaves_room_for_the_kernel(void **state)
+{
+	struct profile *p = new_profile(1);
+	const unsigned n = PROFILE_USER_FUNCTIONS_MAX + PROFILE_USER_STACKS_MAX;
+	struct profile_vcpu sum;
+
+	(void)state;
+	for (unsigned i = 0; i < n; i++)
+		add(p, 0, sample_of(SAMPLE_USER, 1, 1, "t"), FRAMES(0x400000 + i));
+	assert_int_equal(p->user_functions, PROFILE_USER_FUNCTIONS_MAX);
+	assert_int_equal(p->user_stacks, PROFILE_USER_STACKS_MAX);
+	assert_int_equal(p->user_rest, n - PROFILE_USER_STACKS_MAX);
+	assert_int_equal(p->stacks, PROFILE_USER_STACKS_MAX + 1);
+	assert_int_equal(p->lost_stacks, 0);
+	add(p, 0, sample_of(SAMPLE_KERNEL, 3, 1, "t"), FRAMES(1, 2, 4));
+	profile_sum(p, &sum);
+	assert_int_equal(sum.user, n);
+	assert_int_equal(sum.class[SCHED_IS_WAKE_UP], 3);
+	for (uint32_t i = 0; i < p->functions; i++) {
+		const struct profile_function *f = &p->function[i];
+
+		if (!strcmp(f->name, "_raw_spin_lock"))
+			assert_int_equal(f->self, 3);
+		else if (!strcmp(f->name, PROFILE_USER_REST))
+			assert_int_equal(f->self, n - PROFILE_USER_FUNCTIONS_MAX);
+		else
+			assert_true(f->self <= 1);
+	}
 	profile_free(p);
 }
 
@@ -431,6 +468,7 @@ int main(void)
 		cmocka_unit_test(a_place_is_named_anew_when_code_changed),
 		cmocka_unit_test(what_is_not_known_goes_by_number),
 		cmocka_unit_test(tables_have_an_end),
+		cmocka_unit_test(user_space_leaves_room_for_the_kernel),
 		cmocka_unit_test(files_have_every_stack),
 		cmocka_unit_test(a_file_that_is_none_is_refused),
 		cmocka_unit_test(a_suffix_says_what_is_written),
