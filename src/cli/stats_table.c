@@ -141,8 +141,13 @@ static void print_times(FILE *out, const json_t *now, const json_t *before, doub
 /* What the host did to the vCPUs' threads. */
 static void print_host(FILE *out, const json_t *now, const json_t *before, double wall_ns)
 {
+	const char *why = text(now, "unavailable");
 	double steal = number(now, "steal_ns") - number(before, "steal_ns");
 
+	if (why[0]) {
+		fprintf(out, "host       unavailable %s\n", why);
+		return;
+	}
 	fprintf(out, "host       run delay %.2f%% voluntary switches %.0f involuntary %.0f\n",
 		wall_ns > 0 ? 100 * steal / wall_ns : 0,
 		number(now, "voluntary_switches") - number(before, "voluntary_switches"),

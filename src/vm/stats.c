@@ -325,6 +325,19 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 	}
 }
 
+void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host)
+{
+	json_int_t on_cpu = json_integer_value(json_object_get(host, "run_ns")) +
+			    json_integer_value(json_object_get(host, "steal_ns"));
+	json_int_t guest = json_integer_value(json_object_get(times, "guest"));
+
+	if (!json_integer_value(json_object_get(stats, "blocking")) ||
+	    !json_object_get(host, "run_ns") || guest <= on_cpu)
+		return;
+	move(times, "guest", "idle", guest - on_cpu);
+	move(all, "guest", "idle", guest - on_cpu);
+}
+
 /* ---- the host's ------------------------------------------------------------------------ */
 
 void stats_add_host(json_t *exits, struct vcpu_pool *pool)
@@ -332,18 +345,24 @@ void stats_add_host(json_t *exits, struct vcpu_pool *pool)
 	static const struct evidence_thread began = {0};
 	json_t *rows = json_object_get(exits, "vcpus"), *sum;
 
-	if (vcpu_pool_count(pool) > STATS_HOST_MAX)
+	if (vcpu_pool_count(pool) > STATS_HOST_MAX) {
+		json_object_set_new(exits, "host",
+				    json_pack("{s:s}", "unavailable", "for so many vCPUs"));
 		return;
+	}
 	sum = json_object();
 	for (unsigned i = 0; i < vcpu_pool_count(pool); i++) {
 		struct evidence_thread now;
-		json_t *host;
+		json_t *host, *row;
 
 		if (evidence_read_thread("/proc/self", vcpu_pool_get(pool, i)->tid, &now) < 0)
 			continue;
 		host = evidence_thread_json(&began, &now);
 		add_numbers(sum, host);
-		json_object_set_new(json_array_get(rows, i), "host", host);
+		row = json_array_get(rows, i);
+		stats_bound(json_object_get(row, "time_ns"), json_object_get(exits, "time_ns"),
+			    json_object_get(row, "kvm"), host);
+		json_object_set_new(row, "host", host);
 	}
 	json_object_del(sum, "cpu");
 	json_object_set_new(exits, "host", sum);

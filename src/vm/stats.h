@@ -20,9 +20,13 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
 /* What KVM's statistics of one vCPU say better than its account, in its times and in those of all:
  * that it has run, and how long it was halted, which is in KVM_RUN but not in the guest. Pure. */
 void stats_correct(json_t *times, json_t *all, const json_t *stats);
+/* Of a vCPU that is halted now, whose halt KVM counts once it is over: it was in the guest no
+ * longer than its thread had a CPU, or waited for one (run_ns, steal_ns of host). Pure. */
+void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host);
 /* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
  * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
- * than STATS_HOST_MAX vCPUs, which would take the control thread long. */
+ * than STATS_HOST_MAX vCPUs, which would take the control thread long: then it says so. After
+ * stats_add_kvm, whose times it bounds. */
 #define STATS_HOST_MAX 64u
 void stats_add_host(json_t *exits, struct vcpu_pool *pool);
 

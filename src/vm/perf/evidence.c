@@ -80,9 +80,18 @@ int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *re
 	e.has_schedstat =
 		schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns, &e.steal_ns) == 2;
 	e.has_migrations = sched && number_of(sched, "se.nr_migrations", &e.migrations);
-	e.khz = frequency(e.cpu);
 	*ret = e;
 	return 0;
+}
+
+/* Some kernels measure it for as long as 10 ms. */
+static int read_with_frequency(pid_t tid, struct evidence_thread *ret)
+{
+	int r = evidence_read_thread("/proc/self", tid, ret);
+
+	if (r == 0)
+		ret->khz = frequency(ret->cpu);
+	return r;
 }
 
 static double host_load(void)
@@ -119,7 +128,7 @@ int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, bool read, 
 	if (!before)
 		return -ENOMEM;
 	for (unsigned i = 0; read && i < n; i++)
-		if (evidence_read_thread("/proc/self", tid[i], &before[i]) < 0)
+		if (read_with_frequency(tid[i], &before[i]) < 0)
 			before[i] = (struct evidence_thread){0};
 	free(e->before);
 	*e = (struct evidence){
@@ -168,7 +177,7 @@ json_t *evidence_end(struct evidence *e, const pid_t *tid)
 		struct evidence_thread after;
 		json_t *row;
 
-		if (evidence_read_thread("/proc/self", tid[i], &after) < 0)
+		if (read_with_frequency(tid[i], &after) < 0)
 			continue;
 		steal_ns += after.steal_ns - e->before[i].steal_ns;
 		row = evidence_thread_json(&e->before[i], &after);
