@@ -93,7 +93,9 @@ function tiles() {
 }
 
 function degradedList() {
-  const all = [...arr(report.degraded), ...arr(profile.degraded), ...arr(obj(report.monitor).lacks)];
+  const told = [...arr(report.degraded), ...arr(profile.degraded)].filter(x => typeof x === "string");
+  // The report's own list has what the monitor lacks in a sentence.
+  const all = [...told, ...arr(obj(report.monitor).lacks).filter(x => !told.some(t => t.includes(str(x))))];
   return [...new Set(all.filter(x => typeof x === "string").map(short))];
 }
 
