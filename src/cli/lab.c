@@ -214,6 +214,8 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	}
 	if (c->vmcore)
 		option(in, "--vmcore", lab_disk_path(core, number));
+	if (c->counters)
+		word(in, strdup("--counters"));
 	if (c->profile_hz) {
 		snprintf(number, sizeof(number), "--profile=%u", c->profile_hz);
 		word(in, strdup(number));

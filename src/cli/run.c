@@ -500,6 +500,8 @@ static const struct cli_option options[] = {
 	{"on-hit", 0, "ACTION", set_on_hit, "dump and go on (the default), freeze, or log"},
 	{"dump", 0, "FILE", set_dump, "what every vCPU did when it was frozen, as JSON"},
 	{"vmcore", 0, "FILE", set_vmcore, "memory and registers then, as an ELF core"},
+	OPTION_FLAG("counters", 0, struct run_request, config.counters,
+		    "count cycles and instructions of the guest alone, by the host's PMU"),
 	{"monitor", 0, "[=INTERVAL]", set_monitor,
 	 "look at every run queue so often (100ms), without stopping the guest"},
 	{"monitor-out", 0, "FILE", set_monitor_out, "what it saw, as CSV"},

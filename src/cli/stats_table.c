@@ -154,6 +154,17 @@ static void print_host(FILE *out, const json_t *now, const json_t *before, doubl
 		number(now, "involuntary_switches") - number(before, "involuntary_switches"));
 }
 
+/* What the host's PMU counted of the guest. */
+static void print_counters(FILE *out, const json_t *now, const json_t *before, double seconds)
+{
+	double cycles = number(now, "cycles") - number(before, "cycles");
+	double instructions = number(now, "instructions") - number(before, "instructions");
+
+	fprintf(out, "counters   cycles/s %.4g instructions/s %.4g, %.2f a cycle\n",
+		seconds > 0 ? cycles / seconds : 0, seconds > 0 ? instructions / seconds : 0,
+		cycles > 0 ? instructions / cycles : 0);
+}
+
 static double sum_last(const json_t *monitor, const char *key)
 {
 	const json_t *cpu;
@@ -190,6 +201,7 @@ static void print_queues(FILE *out, const json_t *now, const json_t *before, dou
 size_t stats_table_head(const json_t *stats)
 {
 	return 3 + (member(member(stats, "exits"), "host") != NULL) +
+	       (member(member(stats, "exits"), "counters") != NULL) +
 	       (member(stats, "monitor") != NULL);
 }
 
@@ -213,6 +225,9 @@ void stats_table_print(FILE *out, const json_t *stats, const json_t *before, siz
 	print_times(out, times, times_before, wall_ns);
 	if (member(exits, "host"))
 		print_host(out, member(exits, "host"), member(exits_before, "host"), wall_ns);
+	if (member(exits, "counters"))
+		print_counters(out, member(exits, "counters"), member(exits_before, "counters"),
+			       seconds);
 	if (member(stats, "monitor"))
 		print_queues(out, member(stats, "monitor"), member(before, "monitor"), seconds);
 	fprintf(out, "%-28s %10s %10s %8s  %15s  %15s\n", "EXIT", "COUNT", "PER S", "TIME",

@@ -159,7 +159,8 @@ json_t *vm_config_json(const struct vm_config *c)
 
 	return json_pack(
 		"{s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o, s:I, s:b, "
-		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s, "
+		"s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:b, s:o, s:s, s:o, s:o, s:o, s:o, "
+		"s:s, "
 		"s:i, s:o, s:o}",
 		"name", string_or_null(c->name), "kernel", "path", string_or_null(c->kernel),
 		"release", string_or_null(c->kernel_release), "initrd", string_or_null(c->initrd),
@@ -174,8 +175,9 @@ json_t *vm_config_json(const struct vm_config *c)
 		"report", string_or_null(c->report), "qmp", string_or_null(c->qmp), "perf",
 		perf_name(c->perf.mode), "cpus_budget", (int)c->perf.cpus_budget, "freeze_at_ns",
 		c->freeze_at_ns ? json_integer((json_int_t)c->freeze_at_ns) : json_null(),
-		"watches", watches_json(c), "on_hit", vm_on_hit_name(c->on_hit), "dump",
-		string_or_null(c->dump), "vmcore", string_or_null(c->vmcore), "monitor_ns",
+		"counters", (int)c->counters, "watches", watches_json(c), "on_hit",
+		vm_on_hit_name(c->on_hit), "dump", string_or_null(c->dump), "vmcore",
+		string_or_null(c->vmcore), "monitor_ns",
 		c->monitor_ns ? json_integer((json_int_t)c->monitor_ns) : json_null(),
 		"monitor_out", string_or_null(c->monitor_out), "on_stall",
 		vm_on_stall_name(c->on_stall), "profile_hz", (int)c->profile_hz, "profile_out",

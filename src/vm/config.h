@@ -74,6 +74,7 @@ struct vm_config {
 	unsigned watch_count;
 	enum vm_on_hit on_hit;
 	char *dump, *vmcore; /* paths, or NULL: what a hit or freeze_at leaves behind */
+	bool counters;	     /* of the guest alone, by the host's PMU */
 	uint64_t monitor_ns; /* interval between looks at run queues; 0: none */
 	char *monitor_out;   /* path, or NULL */
 	enum vm_on_stall on_stall;

@@ -93,6 +93,7 @@ static json_t *stats(void *arg)
 		stats_add_exits(exits, m->pool);
 		stats_add_kvm(exits, m->kvm.vm_fd, m->pool);
 		stats_add_host(exits, m->pool);
+		stats_add_counters(exits, &m->counters);
 		json_object_set_new(json, "disks", machine_disks(m));
 		json_object_set_new(json, "nets", machine_nets(m));
 	}

@@ -16,6 +16,7 @@
 #include "vm/image.h"
 #include "vm/monitor.h"
 #include "vm/perf/claim.h"
+#include "vm/perf/counters.h"
 #include "vm/perf/evidence.h"
 #include "vm/profiling.h"
 #include "vm/progress.h"
@@ -81,6 +82,7 @@ struct machine {
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
 	struct evidence evidence;
+	struct counters counters; /* with config->counters */
 
 	struct virtio_console_port port[PORT_COUNT];
 	struct session session;

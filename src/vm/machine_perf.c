@@ -143,20 +143,7 @@ static json_t *plan_json(const struct machine *m)
 			 (int)(plan->own && plan->spare), "shared_cores", (int)plan->shared_cores);
 }
 
-int machine_perf_running(struct machine *m, struct error *err)
-{
-	int r;
-
-	if (asked(m))
-		m->result->perf = plan_json(m);
-	r = machine_perf_own_cpus(m) ? isolate(m, err) : 0;
-	/* A foreign init says nothing of its COMMAND. */
-	if (r == 0 && m->config->session == VM_SESSION_NONE)
-		machine_perf_command_begins(m);
-	return r;
-}
-
-/* ---- evidence ------------------------------------------------------------------------------ */
+/* ---- the guest's own counters --------------------------------------------------------------- */
 
 static pid_t *thread_ids(struct machine *m)
 {
@@ -167,6 +154,35 @@ static pid_t *thread_ids(struct machine *m)
 		tid[i] = vcpu_pool_get(m->pool, i)->tid;
 	return tid;
 }
+
+static void begin_counters(struct machine *m)
+{
+	CLEANUP_FREE pid_t *tid = m->config->counters ? thread_ids(m) : NULL;
+	struct error err = {0};
+
+	if (!tid || counters_open(&m->counters, tid, vcpu_pool_count(m->pool), &err) == 0)
+		return;
+	log_warn("%s", err.what);
+	vm_result_degraded(m->result, err.what);
+}
+
+/* ---- the run ------------------------------------------------------------------------------- */
+
+int machine_perf_running(struct machine *m, struct error *err)
+{
+	int r;
+
+	if (asked(m))
+		m->result->perf = plan_json(m);
+	begin_counters(m);
+	r = machine_perf_own_cpus(m) ? isolate(m, err) : 0;
+	/* A foreign init says nothing of its COMMAND. */
+	if (r == 0 && m->config->session == VM_SESSION_NONE)
+		machine_perf_command_begins(m);
+	return r;
+}
+
+/* ---- evidence ------------------------------------------------------------------------------ */
 
 void machine_perf_command_begins(struct machine *m)
 {
@@ -205,5 +221,6 @@ void machine_perf_done(struct machine *m)
 	if (perf_apply_affinity(&m->claim.initial) < 0)
 		log_debug("the host CPUs that we were started with are gone");
 	evidence_done(&m->evidence);
+	counters_close(&m->counters);
 	perf_claim_done(&m->claim);
 }

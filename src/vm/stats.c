@@ -325,6 +325,22 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 	}
 }
 
+void stats_add_counters(json_t *exits, const struct counters *counters)
+{
+	json_t *rows = json_object_get(exits, "vcpus"), *sum;
+
+	if (!counters->n)
+		return;
+	sum = json_object();
+	for (unsigned i = 0; i < counters->n; i++) {
+		json_t *one = counters_json(counters, i);
+
+		add_numbers(sum, one);
+		json_object_set_new(json_array_get(rows, i), "counters", one);
+	}
+	json_object_set_new(exits, "counters", sum);
+}
+
 void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host)
 {
 	json_int_t on_cpu = json_integer_value(json_object_get(host, "run_ns")) +

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "vcpu/vcpu.h"
+#include "vm/perf/counters.h"
 
 /* Rows of exits at most, those with most exits; one more has the rest. */
 #define STATS_EXITS_MAX 256u
@@ -20,6 +21,9 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool);
 /* What KVM's statistics of one vCPU say better than its account, in its times and in those of all:
  * that it has run, and how long it was halted, which is in KVM_RUN but not in the guest. Pure. */
 void stats_correct(json_t *times, json_t *all, const json_t *stats);
+/* What the host's PMU counted of the guest alone: "counters" in the rows of "vcpus", and added up.
+ */
+void stats_add_counters(json_t *exits, const struct counters *counters);
 /* Of a vCPU that is halted now, whose halt KVM counts once it is over: it was in the guest no
  * longer than its thread had a CPU, or waited for one (run_ns, steal_ns of host). Pure. */
 void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host);

@@ -302,6 +302,7 @@ static bool take_down(struct machine *m)
 		m->result->exits = machine_exits(m);
 		stats_add_exits(m->result->exits, m->pool);
 		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
+		stats_add_counters(m->result->exits, &m->counters);
 	}
 	machine_control_done(m);
 	board_give_up(&m->board);
