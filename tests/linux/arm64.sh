@@ -15,6 +15,15 @@ else
 	equal "cycles are counted ($out)" 0 "$status"
 fi
 
+# The same from outside, of the guest alone.
+stasis_run --counters --report "$work/report.json" -- sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done'
+if grep -q "no PMU" "$work/err"; then
+	skip "the guest's cycles are counted outside" "$(grep "no PMU" "$work/err")"
+else
+	check "the guest's cycles are counted outside ($(jq .exits.counters.cycles "$work/report.json"))" \
+		test "$(jq '.exits | .counters.cycles > 1000000 and .vcpus[0].counters.cycles > 1000000' "$work/report.json")" = true
+fi
+
 # A guest hurts itself alone: the access is aborted, and the machine goes on.
 stasis_run -- "$built/tests/linux/pair" </dev/null
 equal "a load that no device takes gets an abort ($out)" "0 SIGBUS" "$status $out"
