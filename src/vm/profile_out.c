@@ -229,6 +229,26 @@ static json_t *programs_json(const struct profile *p, const struct profile_run *
 	return list;
 }
 
+/* What grows with the number of switches, not with time or wake-ups. */
+static void add_switches(json_t *json, const struct profile *p, const struct profile_vcpu *sum,
+			 unsigned hz)
+{
+	static const enum sched_class of_switches[] = {SCHED_IS_PICK, SCHED_IS_QUEUE, SCHED_IS_EXT,
+						       SCHED_IS_BPF, SCHED_IS_SWITCH};
+	uint64_t switches = 0, weight = 0;
+
+	if (!p->windows->has_queues)
+		return;
+	for (unsigned i = 0; i < p->windows->used; i++)
+		switches += windows_counted(p->windows, i, WINDOWS_SWITCHES);
+	for (size_t i = 0; i < ARRAY_SIZE(of_switches); i++)
+		weight += sum->class[of_switches[i]];
+	json_object_set_new(json, "switches", json_integer((json_int_t)switches));
+	if (switches)
+		json_object_set_new(json, "switch_ns",
+				    json_real((double)sample_ns(weight, hz) / (double)switches));
+}
+
 json_t *profile_json(const struct profile *p, const struct profile_run *run)
 {
 	struct profile_vcpu sum;
@@ -248,6 +268,7 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 						       : 0));
 	json_object_set_new(json, "duration_ns", json_integer((json_int_t)run->duration_ns));
 	json_object_set_new(json, "classes", classes_json(&sum, run->hz));
+	add_switches(json, p, &sum, run->hz);
 	json_object_set_new(json, "vcpus", vcpus_json(p, run));
 	json_object_set_new(json, "caches", groups_json(p, run, true));
 	json_object_set_new(json, "nodes", groups_json(p, run, false));
@@ -433,6 +454,11 @@ void profile_print(const json_t *profile, FILE *f)
 	fprintf(f, "  scheduling    %.1f%% of busy time\n",
 		100 * number(profile, "scheduling_share"));
 	print_classes(profile, f);
+	if (json_object_get(profile, "switch_ns"))
+		fprintf(f,
+			"  a switch      %.0f ns of pick, queue, sched_ext and switch; %.0f of "
+			"them\n",
+			number(profile, "switch_ns"), number(profile, "switches"));
 	print_programs(profile, f);
 	for (size_t i = 0; i < MIN(json_array_size(functions), 5u); i++) {
 		const json_t *row = json_array_get(functions, i);

@@ -374,6 +374,8 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	row = json_array_get(json_object_get(row, "vcpus"), 0);
 	assert_int_equal(json_integer_value(json_array_get(row, 2)), 3000000);
 	assert_int_equal(json_array_size(json_object_get(json, "programs")), 0);
+	/* Nobody has counted any; the wake-up is none of theirs. */
+	assert_null(json_object_get(json, "switches"));
 	profile_print(json, f);
 	fclose(f);
 	assert_null(strstr(text, "programs"));
@@ -389,6 +391,30 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 
 /* 1 in a queue's program, 2 in what it calls by way of another, 4 where that one calls itself; 8 of
  * a tracer, 16 in an interrupt of one, 32 elsewhere. */
+static void a_switch_has_its_share(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .duration_ns = 150000000, .topology = &t};
+	struct profile *p = filled();
+	json_t *json;
+
+	(void)state;
+	p->windows->has_queues = true;
+	windows_count(p->windows, WINDOWS_SWITCHES, 0, 120000000, 8);
+	json = profile_json(p, &run);
+	assert_int_equal(integer(json, "switches"), 8);
+	assert_float_equal(json_real_value(json_object_get(json, "switch_ns")), 0, 1e-9);
+	json_decref(json);
+	p->vcpu[0].class[SCHED_IS_PICK] += 3;
+	p->vcpu[1].class[SCHED_IS_SWITCH] += 1;
+	p->vcpu[1].class[SCHED_IS_TICK] += 7;
+	json = profile_json(p, &run);
+	/* 4 ms. */
+	assert_float_equal(json_real_value(json_object_get(json, "switch_ns")), 500000, 1e-3);
+	json_decref(json);
+	profile_free(p);
+}
+
 static void a_schedulers_programs_are_told(void **state)
 {
 	struct topology t = two_nodes();
@@ -473,6 +499,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_none_is_refused),
 		cmocka_unit_test(a_suffix_says_what_is_written),
 		cmocka_unit_test(the_summary_is_of_cpus_nodes_and_tasks),
+		cmocka_unit_test(a_switch_has_its_share),
 		cmocka_unit_test(a_schedulers_programs_are_told),
 		cmocka_unit_test(names_that_are_no_text_do_no_harm),
 	};
