@@ -122,6 +122,10 @@ void account_put(struct account *a);
 /* It goes back into the guest, at tick now. If it waited, it was served between these ticks; ticks
  * before the post: it was not served, but let go. */
 void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to);
+/* Around what is done for somebody else's sake, out of the guest: a sample. It counts as
+ * hand-off. */
+void account_aside(struct account *a);
+void account_back(struct account *a);
 /* Around a park. */
 void account_park(struct account *a);
 void account_unpark(struct account *a);

@@ -134,6 +134,25 @@ void vcpu_sampler_set(struct vcpu *vcpu)
 	}
 }
 
+void vcpu_sampler_park(struct vcpu *vcpu)
+{
+	struct sampler *s = vcpu->sampler;
+
+	if (!s || !s->armed)
+		return;
+	atomic_store_explicit(&s->due_ns, NEVER, memory_order_relaxed);
+	set_timer(s, 0);
+	/* One that was due already would be of after the park. */
+	atomic_fetch_and_explicit(&vcpu->requests, ~(uint32_t)VCPU_REQ_SAMPLE,
+				  memory_order_acq_rel);
+}
+
+void vcpu_sampler_unpark(struct vcpu *vcpu)
+{
+	if (vcpu->sampler && vcpu->sampler->armed)
+		arm(vcpu);
+}
+
 void vcpu_sampler_end(struct vcpu *vcpu)
 {
 	struct sampler *s = vcpu->sampler;

@@ -103,6 +103,10 @@ void vcpu_sample_signal(void);
 void vcpu_sampler_set(struct vcpu *vcpu);
 /* It saw VCPU_REQ_SAMPLE, and nothing is left for KVM to complete. */
 void vcpu_sample_take(struct vcpu *vcpu);
+/* Around a park, which is no time of the guest's: none is due in it. Intervals have no memory, so
+ * that the one that was under way begins anew. */
+void vcpu_sampler_park(struct vcpu *vcpu);
+void vcpu_sampler_unpark(struct vcpu *vcpu);
 /* Its last. */
 void vcpu_sampler_end(struct vcpu *vcpu);
 

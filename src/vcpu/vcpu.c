@@ -220,8 +220,17 @@ static void open_stats(struct vcpu *vcpu)
 static void park(struct vcpu *vcpu)
 {
 	account_park(vcpu->account);
+	vcpu_sampler_park(vcpu);
 	vcpu_park(vcpu);
+	vcpu_sampler_unpark(vcpu);
 	account_unpark(vcpu->account);
+}
+
+static void take_sample(struct vcpu *vcpu)
+{
+	account_aside(vcpu->account);
+	vcpu_sample_take(vcpu);
+	account_back(vcpu->account);
 }
 
 static void run(struct vcpu *vcpu)
@@ -240,7 +249,7 @@ static void run(struct vcpu *vcpu)
 		else if (requests & VCPU_REQ_PARK)
 			park(vcpu);
 		else
-			vcpu_sample_take(vcpu);
+			take_sample(vcpu);
 		if (unlikely(!vcpu->stats_asked))
 			open_stats(vcpu);
 	}

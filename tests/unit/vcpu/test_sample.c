@@ -21,6 +21,8 @@ struct rig {
 	struct loop *loop;
 	struct topology topology;
 	struct vcpu_pool *pool;
+	struct loop_event parked;
+	struct arch_clock clock;
 	uint64_t served, wrong, seen, idle, weight;
 	uint32_t period, heaviest;
 	uint8_t value;
@@ -63,6 +65,10 @@ static void capture(unsigned vcpu, const struct arch_vcpu_state *state, struct s
 		atomic_fetch_add(&r->outside, 1);
 }
 
+static void on_parked(struct loop_event *event UNUSED, uint64_t count UNUSED)
+{
+}
+
 static struct rig *rig_start(unsigned count, enum fake_program program)
 {
 	const struct sampling sampling = {.capture = capture, .arg = &rig};
@@ -79,8 +85,12 @@ static struct rig *rig_start(unsigned count, enum fake_program program)
 	alarm(WATCHDOG_S);
 	for (unsigned i = 0; i < count; i++)
 		rig.vm.program[i] = program;
-	if (vcpu_pool_new(rig.loop, &rig.kvm, &config, &rig.pool, &err) < 0 ||
-	    vcpu_pool_start(rig.pool, &rig.vm, &err) < 0 ||
+	rig.parked.fire = on_parked;
+	if (loop_event_init(rig.loop, &rig.parked, &err) < 0 ||
+	    vcpu_pool_new(rig.loop, &rig.kvm, &config, &rig.pool, &err) < 0)
+		fail_msg("%s", err.what);
+	vcpu_pool_set_rendezvous(rig.pool, &rig.parked, &rig.clock);
+	if (vcpu_pool_start(rig.pool, &rig.vm, &err) < 0 ||
 	    vcpu_pool_sample_init(rig.pool, &sampling, &err) < 0)
 		fail_msg("%s", err.what);
 	return &rig;
@@ -89,6 +99,7 @@ static struct rig *rig_start(unsigned count, enum fake_program program)
 static void rig_close(struct rig *r)
 {
 	vcpu_pool_free(r->pool);
+	loop_event_done(&r->parked);
 	loop_free(r->loop);
 	fake_vm_close(&r->kvm, &r->vm);
 	alarm(0);
@@ -229,6 +240,35 @@ static void a_failing_capture_is_told(void **state)
 	rig_close(r);
 }
 
+/* While it is parked none is due, nor one for that time afterwards: where it stood would get the
+ * freeze's length. Samples of twenty parks, each of twenty mean intervals, would be twenty. */
+static void a_park_is_no_time(void **state)
+{
+	struct rig *r = rig_start(1, FAKE_SPIN);
+	unsigned at_once = 0;
+
+	(void)state;
+	r->period = vcpu_pool_sample_start(r->pool, 10 * MS_NS);
+	turn_until(r, 2);
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t captures, before_ns;
+
+		vcpu_pool_park(r->pool);
+		while (vcpu_pool_unparked(r->pool))
+			loop_turn(r->loop, MS_NS);
+		captures = atomic_load(&r->captures);
+		turn_for(r, 200 * MS_NS);
+		assert_int_equal(atomic_load(&r->captures), captures);
+		before_ns = now_ns();
+		vcpu_pool_unpark(r->pool);
+		turn_for(r, MS_NS);
+		/* A host that was away for longer tells nothing. */
+		at_once += atomic_load(&r->captures) > captures && now_ns() - before_ns < 3 * MS_NS;
+	}
+	assert_true(at_once < 12);
+	rig_close(r);
+}
+
 /* Kicks of the control thread come as well. */
 static void kicks_and_samples_mix(void **state)
 {
@@ -258,6 +298,7 @@ int main(void)
 		cmocka_unit_test(a_full_ring_drops_and_counts),
 		cmocka_unit_test(a_failing_capture_is_told),
 		cmocka_unit_test(kicks_and_samples_mix),
+		cmocka_unit_test(a_park_is_no_time),
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK) < 0) {
