@@ -189,6 +189,7 @@ const char *sched_class_name(enum sched_class c)
 		[SCHED_IS_BALANCE] = "balance",	  [SCHED_IS_TICK] = "tick",
 		[SCHED_IS_LOAD] = "load",	  [SCHED_IS_EXT] = "sched_ext",
 		[SCHED_IS_BPF] = "bpf_scheduler", [SCHED_IS_SWITCH] = "switch",
+		[SCHED_IS_ENTRY] = "entry",
 	};
 
 	return names[c];

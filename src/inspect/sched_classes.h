@@ -28,7 +28,7 @@ enum sched_class {
 	SCHED_IS_IDLE,			/* the CPU waits for work */
 };
 
-/* "pick", "queue", …: as JSON has it; of the classes of samples. */
+/* "pick", "queue", …: as JSON has it; of the classes of samples, and "entry". */
 const char *sched_class_name(enum sched_class c);
 /* name: as symbols have it, also with a compiler's suffix (".isra.0") or an owner (" [bpf]"). */
 enum sched_class sched_class_of(const char *name);

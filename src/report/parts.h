@@ -16,7 +16,8 @@
 
 /* Each gives NULL and says why, in words, where the content is none or memory is lacking. */
 
-/* Of a document for speedscope: {"total_ns", "stacks", "frames": [name, …], "nodes": [frame, parent
+/* Of a document for speedscope: {"total_ns", "stacks", "frames": [name, …], "classes": [of each,
+ * "": none], "nodes": [frame, parent
  * (-1: none), total_ns, self_ns, frame, …], "least_ns"}; parents come before their children, and
  * what is less than least_ns is in its parent's total only. */
 json_t *report_stacks(const json_t *speedscope, const char **ret_why);

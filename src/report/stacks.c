@@ -147,8 +147,16 @@ static void append(json_t *list, int64_t n)
 	json_array_append_new(list, json_integer(n));
 }
 
+/* Where the frame has none, or a foreign program wrote the file: "". */
+static json_t *class_of(const json_t *frame)
+{
+	json_t *class = json_object_get(frame, "stasisClass");
+
+	return json_is_string(class) ? report_string(class, REPORT_NAME) : json_string("");
+}
+
 static void put_nodes(struct tree *t, uint64_t least, const json_t *frames, json_t *names,
-		      json_t *nodes)
+		      json_t *classes, json_t *nodes)
 {
 	uint32_t count = 0;
 
@@ -164,6 +172,8 @@ static void put_nodes(struct tree *t, uint64_t least, const json_t *frames, json
 			json_array_append_new(names, json_is_string(name)
 							     ? report_string(name, REPORT_NAME)
 							     : json_string("?"));
+			json_array_append_new(classes,
+					      class_of(json_array_get(frames, node->frame)));
 		}
 		node->number = count++;
 		append(nodes, t->number[node->frame]);
@@ -176,12 +186,12 @@ static void put_nodes(struct tree *t, uint64_t least, const json_t *frames, json
 static json_t *stacks_json(struct tree *t, const json_t *frames)
 {
 	uint64_t from = least(t);
-	json_t *names = json_array(), *nodes = json_array();
+	json_t *names = json_array(), *classes = json_array(), *nodes = json_array();
 
-	put_nodes(t, from, frames, names, nodes);
-	return json_pack("{s:I, s:I, s:o, s:o, s:I}", "total_ns", (json_int_t)t->total, "stacks",
-			 (json_int_t)t->stacks, "frames", names, "nodes", nodes, "least_ns",
-			 (json_int_t)from);
+	put_nodes(t, from, frames, names, classes, nodes);
+	return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I}", "total_ns", (json_int_t)t->total,
+			 "stacks", (json_int_t)t->stacks, "frames", names, "classes", classes,
+			 "nodes", nodes, "least_ns", (json_int_t)from);
 }
 
 json_t *report_stacks(const json_t *speedscope, const char **ret_why)

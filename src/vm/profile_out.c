@@ -303,9 +303,16 @@ json_t *profile_speedscope(const struct profile *p, const struct profile_run *ru
 	json_t *frames = json_array(), *samples = json_array(), *weights = json_array();
 	json_int_t end = 0;
 
-	for (uint32_t i = 0; i < p->functions; i++)
-		json_array_append_new(frames,
-				      json_pack("{s:o}", "name", text(p->function[i].name)));
+	for (uint32_t i = 0; i < p->functions; i++) {
+		const struct profile_function *f = &p->function[i];
+		json_t *frame = json_pack("{s:o}", "name", text(f->name));
+
+		/* A key of our own, which others pass over: for the page. */
+		if (!f->user && f->class != SCHED_IS_NONE && f->class <= SCHED_IS_ENTRY)
+			json_object_set_new(frame, "stasisClass",
+					    json_string(sched_class_name(f->class)));
+		json_array_append_new(frames, frame);
+	}
 	for (uint32_t i = 0; i < p->stacks; i++) {
 		json_int_t ns = ns_of(p->stack[i].weight, run->hz);
 

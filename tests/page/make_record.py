@@ -69,6 +69,11 @@ STACKS = [
     ("swapper/2", ["common_startup_64", "start_secondary", "cpu_startup_entry", "do_idle", "flush_smp_call_function_queue", "sched_ttwu_pending"], "wake_up", 9),
     ("swapper/2", ["common_startup_64", "start_secondary", "cpu_startup_entry", "do_idle", "do_softirq", "sched_balance_softirq", "sched_balance_domains"], "balance", 8),
 ]
+# Of functions, as the profile writes them beside their names.
+CLASS_OF = {f: "entry" for _, list_, _, _ in STACKS for f in list_ if f.startswith(("entry_", "asm_", "do_syscall_64", "x64_sys_call"))}
+for _, list_, class_, _ in STACKS:
+    if class_ not in (None, "other"):
+        CLASS_OF.setdefault(list_[-1], class_)
 HOSTILE = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>", "a\u2028b\u2029</SCRIPT ", "<!--<script>", "\u202eevil", "x" * 70000]
 
 
@@ -180,7 +185,7 @@ def speedscope_of(stacks, name):
         for f in [task] + list_:
             if f not in index:
                 index[f] = len(frames)
-                frames.append({"name": f})
+                frames.append({"name": f, **({"stasisClass": CLASS_OF[f]} if f in CLASS_OF else {})})
         samples.append([index[f] for f in [task] + list_])
         weights.append(ns(n))
     return {"$schema": "https://www.speedscope.app/file-format-schema.json", "exporter": "stasis 0.1.0", "name": name,

@@ -114,6 +114,10 @@ def over_time(b, folder):
 def flame(b, folder):
     stacks = stacks_of(folder)
     total = sum(w for _, w in stacks)
+    fill = b.js("return Object.fromEntries([...document.querySelectorAll('#graph g')].map(g => [g.dataset.name, g.querySelector('rect').style.fill]))")
+    ok("a function of the scheduler has its class's colour, however little it did itself",
+       "c-wake_up" in fill.get("try_to_wake_up", "") and "c-balance" in fill.get("sched_balance_newidle", ""), fill)
+    ok("... and what called it has not", "--c-" not in fill.get("sock_def_readable", "--c-"), fill.get("sock_def_readable"))
     frame = next(g for g in b.all("#graph g") if g.get_attribute("data-name") == "unix_stream_recvmsg")
     ns = int(frame.get_attribute("data-ns"))
     ok("a frame has its time", ns == under(stacks, lambda f: f == "unix_stream_recvmsg"), ns)

@@ -5,8 +5,7 @@ part("flame", section => {
   const s = data.stacks && obj(data.stacks);
   if (!s) return false;
   const frames = arr(s.frames).map(f => str(f, "?")), total = num(s.total_ns);
-  const classOf = new Map(rows(profile.functions).map(f => [str(f.name), str(f.class)]));
-  const root = tree(arr(s.nodes), frames, total);
+  const root = tree(arr(s.nodes), frames, arr(s.classes), total);
   const box = card(section, null, "All stacks of the profile, " + count(s.stacks) + " of them, callers above. A click zooms; Escape goes back; arrow keys move. " +
     "What has a strong colour is the scheduler's, or called by it." +
     (num(s.least_ns) > 1 ? " Frames of less than " + ns(num(s.least_ns)) + " are not in it." : "")).classed("tall", true);
@@ -20,10 +19,12 @@ part("flame", section => {
     .attr("aria-label", "Flame graph; arrow keys move, Enter zooms, Escape zooms out");
   const detail = box.append("p").attr("class", "detail").attr("id", "frame-detail").attr("aria-live", "polite");
   const ROW = 19;
-  // As samples are counted: the innermost function that has a class, no farther out than the kernel's entry.
+  // As samples are counted: the innermost function that has a class, no farther out than the kernel's entry; a program
+  // counts where sched_ext has called it. A task is none of the kernel's functions, whatever its name.
   root.each(n => {
-    const own = classOf.get(n.data.name);
-    n.class = CLASSES.includes(own) ? own : n.parent && !/^(asm_|entry_|sysvec_|common_interrupt)/.test(n.data.name) ? n.parent.class : undefined;
+    const own = n.depth > 1 ? n.data.class : "", outside = own === "entry" || !n.parent;
+    n.ext = !outside && n.parent.ext || own === "sched_ext";
+    n.class = CLASSES.includes(own) && (own !== "bpf_scheduler" || n.ext) ? own : outside ? undefined : n.parent.class;
   });
   let top = root, here = root, wanted = "";
 
@@ -138,10 +139,10 @@ part("flame", section => {
 });
 
 // [frame, parent, total, self, …] as d3's hierarchy, laid out once: x0 and x1 are 0 to 1.
-function tree(list, frames, total) {
+function tree(list, frames, classes, total) {
   const nodes = [], top = { name: "all", self: 0, value: total, children: [] };
   for (let i = 0; i + 3 < list.length; i += 4) {
-    const node = { name: str(frames[num(list[i])], "?"), self: num(list[i + 3]), value: num(list[i + 2]), children: [] };
+    const node = { name: str(frames[num(list[i])], "?"), class: str(classes[num(list[i])]), self: num(list[i + 3]), value: num(list[i + 2]), children: [] };
     (nodes[list[i + 1]] || top).children.push(node);
     nodes.push(node);
   }

@@ -80,6 +80,17 @@ static void test_stacks_are_a_tree(void **state UNUSED)
 		assert_int_equal(at(part, "nodes", i), nodes[i]);
 	assert_string_equal(json_string_value(json_array_get(json_object_get(part, "frames"), 2)),
 			    "c");
+	assert_int_equal(json_array_size(json_object_get(part, "classes")), 3);
+	json_decref(part);
+	part = stacks(SPEEDSCOPE("{\"name\":\"a\",\"stasisClass\":\"pick\"},{\"name\":\"b\","
+				 "\"stasisClass\":[1]}",
+				 "[0,1]", "1"),
+		      &why);
+	assert_non_null(part);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(part, "classes"), 0)),
+			    "pick");
+	assert_string_equal(json_string_value(json_array_get(json_object_get(part, "classes"), 1)),
+			    "");
 	json_decref(part);
 }
 

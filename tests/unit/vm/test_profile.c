@@ -238,6 +238,7 @@ static void files_have_every_stack(void **state)
 	struct profile_run run = {.hz = HZ, .duration_ns = 9000000, .topology = &t};
 	struct profile *p = filled();
 	json_t *doc = profile_speedscope(p, &run, "vm"), *one;
+	size_t i;
 
 	(void)state;
 	folded_is(doc, "shell;0x402000;0x401000 2\n"
@@ -246,6 +247,18 @@ static void files_have_every_stack(void **state)
 		       "a_b;0x401000 1\n");
 	assert_string_equal(json_string_value(json_object_get(doc, "$schema")),
 			    "https://www.speedscope.app/file-format-schema.json");
+	json_array_foreach(json_object_get(json_object_get(doc, "shared"), "frames"), i, one)
+	{
+		const char *frame = json_string_value(json_object_get(one, "name"));
+		const char *class = json_string_value(json_object_get(one, "stasisClass"));
+		const char *want = !strcmp(frame, "try_to_wake_up")  ? "wake_up"
+				   : !strcmp(frame, "do_syscall_64") ? "entry"
+								     : NULL;
+
+		assert_int_equal(class != NULL, want != NULL);
+		if (want)
+			assert_string_equal(class, want);
+	}
 	one = json_array_get(json_object_get(doc, "profiles"), 0);
 	assert_string_equal(json_string_value(json_object_get(one, "type")), "sampled");
 	assert_string_equal(json_string_value(json_object_get(one, "unit")), "nanoseconds");
