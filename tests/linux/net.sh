@@ -8,7 +8,7 @@ begin
 stream=${STREAM:?path of the stream program}
 in_netns=()
 # A lab moves a few MiB each second, and less where others use the machine.
-mib=${NET_MIB:-32}
+mib=${NET_MIB:-12}
 iperf_seconds=${IPERF_SECONDS:-2}
 iperf=$(command -v iperf3)
 iperf_tool=()
