@@ -122,19 +122,15 @@ static int clones_init(struct clones *c, const char *name, unsigned count, struc
 	};
 	if (!c->clone || !c->poll)
 		return error_set(err, -ENOMEM, "beginning clones");
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < wanted) {
-		files.rlim_cur = MIN(wanted, files.rlim_max);
-		(void)setrlimit(RLIMIT_NOFILE, &files);
-		if (files.rlim_cur < wanted)
-			return error_contention(
-				err,
-				"--count %u: that takes %llu open files, and the limit "
-				"is %llu (ulimit -n)",
-				count, (unsigned long long)wanted,
-				(unsigned long long)files.rlim_max);
-	}
 	for (unsigned i = 0; i < count; i++)
 		c->clone[i] = (struct clone){.pid_fd = -1, .fd = {-1, -1}, .status = 77};
+	/* As high as it can be: main.c. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < wanted)
+		return error_contention(err,
+					"--count %u: that takes %llu open files, and the limit is "
+					"%llu (ulimit -n)",
+					count, (unsigned long long)wanted,
+					(unsigned long long)files.rlim_cur);
 	for (unsigned i = 0; i < count; i++) {
 		c->clone[i].name = text_format("%s-%u", name, i);
 		if (!c->clone[i].name)
