@@ -13,10 +13,10 @@
 #include "cli/find_vm.h"
 #include "cli/lab_snapshot.h"
 #include "cli/options.h"
-#include "freeze/snapshot_folder.h"
 #include "vm/qmp/client.h"
 #include "vm/result.h"
 #include "vm/runtime.h"
+#include "vm/snapshot_file.h"
 
 /* A core of a large guest, on a slow disk. */
 #define CORE_LIMIT_NS 86400000000000u
@@ -234,13 +234,9 @@ static int parse_snapshot(int argc, char **argv, struct request *q, const char *
 /* What a restore would take away from the snapshot. */
 static void tell_of_disks(const char *path)
 {
-	CLEANUP_FREE char *text = NULL;
-	struct error ignored = {0};
-	json_t *description = NULL, *disk;
-	size_t len, i;
+	json_t *description = snapshot_description_load(path), *disk;
+	size_t i;
 
-	if (snapshot_description_read(path, &text, &len, &ignored) == 0)
-		description = json_loadb(text, len, 0, NULL);
 	json_array_foreach(json_object_get(description, "disks"), i, disk)
 	{
 		CLEANUP_FREE char *file = strdup(find_vm_text(disk, "path"));

@@ -134,17 +134,6 @@ static int ask_lab(const struct arch_kind *kind, const char *first, const char *
 /* ---- outside: the folder ----------------------------------------------------------------------
  */
 
-static json_t *read_description(const char *path)
-{
-	CLEANUP_FREE char *text = NULL;
-	struct error ignored = {0};
-	size_t len;
-
-	return snapshot_description_read(path, &text, &len, &ignored) == 0
-		       ? json_loadb(text, len, 0, NULL)
-		       : NULL;
-}
-
 /* Where in the lab it is; NULL: it is none of the lab's. */
 static const char *folder_of(const json_t *description)
 {
@@ -281,9 +270,9 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 		json_decref(disks);
 		return r;
 	}
-	old = read_description(path);
+	old = snapshot_description_load(path);
 	old_folder = folder_of(old);
-	base = o->base ? read_description(o->base) : NULL;
+	base = o->base ? snapshot_description_load(o->base) : NULL;
 	base_folder = folder_of(base);
 	r = check_base(o, base_folder, path, old_folder, err);
 	if (r == 0) {
@@ -302,7 +291,7 @@ int lab_snapshot_save(const char *name, const char *path, const struct snapshot_
 
 int lab_snapshot_find(const char *path, struct vm_config *c, struct error *err)
 {
-	json_t *json = read_description(path);
+	json_t *json = snapshot_description_load(path);
 	const char *folder = folder_of(json);
 	CLEANUP_FREE char *text = NULL;
 	int r = 0;

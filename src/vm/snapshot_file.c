@@ -383,6 +383,17 @@ static int read_nets(const json_t *json, struct vm_config *c, struct error *err)
 	return 0;
 }
 
+json_t *snapshot_description_load(const char *path)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct error ignored = {0};
+	size_t len;
+
+	return snapshot_description_read(path, &text, &len, &ignored) == 0
+		       ? json_loadb(text, len, 0, NULL)
+		       : NULL;
+}
+
 int snapshot_read_description(const char *text, size_t len, struct vm_config *c, struct error *err)
 {
 	json_error_t where;

@@ -23,6 +23,9 @@ struct snapshot_kind {
 char *snapshot_describe(const struct vm_config *c, const struct arch_vm *vm,
 			const struct guest_memory *mem, struct virtio_blk *const *disk,
 			const struct snapshot_kind *kind);
+/* The description of a snapshot's folder as it is, for who only looks: not checked. NULL: there is
+ * none, or it is no JSON. The caller gives it up. */
+json_t *snapshot_description_load(const char *path);
 /* Fills in what a restored machine has of its first life: shape, session, COMMAND, kernel, CPUs'
  * vendor, disks, networks, the id, its base. c is zeroed in these. Usage errors that name the
  * field. */
