@@ -20,6 +20,14 @@ static const char *unreadable;
 /* ---- the folder -------------------------------------------------------------------------------
  */
 
+/* What has failed, by the folder's name. */
+static int of_folder(const char *path, const struct error *inner, struct error *err)
+{
+	return inner->kind == ERROR_USAGE
+		       ? error_usage(err, "%s: %s", path, inner->what)
+		       : error_set(err, inner->code, "%s: %s", path, inner->what);
+}
+
 int restore_open(const char *path, struct vm_config *c, struct restore **ret_restore,
 		 struct error *err)
 {
@@ -34,8 +42,7 @@ int restore_open(const char *path, struct vm_config *c, struct restore **ret_res
 		       : error_set(&inner, -ENOMEM, "reading a snapshot");
 	if (code < 0) {
 		restore_free(r);
-		return inner.kind == ERROR_USAGE ? error_usage(err, "%s: %s", path, inner.what)
-						 : error_set(err, code, "%s: %s", path, inner.what);
+		return of_folder(path, &inner, err);
 	}
 	*ret_restore = r;
 	return 0;
@@ -107,14 +114,6 @@ int restore_check_disks(const struct machine *m, struct error *err)
 /* ---- the machine ------------------------------------------------------------------------------
  */
 
-/* What has failed, by the folder's name. */
-static int of_folder(const struct restore *r, const struct error *inner, struct error *err)
-{
-	return inner->kind == ERROR_USAGE
-		       ? error_usage(err, "%s: %s", r->path, inner->what)
-		       : error_set(err, inner->code, "%s: %s", r->path, inner->what);
-}
-
 static int take_vcpus(struct restore *r, unsigned count, struct error *err)
 {
 	char name[SNAPSHOT_NAME_MAX + 1];
@@ -164,7 +163,7 @@ int restore_machine(struct machine *m, struct error *err)
 		arch_vm_restore(m->arch, &m->freeze.clock, &vm);
 	if (code == 0)
 		code = state_result(&vm, &inner);
-	return code < 0 ? of_folder(r, &inner, err) : 0;
+	return code < 0 ? of_folder(r->path, &inner, err) : 0;
 }
 
 int restore_vcpu(struct vcpu *vcpu, void *arg, struct error *err)
@@ -182,7 +181,7 @@ int restore_vcpus_ready(void *arg, struct error *err)
 	struct error inner = {0};
 
 	if (arch_vm_vcpus_restored(m->arch, &inner) < 0)
-		return of_folder(m->config->restore, &inner, err);
+		return of_folder(m->config->restore->path, &inner, err);
 	board_state_settle(&m->board);
 	return 0;
 }
