@@ -93,22 +93,25 @@ static uint32_t *function_slot(struct profile *p, const char *name)
 	return find(p, &p->by_name, XXH3_64bits(name, strlen(name)), same_name, name);
 }
 
+/* Whether it stands for what finds no room. */
+static bool is_rest(const char *name)
+{
+	return !strcmp(name, PROFILE_KERNEL_REST) || !strcmp(name, PROFILE_USER_REST);
+}
+
 /* PROFILE_NONE: no memory. */
 static uint32_t function_of(struct profile *p, const char *name)
 {
 	uint32_t *slot = function_slot(p, name);
 	struct profile_function *f;
 
-	/* The last two are for what finds no room; */
-	if (!*slot && p->functions >= PROFILE_FUNCTIONS_MAX - 2 && name[0] != '(') {
+	/* The last two are for those. */
+	if (!*slot && p->functions >= PROFILE_FUNCTIONS_MAX - 2 && !is_rest(name)) {
 		name = PROFILE_KERNEL_REST;
 		slot = function_slot(p, name);
 	}
 	if (*slot)
 		return *slot - 1;
-	/* … a task may be called so, too. */
-	if (p->functions == PROFILE_FUNCTIONS_MAX)
-		return PROFILE_NONE;
 	f = &p->function[p->functions];
 	f->name = strdup(name);
 	if (!f->name)
