@@ -45,36 +45,39 @@ struct span {
 		KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, intid, words, 32, false                           \
 	}
 
-/* The revision first, since it says what the others mean; which are edges before what is pending.
- */
+/* clang-format off */
+/* The revision first, since it says what the others mean. */
 static const struct span distributor[] = {
-	DIST(0x0008, 1),		  /* GICD_IIDR */
-	DIST(0x0000, 1),		  /* GICD_CTLR */
-	DIST(0x0084, SPI_WORDS),	  /* GICD_IGROUPR */
-	DIST(0x0c08, 2 * SPI_WORDS),	  /* GICD_ICFGR */
-	DIST(0x0420, 8 * SPI_WORDS),	  /* GICD_IPRIORITYR */
+	DIST(0x0008, 1),                  /* GICD_IIDR */
+	DIST(0x0000, 1),                  /* GICD_CTLR */
+	DIST(0x0084, SPI_WORDS),          /* GICD_IGROUPR */
+	DIST(0x0c08, 2 * SPI_WORDS),      /* GICD_ICFGR */
+	DIST(0x0420, 8 * SPI_WORDS),      /* GICD_IPRIORITYR */
 	DIST(0x6100, 2 * 32 * SPI_WORDS), /* GICD_IROUTER, 64 bits each */
 	LINES(32, SPI_WORDS),
-	DIST(0x0104, SPI_WORDS), /* GICD_ISENABLER */
-	DIST(0x0204, SPI_WORDS), /* GICD_ISPENDR: of the latch alone */
-	DIST(0x0304, SPI_WORDS), /* GICD_ISACTIVER */
+	DIST(0x0104, SPI_WORDS),          /* GICD_ISENABLER */
+	DIST(0x0204, SPI_WORDS),          /* GICD_ISPENDR: of the latch alone */
+	DIST(0x0304, SPI_WORDS),          /* GICD_ISACTIVER */
 };
 static const struct span interface[] = {
-	REDIST(0x080, 1),		      /* GICR_IGROUPR0 */
-	REDIST(0xc00, 2),		      /* GICR_ICFGR0, GICR_ICFGR1 */
-	REDIST(0x400, 8),		      /* GICR_IPRIORITYR */
-	LINES(0, 1),	    REDIST(0x100, 1), /* GICR_ISENABLER0 */
-	REDIST(0x200, 1),		      /* GICR_ISPENDR0 */
-	REDIST(0x300, 1),		      /* GICR_ISACTIVER0 */
-	SYSREG(ICC(12, 5)),		      /* ICC_SRE_EL1 */
+	REDIST(0x080, 1),   /* GICR_IGROUPR0 */
+	REDIST(0xc00, 2),   /* GICR_ICFGR0, GICR_ICFGR1 */
+	REDIST(0x400, 8),   /* GICR_IPRIORITYR */
+	LINES(0, 1),
+	REDIST(0x100, 1),   /* GICR_ISENABLER0 */
+	REDIST(0x200, 1),   /* GICR_ISPENDR0 */
+	REDIST(0x300, 1),   /* GICR_ISACTIVER0 */
+	SYSREG(ICC(12, 5)), /* ICC_SRE_EL1 */
 	SYSREG(ICC(12, 4)), /* ICC_CTLR_EL1: how many priorities, before what is active */
-	SYSREG(ICC_PMR),    SYSREG(ICC(8, 3)), /* ICC_BPR0_EL1 */
-	SYSREG(ICC(12, 3)),		       /* ICC_BPR1_EL1 */
-	ACTIVE(ICC(8, 4)),		       /* ICC_AP0R<n>_EL1 */
-	ACTIVE(ICC(9, 0)),		       /* ICC_AP1R<n>_EL1 */
-	SYSREG(ICC(12, 6)),		       /* ICC_IGRPEN0_EL1 */
-	SYSREG(ICC(12, 7)),		       /* ICC_IGRPEN1_EL1 */
+	SYSREG(ICC_PMR),
+	SYSREG(ICC(8, 3)),  /* ICC_BPR0_EL1 */
+	SYSREG(ICC(12, 3)), /* ICC_BPR1_EL1 */
+	ACTIVE(ICC(8, 4)),  /* ICC_AP0R<n>_EL1 */
+	ACTIVE(ICC(9, 0)),  /* ICC_AP1R<n>_EL1 */
+	SYSREG(ICC(12, 6)), /* ICC_IGRPEN0_EL1 */
+	SYSREG(ICC(12, 7)), /* ICC_IGRPEN1_EL1 */
 };
+/* clang-format on */
 
 static unsigned count_of(const struct span *span, size_t spans)
 {

@@ -98,8 +98,9 @@ int arch_vm_vcpus_restored(struct arch_vm *vm, struct error *err)
 {
 	int r = gic_restore(vm, err);
 
-	if (r == 0)
-		r = freeze_set_count(vm, vm->restored_count);
+	if (r < 0)
+		return r;
+	r = freeze_set_count(vm, vm->restored_count);
 	return r < 0 ? error_set(err, r, "setting the guest's counter") : 0;
 }
 
