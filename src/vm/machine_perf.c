@@ -143,8 +143,6 @@ static json_t *plan_json(const struct machine *m)
 			 (int)(plan->own && plan->spare), "shared_cores", (int)plan->shared_cores);
 }
 
-/* ---- the guest's own counters --------------------------------------------------------------- */
-
 static pid_t *thread_ids(struct machine *m)
 {
 	unsigned n = vcpu_pool_count(m->pool);
@@ -154,6 +152,8 @@ static pid_t *thread_ids(struct machine *m)
 		tid[i] = vcpu_pool_get(m->pool, i)->tid;
 	return tid;
 }
+
+/* ---- the guest's own counters --------------------------------------------------------------- */
 
 static void begin_counters(struct machine *m)
 {
