@@ -44,8 +44,12 @@ start() {
 	"$STASIS" run --no-lab -m "$memory" -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
 		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
 	pid=$!
+	up "$name"
+}
+# up NAME: waits until its guest says so, in NAME.out, for 10 s at most.
+up() {
 	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$name.out" && return
+		grep -q 'payload is up' "$work/$1.out" && return
 		sleep 0.05
 	done
 }

@@ -91,17 +91,19 @@ ok "a wrong suffix says what is accepted" grep -q 'ends in .folded, .speedscope.
 status=$?
 ok "profile of no VM ends 125 (saw $status)" is $status 125
 
+# restored NAME: the guest of that folder goes on under that name; its pid is in $pid.
+restored() {
+	"$STASIS" restore "$work/$1" --name "$1" </dev/null >"$work/$1.out" 2>"$work/$1.err" &
+	pid=$!
+	up "$1"
+}
+
 # ---- at CPL 3 -----------------------------------------------------------------------------------
 
 (cd "$work" && "$payloads/chain-make" shares "$payloads/payload-shares.bin" 1 1)
 status=$?
 ok "a guest at CPL 3 is made (saw $status)" is $status 0
-"$STASIS" restore "$work/shares" --name shares </dev/null >"$work/shares.out" 2>"$work/shares.err" &
-pid=$!
-for _ in $(seq 200); do
-	grep -q 'payload is up' "$work/shares.out" && break
-	sleep 0.05
-done
+restored shares
 "$STASIS" profile shares --json --seconds 4 --hz 1000 -o "$work/shares.folded" >"$work/shares.json" 2>"$work/err"
 ok "all of its time is user space's" holds "$work/shares.json" '.user_ns > 0 and .kernel_ns < 0.01 * .user_ns'
 read -r most few rest < <(shares "$work/shares.folded" shares)
@@ -117,12 +119,7 @@ wait $pid
 
 # A sample's time is less than the mean interval, by far, whatever the guest puts into its memory.
 (cd "$work" && "$payloads/chain-make" liar "$payloads/payload-liar.bin" 2 1)
-"$STASIS" restore "$work/liar" --name liar </dev/null >"$work/liar.out" 2>"$work/liar.err" &
-pid=$!
-for _ in $(seq 200); do
-	grep -q 'payload is up' "$work/liar.out" && break
-	sleep 0.05
-done
+restored liar
 "$STASIS" profile liar --json --seconds 4 --hz 1000 -o "$work/liar.folded" >"$work/liar.json" 2>"$work/err" &
 profile=$!
 sleep 1
