@@ -54,27 +54,34 @@ profiles() { # profiles FILE SECONDS
 }
 # starts SCHEDULER: until it is enabled, or has ended; says which it is.
 starts() {
-	in_guest "setsid taskset 1 $1 >/tmp/out 2>&1 & pid=\$!
+	in_guest "setsid $1 >/tmp/out 2>&1 & pid=\$!
 		until [ \"\$(cat /sys/kernel/sched_ext/state)\" = enabled ] || ! kill -0 \$pid 2>/dev/null; do sleep 0.1; done
 		cat /sys/kernel/sched_ext/root/ops || tail -n 3 /tmp/out"
 }
-# with SCHEDULER COMMAND...: with it enabled. scx_central of 6.12 ends where the kernel happens to start it on another CPU
-# than the first: tried again.
+stops() {
+	in_guest "kill -INT \$(pidof $1); while [ \"\$(cat /sys/kernel/sched_ext/state)\" != disabled ]; do sleep 0.1; done"
+}
+# with SCHEDULER COMMAND...: with it enabled.
 with() {
-	local scheduler=$1 said
+	local scheduler=$1
 	shift
-	for _ in 1 2 3 4 5; do
-		said=$(starts "$scheduler" 2>&1)
-		[ "$said" = "${scheduler#scx_}" ] && break
-		printf '%s\n' "$said" | sed -n 's/^EXIT/# &/p'
-	done
-	equal "$scheduler is enabled" "${scheduler#scx_}" "$said"
+	equal "$scheduler is enabled" "${scheduler#scx_}" "$(starts "$scheduler" 2>&1)"
 	"$@"
-	in_guest "kill -INT \$(pidof $scheduler); while [ \"\$(cat /sys/kernel/sched_ext/state)\" != disabled ]; do sleep 0.1; done"
+	stops "$scheduler"
+}
+# What the kernel enables schedulers with is a thread of its own, on any CPU; scx_central starts on the first only. The
+# thread is there from the first scheduler on.
+enables_on_first_cpu() {
+	starts scx_simple >"$work/first"
+	stops scx_simple
+	in_guest 'for task in /proc/[0-9]*; do
+			[ "$(cat $task/comm)" != scx_ops_enable_helper ] || taskset -p 1 ${task#/proc/} | grep "new affinity mask: 1$"
+		done'
 }
 profiles eevdf 20
 equal "eevdf: no programs, and nothing of sched_ext" "0 0" \
 	"$(jq -r '"\(.programs | length) \(.classes.bpf_scheduler.ns)"' "$work/eevdf.json")"
+check "schedulers are enabled on the first CPU" test -n "$(enables_on_first_cpu)"
 with scx_central profiles central 4
 has "$work/central.json" central_dispatch central_enqueue
 # Its programs may lie where those of central were.
