@@ -126,6 +126,9 @@ int arch_tables_write(const struct topology *t, const struct arch_slot *slots, s
 /* vCPU thread, before its first KVM_RUN (or control thread before the thread exists): CPUID or
  * features, registers, MSRs. Only vCPU 0 gets the boot entry; the others wait for start-up. */
 int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err) MUST_CHECK;
+/* Whether that vCPU, once set up so, may be in KVM_RUN while others are not: KVM waits there for
+ * the guest to start it, and its first KVM_RUN fixes nothing of the VM. Pure. */
+bool arch_vcpu_waits(unsigned index);
 
 /* ---- exits ----------------------------------------------------------------------------- */
 

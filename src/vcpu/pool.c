@@ -215,7 +215,7 @@ static int create_threads(struct vcpu_pool *pool, struct error *err)
 	return -r;
 }
 
-static void gate_open(struct vcpu_pool *pool)
+void vcpu_gate_open(struct vcpu_pool *pool)
 {
 	/* Release: pairs with the acquire in vcpu_thread. One call; nobody takes a lock after it.
 	 */
@@ -227,9 +227,9 @@ static void gate_open(struct vcpu_pool *pool)
 static int all_set_up(struct vcpu_pool *pool, struct error *err)
 {
 	uint64_t limit_ns = pool->config.set_up_limit_ns, end_ns = now_ns() + limit_ns;
-	uint32_t left;
+	uint32_t left, unfit;
 
-	/* Acquire: pairs with the release in vcpu_thread. */
+	/* Acquire: pairs with the release in ready. */
 	while ((left = atomic_load_explicit(&pool->unready, memory_order_acquire)) > 0) {
 		uint64_t now = now_ns();
 
@@ -242,14 +242,14 @@ static int all_set_up(struct vcpu_pool *pool, struct error *err)
 					 "setting up vCPUs: %u are not within %llu ms", left,
 					 (unsigned long long)(limit_ns / 1000000));
 	}
-	for (unsigned i = 0; i < pool->count; i++) {
-		const struct error *error = &pool->vcpu[i].error;
+	/* Relaxed: ordered by unready. Only who failed here has ended; others may run and fail. */
+	unfit = atomic_load_explicit(&pool->unfit, memory_order_relaxed);
+	if (unfit > 0) {
+		const struct error *error = &pool->vcpu[unfit - 1].error;
 
-		if (error->code < 0) {
-			if (err && err->code == 0)
-				*err = *error;
-			return error->code;
-		}
+		if (err && err->code == 0)
+			*err = *error;
+		return error->code;
 	}
 	return 0;
 }
@@ -264,14 +264,14 @@ int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *er
 	r = create_threads(pool, err);
 	if (r == 0)
 		r = all_set_up(pool, err);
-	if (r == 0 && pool->config.all_set_up)
+	if (r == 0 && pool->config.all_set_up) {
 		r = pool->config.all_set_up(pool->config.arg, err);
-	if (r < 0) {
-		vcpu_pool_stop(pool);
-		return r;
+		if (r == 0)
+			vcpu_gate_open(pool);
 	}
-	gate_open(pool);
-	return 0;
+	if (r < 0)
+		vcpu_pool_stop(pool);
+	return r;
 }
 
 /* ---- stopping -------------------------------------------------------------------------- */
@@ -291,7 +291,7 @@ void vcpu_pool_stop(struct vcpu_pool *pool)
 		vcpu_kick(vcpu);
 		vcpu_exits_release(&vcpu->exits);
 	}
-	gate_open(pool);
+	vcpu_gate_open(pool);
 	/* After the requests: who is let go sees them. */
 	vcpu_pool_unpark(pool);
 	for (unsigned i = 0; i < pool->count; i++) {

@@ -22,8 +22,10 @@ struct vcpu_pool {
 	bool stopped;
 
 	/* Futex words of the start: threads that are not set up yet (the control thread waits for
-	 * none), and enum vcpu_gate (they wait until it opens). */
+	 * none), and enum vcpu_gate (who may not run before the others wait until it opens). */
 	CACHE_ALIGNED _Atomic uint32_t unready;
+	_Atomic uint32_t
+		unfit; /* 1 + the first vCPU whose set-up failed; before its step of unready */
 	CACHE_ALIGNED _Atomic uint32_t gate;
 
 	struct vcpu_watch_slot watch[ARCH_WATCHES];
@@ -56,6 +58,8 @@ struct vcpu_pool {
 /* The thread's body: start routine of pthread_create, arg is its struct vcpu. Begins with every
  * signal blocked but those of faults. */
 void *vcpu_thread(void *arg);
+/* Any thread: who waits at the gate goes on. Idempotent. */
+void vcpu_gate_open(struct vcpu_pool *pool);
 /* vCPU thread, which saw VCPU_REQ_PARK. Nothing is left for KVM to complete. Returns when it may go
  * on, or has to look at its requests again. */
 void vcpu_park(struct vcpu *vcpu);

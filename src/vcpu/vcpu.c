@@ -284,6 +284,30 @@ static int set_up(struct vcpu *vcpu)
 	return r;
 }
 
+/* The last to be ready lets all go, unless somebody has a word to say before. */
+static void ready(struct vcpu *vcpu, int set_up)
+{
+	struct vcpu_pool *pool = vcpu->pool;
+
+	uint32_t none = 0;
+
+	/* Relaxed: ordered by the step below. */
+	if (set_up < 0)
+		atomic_compare_exchange_strong_explicit(&pool->unfit, &none, vcpu->index + 1,
+							memory_order_relaxed, memory_order_relaxed);
+	/* Release: vcpu_pool_start, and the last one, see the error. One wake-up, by the last. */
+	if (atomic_fetch_sub_explicit(&pool->unready, 1, memory_order_acq_rel) != 1)
+		return;
+	if (!pool->config.all_set_up && !atomic_load_explicit(&pool->unfit, memory_order_relaxed))
+		vcpu_gate_open(pool);
+	futex_wake(&pool->unready, 1);
+}
+
+static bool waits_in_kvm(const struct vcpu *vcpu)
+{
+	return !vcpu->pool->config.set_up && arch_vcpu_waits(vcpu->index);
+}
+
 void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
@@ -292,13 +316,12 @@ void *vcpu_thread(void *arg)
 
 	if (r < 0)
 		error_set(&vcpu->error, r, "setting up vCPU %u", vcpu->index);
-	/* Release: vcpu_pool_start sees the error. One wake-up, by the last. */
-	if (atomic_fetch_sub_explicit(&pool->unready, 1, memory_order_acq_rel) == 1)
-		futex_wake(&pool->unready, 1);
+	ready(vcpu, r);
 	if (r < 0)
 		return NULL;
-	/* Acquire: pairs with the release in gate_open. */
-	while (atomic_load_explicit(&pool->gate, memory_order_acquire) == VCPU_GATE_SHUT)
+	/* Acquire: pairs with the release in vcpu_gate_open. */
+	while (!waits_in_kvm(vcpu) &&
+	       atomic_load_explicit(&pool->gate, memory_order_acquire) == VCPU_GATE_SHUT)
 		futex_wait(&pool->gate, VCPU_GATE_SHUT);
 	run(vcpu);
 	return NULL;

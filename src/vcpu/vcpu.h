@@ -96,9 +96,10 @@ struct vcpu_pool_config {
  * there, the doorbell. Control thread, as all below but where named. */
 int vcpu_pool_new(struct loop *loop, struct kvm *kvm, const struct vcpu_pool_config *config,
 		  struct vcpu_pool **ret_pool, struct error *err) MUST_CHECK;
-/* Starts the threads; each calls arch_vcpu_setup(vm, …), or what config says, first, then enters
- * KVM_RUN once all are set up. Returns when every one is set up, or with the first that failed.
- * Kick signal: SIGRTMIN. */
+/* Starts the threads; each calls arch_vcpu_setup(vm, …), or what config says, first. No guest code
+ * runs before all are set up: vCPUs that the guest has to start may enter KVM_RUN before
+ * (arch_vcpu_waits), the others then. Returns when every one is set up, or with the first that
+ * failed. Kick signal: SIGRTMIN. */
 int vcpu_pool_start(struct vcpu_pool *pool, struct arch_vm *vm, struct error *err) MUST_CHECK;
 /* Makes one vCPU leave KVM_RUN soon, and look at its requests. Never lost, never blocks. */
 void vcpu_kick(struct vcpu *vcpu);

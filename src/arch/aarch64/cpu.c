@@ -145,3 +145,10 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 		r = freeze_note_offset(vm, vcpu_fd);
 	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
 }
+
+/* The first KVM_RUN of any settles the GIC and the table of all MPIDRs (Linux,
+ * arch/arm64/kvm/arm.c: kvm_arch_vcpu_run_pid_change), so all have to be set up. */
+bool arch_vcpu_waits(unsigned index UNUSED)
+{
+	return false;
+}

@@ -1,4 +1,4 @@
-/* A vCPU before its first KVM_RUN: CPUID, MSRs, local APIC, and the boot registers of the first.
+/* A vCPU before its first KVM_RUN: CPUID, MSRs, and the boot registers of the first.
  * vCPU thread; the struct arch_vm is read only. */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,11 +16,6 @@
 #define MISC_FAST_STRING  1u
 #define MTRR_ON_WB	  0x806u /* enabled, default write-back */
 
-#define APIC_LVT_LINT0 0x350
-#define APIC_LVT_LINT1 0x360
-#define APIC_EXTINT    0x700
-#define APIC_NMI       0x400
-
 #define CR0_PE	 (1ull << 0)
 #define CR0_ET	 (1ull << 4)
 #define CR0_PG	 (1ull << 31)
@@ -28,10 +23,8 @@
 #define EFER_LME (1ull << 8)
 #define EFER_LMA (1ull << 10)
 
-struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index)
+static void build_cpuid(const struct arch_vm *vm, unsigned index, struct kvm_cpuid2 *ret)
 {
-	unsigned room = cpuid_room(vm->supported);
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + room * sizeof(cpuid->entries[0]));
 	const struct cpuid_request request = {
 		.supported = vm->supported,
 		.topology = vm->topology,
@@ -43,16 +36,31 @@ struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index)
 		.msi_ext_dest_id = vm->split_irqchip,
 	};
 
+	cpuid_build(&request, ret);
+}
+
+struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index)
+{
+	unsigned room = cpuid_room(vm->supported);
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + room * sizeof(cpuid->entries[0]));
+
 	if (cpuid)
-		cpuid_build(&request, cpuid);
+		build_cpuid(vm, index, cpuid);
 	return cpuid;
 }
 
+/* On the stack: a thread's first malloc makes it an arena, which takes longer than all else here. */
 static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid = cpuid_of(vm, index);
+	_Alignas(struct kvm_cpuid2) uint8_t room[sizeof(struct kvm_cpuid2) +
+						 CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
 
-	return cpuid ? kvm_ioctl(fd, KVM_SET_CPUID2, cpuid) : -ENOMEM;
+	if (cpuid_room(vm->supported) > CPUID_MAX)
+		return -E2BIG;
+	memset(cpuid, 0, sizeof(*cpuid));
+	build_cpuid(vm, index, cpuid);
+	return kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
 }
 
 /* The APIC's mode comes last, since only some shapes set it: where ids lie past xAPIC's reach,
@@ -75,22 +83,6 @@ static int set_msrs(const struct arch_vm *vm, unsigned index, int fd)
 	memcpy(msrs->entries, entries, sizeof(entries));
 	r = kvm_ioctl(fd, KVM_SET_MSRS, msrs);
 	return r < 0 ? r : (unsigned)r == n ? 0 : -EPROTO;
-}
-
-/* As firmware leaves it: LINT0 takes the PIC's interrupts, LINT1 is NMI. Only for a vCPU that
- * starts by itself: INIT puts the others' back to masked (SDM vol. 3, 11.4.7.3). Each call makes
- * KVM look at every vCPU's APIC anew, so all of them would cost the square of their number. */
-static int set_lapic(int fd)
-{
-	struct kvm_lapic_state lapic;
-	uint32_t lint0 = APIC_EXTINT, lint1 = APIC_NMI;
-	int r = kvm_ioctl(fd, KVM_GET_LAPIC, &lapic);
-
-	if (r < 0)
-		return r;
-	memcpy(lapic.regs + APIC_LVT_LINT0, &lint0, sizeof(lint0));
-	memcpy(lapic.regs + APIC_LVT_LINT1, &lint1, sizeof(lint1));
-	return kvm_ioctl(fd, KVM_SET_LAPIC, &lapic);
 }
 
 static struct kvm_segment flat(uint16_t selector, uint8_t type, bool code64)
@@ -145,12 +137,15 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	r = set_msrs(vm, index, vcpu_fd);
 	if (r < 0)
 		return error_set(err, r, "setting the MSRs of vCPU %u", index);
-	/* KVM starts vCPU 0 and lets the others wait for INIT and SIPI. */
+	/* KVM starts vCPU 0, its LINT0 open for the PIC's interrupts as firmware leaves it, and lets
+	 * the others wait for INIT and SIPI. */
 	if (index > 0)
 		return 0;
-	r = set_lapic(vcpu_fd);
-	if (r < 0)
-		return error_set(err, r, "setting the local APIC of vCPU %u", index);
 	r = set_entry(&vm->entry, vcpu_fd);
 	return r < 0 ? error_set(err, r, "setting the registers of vCPU %u", index) : 0;
+}
+
+bool arch_vcpu_waits(unsigned index)
+{
+	return index > 0;
 }

@@ -107,6 +107,8 @@ struct cpuid_request {
 };
 /* Room that cpuid_build needs, in entries. */
 unsigned cpuid_room(const struct kvm_cpuid2 *supported);
+/* What KVM_SET_CPUID2 takes (Linux, KVM_MAX_CPUID_ENTRIES). */
+#define CPUID_MAX 256
 /* Pure: the CPUID of one vCPU. ret has cpuid_room entries. */
 void cpuid_build(const struct cpuid_request *q, struct kvm_cpuid2 *ret);
 /* What vCPU index of this machine is told. NULL when out of memory; the caller frees it. */

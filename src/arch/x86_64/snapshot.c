@@ -17,7 +17,6 @@
 #define MSRS_AT_ONCE	 256 /* KVM's own limit (arch/x86/kvm/x86.c, MAX_IO_MSRS) */
 #define MSRS_MAX	 4096
 #define UNLISTED_MAX	 32
-#define CPUID_MAX	 256
 
 #define APIC_TIMER_CURRENT 0x390
 

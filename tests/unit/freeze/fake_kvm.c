@@ -240,6 +240,11 @@ uint32_t arch_vcpu_id(const struct topology *t UNUSED, unsigned index)
 	return index;
 }
 
+bool arch_vcpu_waits(unsigned index UNUSED)
+{
+	return false;
+}
+
 int arch_vcpu_setup(struct arch_vm *vm UNUSED, unsigned index UNUSED, int vcpu_fd UNUSED,
 		    struct error *err UNUSED)
 {

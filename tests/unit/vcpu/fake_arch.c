@@ -51,6 +51,7 @@ static const struct program programs[] = {
 };
 
 uint32_t fake_vcpu_id;
+bool fake_waits;
 
 uint32_t arch_vcpu_id(const struct topology *t, unsigned index)
 {
@@ -101,6 +102,11 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	if (r == 0 && program == FAKE_BROKEN)
 		replace_by_null(vcpu_fd);
 	return r < 0 ? error_set(err, r, "registers of vCPU %u", index) : 0;
+}
+
+bool arch_vcpu_waits(unsigned index)
+{
+	return fake_waits && index > 0;
 }
 
 void arch_exit_capture(const struct kvm_run *run, struct arch_exit *out)

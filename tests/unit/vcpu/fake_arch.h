@@ -46,6 +46,8 @@ extern int fake_capture_result;
 
 /* 0: ids are the indexes; else every id. */
 extern uint32_t fake_vcpu_id;
+/* Whether all but the first wait in KVM_RUN to be started: arch_vcpu_waits. */
+extern bool fake_waits;
 
 /* Opens /dev/kvm, makes a VM with its irqchip in the kernel and FAKE_RAM_BYTES of RAM. Aborts on
  * any failure: the test's main has checked for /dev/kvm. */

@@ -560,6 +560,47 @@ static void who_looks_then_may_refuse(void **state)
 	rig_close(r);
 }
 
+/* Whether it left KVM_RUN for a kick, within a tenth of a second. */
+static bool answers(struct vcpu *vcpu)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		vcpu_kick(vcpu);
+		usleep(1000);
+		/* Relaxed: a count. */
+		if (atomic_load_explicit(&vcpu->stats.kicked, memory_order_relaxed) > 0)
+			return true;
+	}
+	return false;
+}
+
+static int kick_both(void *arg, struct error *err UNUSED)
+{
+	struct rig *r = arg;
+
+	r->value = answers(vcpu_pool_get(r->pool, 0));
+	r->wrong = !answers(vcpu_pool_get(r->pool, 1));
+	return 0;
+}
+
+static void who_has_to_be_started_does_not_wait_for_the_others(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	struct vcpu_pool_config config = config_of(2);
+	struct error err = {0};
+
+	config.all_set_up = kick_both;
+	r->vm.program[0] = FAKE_SPIN;
+	r->vm.program[1] = FAKE_WAITS;
+	if (vcpu_pool_new(r->loop, &r->kvm, &config, &r->pool, &err) < 0)
+		fail_msg("%s", err.what);
+	fake_waits = true;
+	rig_start(r);
+	fake_waits = false;
+	assert_int_equal(r->value, 0);
+	assert_int_equal(r->wrong, 0);
+	rig_close(r);
+}
+
 static void limits_are_named(void **state)
 {
 	struct rig *r = rig_open(*mode_of(state));
@@ -677,6 +718,7 @@ int main(int argc, char **argv)
 		TEST(a_failing_set_up_is_told),
 		TEST(none_goes_before_all_is_ready),
 		TEST(who_looks_then_may_refuse),
+		TEST(who_has_to_be_started_does_not_wait_for_the_others),
 		TEST(limits_are_named),
 		TEST(too_few_descriptors_is_contention),
 		TEST(a_missing_host_cpu_is_contention),
