@@ -53,8 +53,11 @@ static void *run_vcpu(void *arg)
 	if (ioctl(v->fd, KVM_SET_CPUID2, f->cpuid) < 0)
 		f->failed = -errno;
 	else if ((f->vcpus > XAPIC_VCPUS && set_x2apic(v->fd, t->index) < 0) ||
-		 guest_enter(v->fd, t->index, GUEST_HALT) < 0)
+		 (t->index == 0 && guest_enter(v->fd, t->index, GUEST_HALT) < 0))
 		f->failed = -EPROTO;
+	/* The first has to begin somewhere, on both sides; the others wait for it to start them. */
+	if (t->index > 0)
+		rig_guest_due(t->index, GUEST_HALT);
 	while (!f->end)
 		if (ioctl(v->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN))
 			break;

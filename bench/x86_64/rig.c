@@ -1,6 +1,6 @@
-/* A machine of the product's parts, without devices. Linked with --wrap for arch_vcpu_setup, after
- * which a vCPU gets the guest's registers, and for ioctl, which tells when KVM_RUN begins: on both
- * sides alike. Control thread but where named. */
+/* A machine of the product's parts, without devices. Linked with --wrap for arch_vcpu_setup, which
+ * notes the guest's program, and for ioctl, which tells when KVM_RUN begins and only then gives the
+ * vCPU that program's registers: on both sides alike. Control thread but where named. */
 #include "rig.h"
 
 #include <errno.h>
@@ -69,6 +69,30 @@ uint64_t rig_returned_ns(void)
 	return atomic_load_explicit(&returned_ns, memory_order_acquire);
 }
 
+/* A vCPU thread's own: what its vCPU still has to get before its first KVM_RUN. */
+static _Thread_local struct {
+	bool is_due;
+	unsigned index;
+	enum guest_program program;
+} guest;
+
+void rig_guest_due(unsigned index, enum guest_program program)
+{
+	guest.is_due = true;
+	guest.index = index;
+	guest.program = program;
+}
+
+/* A thread is about to enter. */
+static int before_run(int fd)
+{
+	entry();
+	if (likely(!guest.is_due))
+		return 0;
+	guest.is_due = false;
+	return guest_enter(fd, guest.index, guest.program);
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list ap;
@@ -78,8 +102,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (request == KVM_RUN)
-		entry();
+	if (request == KVM_RUN && before_run(fd) < 0)
+		return -1;
 	r = __real_ioctl(fd, request, arg);
 	if (request == KVM_RUN && r == 0)
 		returned();
@@ -129,12 +153,8 @@ static const struct rig *current;
 
 int __wrap_arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
 {
-	int r = __real_arch_vcpu_setup(vm, index, vcpu_fd, err);
-
-	if (r < 0)
-		return r;
-	r = guest_enter(vcpu_fd, index, current->config.program);
-	return r < 0 ? error_set(err, r, "starting the guest on vCPU %u", index) : 0;
+	rig_guest_due(index, current->config.program);
+	return __real_arch_vcpu_setup(vm, index, vcpu_fd, err);
 }
 
 static void serve(struct vcpu *vcpu UNUSED, struct kvm_run *run, const struct arch_exit *exit,
