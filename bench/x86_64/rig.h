@@ -54,8 +54,9 @@ struct guest_area *rig_area(struct rig *rig, unsigned index);
 int rig_samples(struct bench *b, enum results_side side, const struct guest_area *area,
 		uint64_t from, struct error *err) MUST_CHECK;
 
-/* The calling thread's first KVM_RUN from here gives its vCPU the program's registers (guest_enter),
- * after rig_entries_wait's time has been taken: what is no part of a machine's start. Any thread. */
+/* The calling thread's first KVM_RUN from here gives its vCPU the program's registers
+ * (guest_enter), after rig_entries_wait's time has been taken: what is no part of a machine's
+ * start. Any thread. */
 void rig_guest_due(unsigned index, enum guest_program program);
 /* From now on, the n-th KVM_RUN from here (of any VM, by any thread) keeps its time. */
 void rig_entries_expect(unsigned n);

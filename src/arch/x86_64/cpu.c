@@ -49,11 +49,12 @@ struct kvm_cpuid2 *cpuid_of(const struct arch_vm *vm, unsigned index)
 	return cpuid;
 }
 
-/* On the stack: a thread's first malloc makes it an arena, which takes longer than all else here. */
+/* On the stack: a thread's first malloc makes it an arena, which takes longer than all else here.
+ */
 static int set_cpuid(const struct arch_vm *vm, unsigned index, int fd)
 {
-	_Alignas(struct kvm_cpuid2) uint8_t room[sizeof(struct kvm_cpuid2) +
-						 CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
+	_Alignas(struct kvm_cpuid2) uint8_t
+		room[sizeof(struct kvm_cpuid2) + CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
 	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
 
 	if (cpuid_room(vm->supported) > CPUID_MAX)
@@ -137,8 +138,8 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	r = set_msrs(vm, index, vcpu_fd);
 	if (r < 0)
 		return error_set(err, r, "setting the MSRs of vCPU %u", index);
-	/* KVM starts vCPU 0, its LINT0 open for the PIC's interrupts as firmware leaves it, and lets
-	 * the others wait for INIT and SIPI. */
+	/* KVM starts vCPU 0, its LINT0 open for the PIC's interrupts as firmware leaves it, and
+	 * lets the others wait for INIT and SIPI. */
 	if (index > 0)
 		return 0;
 	r = set_entry(&vm->entry, vcpu_fd);
