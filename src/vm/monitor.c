@@ -42,6 +42,27 @@ static void tell(struct monitor *m, unsigned cpu, uint64_t now)
 	m->config.stalled(&stall, m->config.arg);
 }
 
+/* How long the vCPU has run, asked while the clock stands: this thread may lose its host CPU
+ * between a look and the question, and what the vCPU runs then is no sign of a stall. Whoever's
+ * clock went on meanwhile counts as torn. Asked only where it may matter, for it is a system call.
+ */
+static uint64_t ran_while_it_stood(struct monitor *m, unsigned cpu, bool *ret_torn)
+{
+	struct monitor_cpu *c = &m->cpu[cpu];
+	const struct runqueues_sample *s = &c->last;
+	struct runqueues_sample again;
+	uint64_t ran_ns;
+
+	if (s->idle || s->value[RUNQUEUES_RUNNING] < 2 ||
+	    !m->config.ran(cpu, &ran_ns, m->config.arg))
+		return STALL_RAN_UNKNOWN;
+	if (c->stall.known && c->stall.clock == s->value[RUNQUEUES_CLOCK] &&
+	    (!runqueues_look(m->queues, cpu, &again) || again.torn ||
+	     again.value[RUNQUEUES_CLOCK] != s->value[RUNQUEUES_CLOCK]))
+		*ret_torn = true;
+	return ran_ns;
+}
+
 static void judge(struct monitor *m, unsigned cpu, uint64_t freezes, uint64_t now)
 {
 	struct monitor_cpu *c = &m->cpu[cpu];
@@ -56,9 +77,7 @@ static void judge(struct monitor *m, unsigned cpu, uint64_t freezes, uint64_t no
 				  .interval_ns = m->config.interval_ns};
 	enum stall_verdict verdict;
 
-	/* Asked only where it may matter, for it is a system call. Who can't say has not run. */
-	if (!look.idle && look.running > 1 && !m->config.ran(cpu, &look.ran_ns, m->config.arg))
-		look.ran_ns = c->stall.ran_ns;
+	look.ran_ns = ran_while_it_stood(m, cpu, &look.torn);
 	verdict = stall_look(&c->stall, &look);
 	if (verdict == STALL_IDLE && look.running)
 		c->idle_with_work++;

@@ -33,6 +33,11 @@ enum stall_verdict stall_look(struct stall_cpu *s, const struct stall_look *now)
 		};
 		return v;
 	}
+	if (now->ran_ns == STALL_RAN_UNKNOWN)
+		return STALL_WAITS;
+	/* Nobody asked before: from here on. */
+	if (s->ran_ns == STALL_RAN_UNKNOWN)
+		s->ran_ns = now->ran_ns;
 	/* The clock is set before a task is queued: who waits now has waited since. */
 	if (now->ran_ns - s->ran_ns < MAX(now->interval_ns / 2, (uint64_t)STALL_RAN_NS))
 		return STALL_WAITS;

@@ -21,7 +21,8 @@
 /* What a vCPU's thread must have run, while the clock stood: four ticks of the slowest kernel, and
  * half of the interval between looks. A host below this one that takes its CPUs without telling
  * (the lab's) is not seen: there, a longer interval is the remedy. */
-#define STALL_RAN_NS 40000000u
+#define STALL_RAN_NS	  40000000u
+#define STALL_RAN_UNKNOWN UINT64_MAX
 
 enum stall_verdict {
 	STALL_MOVES,
@@ -41,7 +42,9 @@ struct stall_look {
 	uint64_t running; /* tasks, with the one that runs */
 	bool torn;	  /* it changed meanwhile */
 	bool idle, tickless;
-	uint64_t ran_ns;  /* CPU time of the vCPU's thread */
+	/* CPU time of the vCPU's thread, as the clock was what it is: asked for after one look at
+	 * it and before another that was the same; or STALL_RAN_UNKNOWN. */
+	uint64_t ran_ns;
 	uint64_t freezes; /* changes when one begins, and when it ends */
 	uint64_t interval_ns;
 };

@@ -25,7 +25,7 @@ static struct loop *loop;
 static struct monitor *monitor;
 static int csv;
 static uint64_t ran_ns, freezes_begun;
-static bool frozen, knows_ran;
+static bool frozen, knows_ran, moves_meanwhile;
 static unsigned asked, stalls;
 static struct monitor_stall last_stall;
 
@@ -34,6 +34,8 @@ static bool ran(unsigned cpu, uint64_t *ret_ns, void *arg)
 	assert_ptr_equal(arg, &fake);
 	assert_int_equal(cpu, 0); /* nobody else has work */
 	asked++;
+	if (moves_meanwhile)
+		queues_fake_set(&fake, 0, QUEUE_CLOCK, 7000 + asked, 8);
 	*ret_ns = ran_ns;
 	return knows_ran;
 }
@@ -97,7 +99,7 @@ static int set_up(void **state)
 	in = queues_fake_open(&fake);
 	csv = memfd_create("csv", MFD_CLOEXEC);
 	ran_ns = freezes_begun = 0;
-	frozen = false;
+	frozen = moves_meanwhile = false;
 	knows_ran = true;
 	asked = stalls = looks = told_of = 0;
 	return csv < 0 ? -1 : 0;
@@ -164,6 +166,23 @@ static void a_stall_is_told_within_its_time(void **state)
 	assert_int_equal(number(json_array_get(json_object_get(json, "stalls"), 1), "clock_ns"),
 			 5000);
 	json_decref(json);
+}
+
+/* We lost our host CPU between the look and the question, and the vCPU had one. */
+static void a_clock_that_goes_on_behind_our_back_is_no_stall(void **state)
+{
+	(void)state;
+	begin(2);
+	rounds_that_run(2, 1 * MS);
+	moves_meanwhile = true;
+	rounds_that_run(1, 100 * MS);
+	assert_true(asked > 0);
+	rounds_that_run(6, 100 * MS);
+	assert_int_equal(stalls, 0);
+	/* It really stands from here on. */
+	moves_meanwhile = false;
+	rounds_that_run(3, 100 * MS);
+	assert_int_equal(stalls, 1);
 }
 
 static void nothing_else_is_a_stall(void **state)
@@ -366,6 +385,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		MONITOR_TEST(a_stall_is_told_within_its_time),
+		MONITOR_TEST(a_clock_that_goes_on_behind_our_back_is_no_stall),
 		MONITOR_TEST(nothing_else_is_a_stall),
 		MONITOR_TEST(a_frozen_guest_is_not_looked_at),
 		MONITOR_TEST(lines_are_written),

@@ -126,6 +126,22 @@ static void work_begins_the_time(void **state)
 	assert_int_equal(stall_look(&s, &look), STALL_BEGINS);
 }
 
+static void what_nobody_asked_for_is_no_time(void **state)
+{
+	struct stall_look look = first;
+	struct stall_cpu s = {0};
+
+	(void)state;
+	look.ran_ns = STALL_RAN_UNKNOWN;
+	(void)stall_look(&s, &look);
+	look.ran_ns = 500 * MS;
+	assert_int_equal(stall_look(&s, &look), STALL_WAITS);
+	look.ran_ns = STALL_RAN_UNKNOWN;
+	assert_int_equal(stall_look(&s, &look), STALL_WAITS);
+	look.ran_ns = 550 * MS;
+	assert_int_equal(stall_look(&s, &look), STALL_BEGINS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,6 +149,7 @@ int main(void)
 		cmocka_unit_test(a_stall_is_told_once),
 		cmocka_unit_test(time_adds_up),
 		cmocka_unit_test(work_begins_the_time),
+		cmocka_unit_test(what_nobody_asked_for_is_no_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
