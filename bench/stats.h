@@ -15,15 +15,19 @@ bool stats_median(const double *values, size_t n, double *ret_median);
 
 /* What one round measured: the median of the floor's samples and of the product's. They were taken
  * one after the other, so that what the host does to one it does to the other: a resample draws
- * rounds, not values. */
+ * rounds, not values. Rounds of a pass stand together; a process measured them, at one time, and
+ * they have in common what differs from one to the next: a resample draws passes, and then rounds
+ * of each that it has drawn. */
 struct stats_round {
 	double floor, product;
+	unsigned pass;
 };
 struct stats_ratio {
 	double ratio; /* median of product / median of floor */
 	struct bootstrap_interval ratio_ci, floor_ci, product_ci;
 };
-/* n is not 0. False without memory. The same rounds give the same interval, always. */
+/* n is not 0. False without memory. The same rounds give the same interval, always. Of fewer than
+ * five passes that differ much it is too narrow. */
 bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_ratio *ret_ratio);
 
 enum stats_verdict { STATS_NO_DIFFERENCE, STATS_LESS, STATS_MORE };
