@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,14 +17,24 @@
 
 /* ---- rows and rounds ------------------------------------------------------------------- */
 
+/* What a pass has of a row's rounds: the first passes have what does not go into all. */
+static unsigned share(const struct bench_options *o, unsigned rounds)
+{
+	return o->pass ? rounds / o->passes + (o->pass <= rounds % o->passes) : rounds;
+}
+
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds, struct error *err)
 {
 	const char *only = b->options.only;
 
 	if (err->code < 0 || (only && strncmp(spec->name, only, strlen(only)) != 0))
 		return false;
-	b->rounds = b->options.rounds ? b->options.rounds : rounds;
+	b->rounds = share(&b->options, b->options.rounds ? b->options.rounds : rounds);
 	b->row[1] = NULL;
+	if (b->rounds == 0) {
+		b->waits = true;
+		return false;
+	}
 	return results_row_add(&b->results, spec, &b->row[0], err) == 0;
 }
 
@@ -32,14 +43,19 @@ int bench_companion(struct bench *b, const struct results_spec *spec, struct err
 	return results_row_add(&b->results, spec, &b->row[1], err);
 }
 
-/* On a terminal one line that changes; else one for each row. */
+/* On a terminal one line that changes; else one for each row and pass. */
 static void tell(const struct bench *b, size_t round)
 {
+	const char *name = b->row[0]->spec.name;
+	char pass[48] = "";
+
+	if (b->options.passes > 1)
+		snprintf(pass, sizeof(pass), ", pass %u of %u", b->options.pass, b->options.passes);
 	if (b->terminal)
-		fprintf(stderr, "\r\033[K%s: round %zu of %u", b->row[0]->spec.name, round,
-			b->rounds);
+		fprintf(stderr, "\r\033[K%s: round %zu of %u%s", name, round, b->rounds, pass);
 	else if (round == 1)
-		fprintf(stderr, "%s: %u rounds\n", b->row[0]->spec.name, b->rounds);
+		fprintf(stderr, "%s: %u round%s%s\n", name, b->rounds, b->rounds == 1 ? "" : "s",
+			pass);
 }
 
 bool bench_round(struct bench *b, struct error *err)
@@ -50,7 +66,7 @@ bool bench_round(struct bench *b, struct error *err)
 		return false;
 	}
 	for (int i = 0; i < 2; i++)
-		if (b->row[i] && results_round_begin(b->row[i], err) < 0)
+		if (b->row[i] && results_round_begin(b->row[i], MAX(1, b->options.pass), err) < 0)
 			return false;
 	tell(b, b->row[0]->rounds);
 	return true;
@@ -64,6 +80,19 @@ int bench_sample(struct bench *b, enum results_side side, double value, struct e
 int bench_sample_companion(struct bench *b, enum results_side side, double value, struct error *err)
 {
 	return results_add(b->row[1], side, value, err);
+}
+
+void bench_left_out(const struct bench *b, const char *row, const char *fmt, ...)
+{
+	va_list args;
+
+	if (b->options.pass > 1)
+		return;
+	fprintf(stderr, "%s: left out, ", row);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
 }
 
 /* ---- the host -------------------------------------------------------------------------- */
@@ -154,6 +183,9 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 	allow_descriptors();
 	if (n < 0)
 		r = error_set(&err, -errno, "finding this program's folder");
+	else if (b.options.passes > 0 && b.options.pass == 0)
+		r = error_usage(&err, "--passes: for stasis bench; "
+				      "a benchmark alone is one pass");
 	else if (rest < argc)
 		r = error_usage(&err, "%s: no words are taken", argv[rest]);
 	else
@@ -164,7 +196,7 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		b.folder = exe;
 		r = measure(&b, program, &err);
 	}
-	if (r == 0 && b.results.rows == 0)
+	if (r == 0 && b.results.rows == 0 && !b.waits)
 		r = error_usage(&err, "no row's name begins with %s", b.options.only);
 	if (r == 0)
 		r = bench_finish(&b.options, &b.results, &err);

@@ -6,9 +6,14 @@
 #include "base/util.h"
 #include "results.h"
 
+/* Of fewer that differ, no interval holds what it should: docs/decisions.md. */
+#define BENCH_PASSES 5
+
 /* What a person asks for. */
 struct bench_options {
-	unsigned rounds;  /* 0: each row's own */
+	unsigned rounds;  /* in all passes; 0: each row's own */
+	unsigned passes;  /* how many there are; 0: BENCH_PASSES */
+	unsigned pass;	  /* which of them this process is; 0: the runner, or all there is */
 	int cpu[2];	  /* for the vCPU's side; for the control thread's */
 	const char *json; /* NULL: none, as below */
 	const char *plot;
@@ -24,7 +29,8 @@ struct bench {
 	struct results results;
 	const char *folder;	    /* of this program: floor programs and guests are beside it */
 	struct results_row *row[2]; /* what is being measured: the row, and its companion or NULL */
-	unsigned rounds;	    /* … how many it gets */
+	unsigned rounds;	    /* … how many it gets in this pass */
+	bool waits;		    /* a row that was asked for has no round in this pass */
 	bool terminal;		    /* progress goes to one */
 };
 
@@ -37,7 +43,8 @@ struct bench_program {
 /* The body of main. */
 int bench_main(const struct bench_program *program, int argc, char **argv);
 
-/* False: nobody asked for the row. Else it is the one that bench_round and bench_sample mean. */
+/* rounds: in all passes. False: nobody asked for the row, or it has none in this pass. Else it is
+ * the one that bench_round and bench_sample mean. */
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds,
 	       struct error *err) MUST_CHECK;
 /* A second row of the same rounds. */
@@ -48,6 +55,9 @@ int bench_sample(struct bench *b, enum results_side side, double value,
 		 struct error *err) MUST_CHECK;
 int bench_sample_companion(struct bench *b, enum results_side side, double value,
 			   struct error *err) MUST_CHECK;
+
+/* Says of a row that it is left out, and why: in the first pass. */
+void bench_left_out(const struct bench *b, const char *row, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Binds the calling thread to options.cpu[which]; -1: to both. */
 int bench_pin(const struct bench *b, int which, struct error *err) MUST_CHECK;

@@ -14,6 +14,9 @@
 
 static const struct option longs[] = {
 	{"rounds", required_argument, NULL, 'r'},
+	{"passes", required_argument, NULL, 'q'},
+	/* From the runner. */
+	{"pass", required_argument, NULL, 'k'},
 	{"cpus", required_argument, NULL, 'c'},
 	{"json", required_argument, NULL, 'j'},
 	{"plot", required_argument, NULL, 'p'},
@@ -27,7 +30,7 @@ static const struct option longs[] = {
 };
 
 static const char options_help[] =
-	"      --rounds N      rounds of each row, floor and product by turns\n"
+	"      --rounds N      rounds of each row in all, floor and product by turns\n"
 	"      --only PREFIX   only rows whose name begins so\n"
 	"      --cpus A,B      host CPUs: of the vCPU, of the control thread\n"
 	"      --json FILE     raw samples, facts of the host\n"
@@ -52,6 +55,24 @@ static int add_cpu(uint64_t cpu, void *arg)
 	return 0;
 }
 
+/* "2/5": a share of the rounds is asked for. */
+static bool take_pass(struct bench_options *o, const char *value)
+{
+	const char *of = strchr(value, '/');
+	char which[16];
+	uint64_t pass, passes;
+
+	if (!of || (size_t)(of - value) >= sizeof(which))
+		return false;
+	memcpy(which, value, (size_t)(of - value));
+	which[of - value] = '\0';
+	if (parse_uint(of + 1, 1, 1000, &passes) < 0 || parse_uint(which, 1, passes, &pass) < 0)
+		return false;
+	o->pass = (unsigned)pass;
+	o->passes = (unsigned)passes;
+	return true;
+}
+
 static bool take(struct bench_options *o, int letter, const char *value)
 {
 	struct cpus cpus = {0};
@@ -63,6 +84,13 @@ static bool take(struct bench_options *o, int letter, const char *value)
 			return false;
 		o->rounds = (unsigned)n;
 		return true;
+	case 'q':
+		if (parse_uint(value, 1, 1000, &n) < 0)
+			return false;
+		o->passes = (unsigned)n;
+		return true;
+	case 'k':
+		return take_pass(o, value);
 	case 'c':
 		if (parse_list(value, 65535, add_cpu, &cpus) < 0 || cpus.n != 2)
 			return false;
@@ -95,19 +123,35 @@ static bool take(struct bench_options *o, int letter, const char *value)
 	}
 }
 
+/* What an option takes whose value can be wrong. */
+static const char *accepted(int letter)
+{
+	switch (letter) {
+	case 'r':
+		return "1 to 1000000";
+	case 'q':
+		return "1 to 1000";
+	case 'k':
+		return "K/N, the K-th of N passes";
+	default:
+		return "two host CPUs, A,B";
+	}
+}
+
 int bench_options_parse(struct bench_options *o, int argc, char **argv, const char *usage,
 			int *ret_rest, int *ret_status)
 {
 	struct error err = {0};
-	int letter;
+	int letter, at = 0;
 
 	*o = (struct bench_options){.cpu = {-1, -1}};
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, "h", longs, NULL)) >= 0) {
+	while ((letter = getopt_long(argc, argv, "h", longs, &at)) >= 0) {
 		if (take(o, letter, optarg))
 			continue;
 		if (optarg)
-			error_usage(&err, "%s: not a value of %s", optarg, argv[optind - 1]);
+			error_usage(&err, "--%s %s: not %s", longs[at].name, optarg,
+				    accepted(letter));
 		else
 			error_usage(&err, "%s: no such option, or its value is missing",
 				    argv[optind - 1]);

@@ -2,6 +2,7 @@
 #include "results.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ int results_row_add(struct results *r, const struct results_spec *spec,
 	return 0;
 }
 
-int results_round_begin(struct results_row *row, struct error *err)
+int results_round_begin(struct results_row *row, unsigned pass, struct error *err)
 {
 	if (row->rounds == row->room) {
 		size_t room = row->room ? 2 * row->room : 32;
@@ -65,7 +66,7 @@ int results_round_begin(struct results_row *row, struct error *err)
 		row->round = round;
 		row->room = room;
 	}
-	row->round[row->rounds++] = (struct results_round){0};
+	row->round[row->rounds++] = (struct results_round){.pass = pass};
 	return 0;
 }
 
@@ -105,7 +106,7 @@ int results_medians(const struct results_row *row, struct stats_round **ret_roun
 			free(rounds);
 			return no_memory(err);
 		}
-		n++;
+		rounds[n++].pass = row->round[i].pass;
 	}
 	*ret_rounds = rounds;
 	*ret_n = n;
@@ -137,12 +138,17 @@ int results_sorted(const struct results_row *row, enum results_side side, double
 	return 0;
 }
 
-const struct results_row *results_find(const struct results *r, const char *name)
+static struct results_row *find(const struct results *r, const char *name)
 {
 	for (size_t i = 0; i < r->rows; i++)
 		if (!strcmp(r->row[i]->spec.name, name))
 			return r->row[i];
 	return NULL;
+}
+
+const struct results_row *results_find(const struct results *r, const char *name)
+{
+	return find(r, name);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------ */
@@ -165,15 +171,28 @@ static json_t *samples_to_json(const struct results_row *row, enum results_side 
 	return rounds;
 }
 
+static json_t *passes_to_json(const struct results_row *row)
+{
+	json_t *passes = json_array();
+
+	for (size_t i = 0; passes && i < row->rounds; i++) {
+		if (json_array_append_new(passes, json_integer(row->round[i].pass)) < 0) {
+			json_decref(passes);
+			return NULL;
+		}
+	}
+	return passes;
+}
+
 static json_t *row_to_json(const struct results_row *row)
 {
 	const struct results_spec *s = &row->spec;
 
-	return json_pack("{ss ss ss sb sf sf sf so* so*}", "name", s->name, "what", s->what, "unit",
-			 s->unit, "more_is_better", s->more_is_better, "goal", s->goal, "goal_p99",
-			 s->goal_p99, "limit", s->limit, side_name[RESULTS_FLOOR],
-			 samples_to_json(row, RESULTS_FLOOR), side_name[RESULTS_PRODUCT],
-			 samples_to_json(row, RESULTS_PRODUCT));
+	return json_pack("{ss ss ss sb sf sf sf so so* so*}", "name", s->name, "what", s->what,
+			 "unit", s->unit, "more_is_better", s->more_is_better, "goal", s->goal,
+			 "goal_p99", s->goal_p99, "limit", s->limit, "pass", passes_to_json(row),
+			 side_name[RESULTS_FLOOR], samples_to_json(row, RESULTS_FLOOR),
+			 side_name[RESULTS_PRODUCT], samples_to_json(row, RESULTS_PRODUCT));
 }
 
 json_t *results_to_json(const struct results *r)
@@ -209,19 +228,35 @@ static bool add_samples(struct results_row *row, enum results_side side, const j
 	return json_is_array(values);
 }
 
+/* Which pass the i-th of n rounds is of, in ascending order; 0: that can't be. Without any word of
+ * it, from before there were passes: 1. */
+static unsigned pass_of(const struct results_row *row, const json_t *passes, size_t n, size_t i)
+{
+	unsigned last = row->rounds > 0 ? row->round[row->rounds - 1].pass : 1;
+	json_int_t pass = passes ? json_integer_value(json_array_get(passes, i)) : 1;
+
+	if (passes && json_array_size(passes) != n)
+		return 0;
+	return pass >= last && pass <= UINT_MAX ? (unsigned)pass : 0;
+}
+
 static bool add_rounds(struct results_row *row, const json_t *json, struct error *err)
 {
+	const json_t *passes = json_object_get(json, "pass");
 	const json_t *floor = json_object_get(json, side_name[RESULTS_FLOOR]);
 	const json_t *product = json_object_get(json, side_name[RESULTS_PRODUCT]);
 	size_t n = json_array_size(floor);
 
 	if (!json_is_array(floor) || !json_is_array(product) || json_array_size(product) != n)
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (results_round_begin(row, err) < 0 ||
+	for (size_t i = 0; i < n; i++) {
+		unsigned pass = pass_of(row, passes, n, i);
+
+		if (pass == 0 || results_round_begin(row, pass, err) < 0 ||
 		    !add_samples(row, RESULTS_FLOOR, json_array_get(floor, i), err) ||
 		    !add_samples(row, RESULTS_PRODUCT, json_array_get(product, i), err))
 			return false;
+	}
 	return true;
 }
 
@@ -236,7 +271,10 @@ static bool add_row(struct results *r, json_t *json, struct error *err)
 			&spec.goal_p99, "limit", &spec.limit) < 0)
 		return false;
 	spec.more_is_better = more;
-	return results_row_add(r, &spec, &row, err) == 0 && add_rounds(row, json, err);
+	row = find(r, spec.name);
+	if (!row && results_row_add(r, &spec, &row, err) < 0)
+		return false;
+	return add_rounds(row, json, err);
 }
 
 int results_from_json(struct results *r, json_t *json, const char *path, struct error *err)

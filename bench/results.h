@@ -27,6 +27,7 @@ struct results_samples {
 };
 
 struct results_round {
+	unsigned pass; /* of stasis bench, from 1; not before that of the round before */
 	struct results_samples side[RESULTS_SIDES];
 };
 
@@ -46,8 +47,8 @@ struct results {
 void results_done(struct results *r);
 int results_row_add(struct results *r, const struct results_spec *spec,
 		    struct results_row **ret_row, struct error *err) MUST_CHECK;
-/* From now on samples are of a new round. */
-int results_round_begin(struct results_row *row, struct error *err) MUST_CHECK;
+/* From now on samples are of a new round, of that pass. */
+int results_round_begin(struct results_row *row, unsigned pass, struct error *err) MUST_CHECK;
 /* A round has begun. */
 int results_add(struct results_row *row, enum results_side side, double value,
 		struct error *err) MUST_CHECK;
@@ -61,7 +62,9 @@ int results_sorted(const struct results_row *row, enum results_side side, double
 
 /* NULL when out of memory. */
 json_t *results_to_json(const struct results *r);
-/* Adds what json has. A file that is no result of a benchmark is a usage error that names it. */
+/* Adds what json has: to a row that is there, by its name, further rounds. What doesn't say which
+ * pass they are of has one. A file that is no result of a benchmark is a usage error that names
+ * it. */
 int results_from_json(struct results *r, json_t *json, const char *path,
 		      struct error *err) MUST_CHECK;
 int results_load(struct results *r, const char *path, struct error *err) MUST_CHECK;

@@ -1,5 +1,5 @@
-/* stasis-bench: finds the benchmark programs beside itself, runs them one after another, and makes
- * one result of all. `stasis bench` is this. */
+/* stasis-bench: finds the benchmark programs beside itself, runs them one after another, in several
+ * passes, and makes one result of all. `stasis bench` is this. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -102,14 +102,19 @@ static int run_program(char *const *argv, bool output)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
-/* only: rows that begin so; NULL: all. A program that can't run here is left out. */
-static int measure(const struct bench_options *o, const char *path, const char *only,
+/* A program that is to run in each pass, for these rows. */
+struct job {
+	const char *path, *only; /* only: rows that begin so; NULL: all */
+	bool left_out;		 /* it can't run here, and has said why */
+};
+
+static int measure(const struct bench_options *o, struct job *job, unsigned pass, unsigned passes,
 		   struct results *all, struct error *err)
 {
 	CLEANUP_FREE char *json = text_format("%s/stasis-bench-XXXXXX",
 					      o->work ?: getenv("TMPDIR") ?: "/tmp");
-	const char *argv[16] = {path, "--json", json};
-	char rounds[16], cpus[32];
+	const char *argv[16] = {job->path, "--json", json};
+	char rounds[16], cpus[32], which[32];
 	size_t n = 3;
 	int r, fd = json ? mkostemp(json, O_CLOEXEC) : -1;
 
@@ -118,10 +123,12 @@ static int measure(const struct bench_options *o, const char *path, const char *
 	close(fd);
 	snprintf(rounds, sizeof(rounds), "%u", o->rounds);
 	snprintf(cpus, sizeof(cpus), "%d,%d", o->cpu[0], o->cpu[1]);
+	snprintf(which, sizeof(which), "%u/%u", pass, passes);
 	const char *const passed[][2] = {
+		{"--pass", which},
 		{"--rounds", o->rounds ? rounds : NULL},
 		{"--cpus", o->cpu[0] >= 0 ? cpus : NULL},
-		{"--only", only},
+		{"--only", job->only},
 		{"--work", o->work},
 		{"--stasis", o->stasis},
 	};
@@ -133,27 +140,31 @@ static int measure(const struct bench_options *o, const char *path, const char *
 		argv[n++] = passed[i][1];
 	}
 	r = run_program((char *const *)argv, false);
+	job->left_out = r == SKIPPED;
 	if (r == 0)
 		r = results_load(all, json, err);
 	else if (r == SKIPPED)
-		r = 0; /* it has said why */
+		r = 0;
 	else
-		r = error_set(err, r < 0 ? r : -EPROTO, "running %s", path);
+		r = error_set(err, r < 0 ? r : -EPROTO, "running %s", job->path);
 	unlink(json);
 	return r;
 }
 
 /* word: a program's name, or the beginning of rows' names, which begin with the program's. */
-static int measure_word(const struct bench_options *o, const struct programs *p, const char *word,
-			struct results *all, struct error *err)
+static int find_job(const struct bench_options *o, const struct programs *p, const char *word,
+		    struct job *ret_job, struct error *err)
 {
 	const char *names[PROGRAMS], *nearest;
 	size_t len = strcspn(word, ".");
 
 	for (size_t i = 0; i < p->n; i++) {
 		names[i] = name_of(p->path[i]);
-		if (strlen(names[i]) == len && !strncmp(names[i], word, len))
-			return measure(o, p->path[i], word[len] ? word : o->only, all, err);
+		if (strlen(names[i]) == len && !strncmp(names[i], word, len)) {
+			*ret_job = (struct job){.path = p->path[i],
+						.only = word[len] ? word : o->only};
+			return 0;
+		}
 	}
 	nearest = parse_nearest(word, names, p->n);
 	if (nearest)
@@ -161,16 +172,39 @@ static int measure_word(const struct bench_options *o, const struct programs *p,
 	return error_usage(err, "%s: no such benchmark; --list lists them", word);
 }
 
+/* All jobs in a pass before any in the next, so that what lasts a minute is in one pass of a row.
+ */
+static int run_jobs(const struct bench_options *o, struct job *jobs, size_t n, struct results *all,
+		    struct error *err)
+{
+	unsigned passes = o->passes ?: BENCH_PASSES;
+	int r = 0;
+
+	if (o->rounds)
+		passes = MIN(passes, o->rounds);
+	for (unsigned pass = 1; r == 0 && pass <= passes; pass++)
+		for (size_t i = 0; r == 0 && i < n; i++)
+			if (!jobs[i].left_out)
+				r = measure(o, &jobs[i], pass, passes, all, err);
+	return r;
+}
+
 static int run(const struct bench_options *o, const struct programs *p, int words, char **word,
 	       struct error *err)
 {
+	size_t n = words > 0 ? (size_t)words : p->n;
+	CLEANUP_FREE struct job *jobs = calloc(n, sizeof(*jobs));
 	struct results all = {0};
-	int r = 0;
+	int r = jobs ? 0 : error_set_shortage(err, -ENOMEM, "running benchmarks");
 
-	for (int i = 0; r == 0 && i < words; i++)
-		r = measure_word(o, p, word[i], &all, err);
-	for (size_t i = 0; r == 0 && words == 0 && i < p->n; i++)
-		r = measure(o, p->path[i], o->only, &all, err);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (words > 0)
+			r = find_job(o, p, word[i], &jobs[i], err);
+		else
+			jobs[i] = (struct job){.path = p->path[i], .only = o->only};
+	}
+	if (r == 0)
+		r = run_jobs(o, jobs, n, &all, err);
 	if (r == 0 && all.rows == 0)
 		r = error_contention(err, "none of these benchmarks can run here");
 	if (r == 0)
@@ -198,8 +232,9 @@ int main(int argc, char **argv)
 		"Measures stasis against the least that the same operation takes (its floor), by\n"
 		"turns. NAME is a benchmark, or the beginning of its rows' names; without, all "
 		"are\n"
-		"run.\n\n"
-		"      --list          what there is\n";
+		"run. All run in each pass, every time in a process of its own.\n\n"
+		"      --list          what there is\n"
+		"      --passes N      over how many passes the rounds are spread (default: 5)";
 	struct programs programs = {0};
 	struct bench_options options;
 	struct error err = {0};
@@ -209,6 +244,9 @@ int main(int argc, char **argv)
 		return status;
 	signal(SIGPIPE, SIG_IGN);
 	r = find_all(&programs, &err);
+	if (r == 0 && options.pass > 0)
+		r = error_usage(&err, "--pass: for one benchmark's program; "
+				      "stasis bench takes --passes");
 	if (r == 0)
 		r = bench_options_check(&options, &err);
 	if (r == 0)

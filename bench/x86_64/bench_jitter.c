@@ -83,8 +83,8 @@ static bool may(const struct bench *b, const struct knob *knob)
 		ok = root ||
 		     (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY);
 	if (!ok && (!only || !strncmp(knob->spec.name, only, strlen(only))))
-		fprintf(stderr, "%s: left out, ulimit -%s does not allow it\n", knob->spec.name,
-			knob->fifo ? "r" : "l");
+		bench_left_out(b, knob->spec.name, "ulimit -%s does not allow it",
+			       knob->fifo ? "r" : "l");
 	return ok;
 }
 

@@ -219,7 +219,7 @@ int block_guest_rows(struct bench *b, const char *path, struct error *err)
 			if (b->results.rows == 0) /* it is all that was asked for */
 				r = error_contention(err, "%s: there is no %s", spec.name, lacks);
 			else
-				fprintf(stderr, "%s: left out, there is no %s\n", spec.name, lacks);
+				bench_left_out(b, spec.name, "there is no %s", lacks);
 		} else if (!lacks && bench_row(b, &spec, ROUNDS, err)) {
 			r = measure(b, kinds[i].depth, kinds[i].reads, path, err);
 		}

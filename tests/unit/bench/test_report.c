@@ -16,7 +16,7 @@ static void add_row(struct results *r, const struct results_spec *spec, double r
 
 	assert_int_equal(results_row_add(r, spec, &row, NULL), 0);
 	for (int i = 0; i < 30; i++) {
-		assert_int_equal(results_round_begin(row, NULL), 0);
+		assert_int_equal(results_round_begin(row, 1, NULL), 0);
 		assert_int_equal(results_add(row, RESULTS_FLOOR, 100 + i % 3 - 1, NULL), 0);
 		assert_int_equal(results_add(row, RESULTS_PRODUCT, ratio * 100 + i % 2, NULL), 0);
 	}

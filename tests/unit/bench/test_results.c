@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -15,18 +16,18 @@ static void add(struct results_row *row, enum results_side side, double value)
 	assert_int_equal(results_add(row, side, value, NULL), 0);
 }
 
-/* Two rounds; the second has no floor. */
-static void fill(struct results *r)
+/* Two rounds, of that pass and the next; the second has no floor. */
+static void fill(struct results *r, unsigned pass)
 {
 	struct results_row *row;
 
 	assert_int_equal(results_row_add(r, &spec, &row, NULL), 0);
-	assert_int_equal(results_round_begin(row, NULL), 0);
+	assert_int_equal(results_round_begin(row, pass, NULL), 0);
 	add(row, RESULTS_FLOOR, 10);
 	add(row, RESULTS_FLOOR, 30);
 	for (int i = 0; i < 100; i++)
 		add(row, RESULTS_PRODUCT, 100 - i);
-	assert_int_equal(results_round_begin(row, NULL), 0);
+	assert_int_equal(results_round_begin(row, pass + 1, NULL), 0);
 	add(row, RESULTS_PRODUCT, 7);
 }
 
@@ -41,9 +42,11 @@ static void check(const struct results *r)
 	assert_true(row->spec.goal == 1.1 && row->spec.goal_p99 == 2 && row->spec.limit == 0);
 	assert_string_equal(row->spec.unit, "ns");
 	assert_int_equal(row->rounds, 2);
+	assert_int_equal(row->round[0].pass, 3);
+	assert_int_equal(row->round[1].pass, 4);
 	assert_int_equal(results_medians(row, &rounds, &n, NULL), 0);
 	assert_int_equal(n, 1);
-	assert_true(rounds[0].floor == 20 && rounds[0].product == 50.5);
+	assert_true(rounds[0].floor == 20 && rounds[0].product == 50.5 && rounds[0].pass == 3);
 	free(rounds);
 	assert_int_equal(results_sorted(row, RESULTS_PRODUCT, &values, &n, NULL), 0);
 	assert_int_equal(n, 101);
@@ -58,7 +61,7 @@ static void there_and_back(void **state)
 	json_t *json;
 
 	(void)state;
-	fill(&r);
+	fill(&r, 3);
 	check(&r);
 	json = results_to_json(&r);
 	assert_non_null(json);
@@ -69,20 +72,37 @@ static void there_and_back(void **state)
 	results_done(&r);
 }
 
-static void results_add_up(void **state)
+static void add_to(struct results *all, unsigned pass)
 {
-	struct results r = {0}, all = {0};
+	struct results r = {0};
 	json_t *json;
 
-	(void)state;
-	fill(&r);
+	fill(&r, pass);
 	json = results_to_json(&r);
-	assert_int_equal(results_from_json(&all, json, "x", NULL), 0);
-	assert_int_equal(results_from_json(&all, json, "x", NULL), 0);
+	assert_int_equal(results_from_json(all, json, "x", NULL), 0);
 	json_decref(json);
-	assert_int_equal(all.rows, 2);
-	results_done(&all);
 	results_done(&r);
+}
+
+/* What a process of each pass measured becomes one row. */
+static void passes_add_up(void **state)
+{
+	static const unsigned passes[] = {1, 2, 2, 3, 4, 5};
+	struct results all = {0};
+	struct results_row *other;
+
+	(void)state;
+	add_to(&all, 1);
+	assert_int_equal(results_row_add(&all, &(struct results_spec){.name = "a.c"}, &other, NULL),
+			 0);
+	add_to(&all, 2);
+	add_to(&all, 4);
+	assert_int_equal(all.rows, 2);
+	assert_int_equal(all.row[0]->rounds, 6);
+	assert_int_equal(other->rounds, 0);
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(all.row[0]->round[i].pass, passes[i]);
+	results_done(&all);
 }
 
 #define HEAD "{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": "
@@ -110,8 +130,10 @@ static void other_files_are_refused(void **state)
 	json_t *json = json_loads(HEAD "[{" ROW "\"floor\": [[1]], \"product\": [[2]]}]}", 0, NULL);
 
 	(void)state;
-	/* The least that is one; each of the others has one fault. */
+	/* The least that is one, from before there were passes; each of the others has one fault.
+	 */
 	assert_int_equal(results_from_json(&r, json, "x", NULL), 0);
+	assert_int_equal(r.row[0]->round[0].pass, 1);
 	json_decref(json);
 	results_done(&r);
 	refuses("{}");
@@ -125,13 +147,20 @@ static void other_files_are_refused(void **state)
 	refuses(HEAD "[{" ROW "\"floor\": [1], \"product\": [2]}]}");
 	refuses(HEAD "[{" ROW "\"floor\": [[\"1\"]], \"product\": [[2]]}]}");
 	refuses(HEAD "[{" ROW "\"floor\": [[-1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"pass\": [0], \"floor\": [[1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"pass\": [\"1\"], \"floor\": [[1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"pass\": [4294967296], \"floor\": [[1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"pass\": 1, \"floor\": [[1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW "\"pass\": [1, 1], \"floor\": [[1]], \"product\": [[2]]}]}");
+	refuses(HEAD "[{" ROW
+		     "\"pass\": [2, 1], \"floor\": [[1], [1]], \"product\": [[2], [2]]}]}");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(there_and_back),
-		cmocka_unit_test(results_add_up),
+		cmocka_unit_test(passes_add_up),
 		cmocka_unit_test(other_files_are_refused),
 	};
 
