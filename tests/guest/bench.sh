@@ -8,7 +8,7 @@ export TMPDIR=$work
 names=$("$STASIS" bench --list | cut -d ' ' -f 1)
 ok "there are benchmarks" [ -n "$names" ]
 for name in $names; do
-	"$STASIS" bench "$name" --rounds 2 --json "$work/$name.json" --plot "$work/$name.svg" \
+	"$STASIS" bench "$name" --rounds 2 --passes 1 --json "$work/$name.json" --plot "$work/$name.svg" \
 		>"$work/out" 2>"$work/err"
 	status=$?
 	if [ $status = 77 ]; then
@@ -23,9 +23,25 @@ for name in $names; do
 		grep -c "^$name\.")" -ge "$rows" ]
 	ok "$name: draws" grep -q '</svg>' "$work/$name.svg"
 	row=$(sed -n "s/^\($name\.[^ ]*\) .*/\1/p" "$work/out" | head -n 1)
-	"$STASIS" bench "$row" --rounds 2 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
+	"$STASIS" bench "$row" --rounds 2 --passes 1 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
 	ok "$name: compares" grep -Eq "^$row  *(faster|slower|smaller|larger|no difference seen) " "$work/out"
 done
+# Rounds are a row's in all; each pass has a share of them, in a process of its own.
+"$STASIS" bench vsock.in.4k console.out --rounds 5 --passes 3 --json "$work/passes.json" >"$work/out" 2>"$work/err"
+ok "passes: run" is $? 0
+ok "… all rows in each, before any in the next" is "$(cat "$work/err")" \
+	"$(for pass in "2 rounds, pass 1" "2 rounds, pass 2" "1 round, pass 3"; do
+		printf '%s of 3\n' "vsock.in.4k: $pass" "console.out: $pass"
+	done)"
+ok "… and each round says of which it is" is "$(grep -o '"pass":\[[^]]*\]' "$work/passes.json" | tr '\n' ' ')" \
+	'"pass":[1,1,2,2,3] "pass":[1,1,2,2,3] '
+ok "… the table has the sum" is "$(grep -Ec '^(vsock\.in\.4k|console\.out) .*  5  ' "$work/out")" 2
+"$STASIS" bench console.out --rounds 2 >"$work/out" 2>"$work/err"
+ok "there are no more passes than rounds" is "$(cat "$work/err")" \
+	"$(printf 'console.out: 1 round, pass %s of 2\n' 1 2)"
+"$STASIS" bench console.out --passes 0 >"$work/out" 2>"$work/err"
+ok "no pass at all is a usage error" is $? 125
+ok "… that says what is accepted" grep -qx 'stasis: --passes 0: not 1 to 1000' "$work/err"
 # The peer's rows are there, or said to be missing.
 mkdir "$work/no-programs"
 PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
