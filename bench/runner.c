@@ -198,7 +198,8 @@ int main(int argc, char **argv)
 		"Measures stasis against the least that the same operation takes (its floor), by\n"
 		"turns. NAME is a benchmark, or the beginning of its rows' names; without, all "
 		"are\n"
-		"run.\n\n"
+		"run, which takes minutes: linux boots a lab where this host's KVM boots no "
+		"Linux.\n\n"
 		"      --list          what there is\n";
 	struct programs programs = {0};
 	struct bench_options options;
