@@ -290,8 +290,11 @@ int results_from_json(struct results *r, json_t *json, const char *path, struct 
 		r->input = json_array();
 	if (json_array_append(r->input, json) < 0)
 		return no_memory(err);
+	/* One host's, in which each program has seen what it has seen. */
 	if (!r->host)
 		r->host = json_incref(json_object_get(json, "host"));
+	else
+		json_object_update_missing(r->host, json_object_get(json, "host"));
 	json_array_foreach(rows, i, row)
 	{
 		if (!add_row(r, row, err))

@@ -232,7 +232,9 @@ int main(int argc, char **argv)
 		"Measures stasis against the least that the same operation takes (its floor), by\n"
 		"turns. NAME is a benchmark, or the beginning of its rows' names; without, all "
 		"are\n"
-		"run. All run in each pass, every time in a process of its own.\n\n"
+		"run: each in every pass, in a process of its own. That takes minutes; linux boots "
+		"a\n"
+		"lab where this host's KVM boots no Linux.\n\n"
 		"      --list          what there is\n"
 		"      --passes N      over how many passes the rounds are spread (default: 5)";
 	struct programs programs = {0};

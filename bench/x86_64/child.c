@@ -24,20 +24,37 @@ extern char **environ;
 
 /* ---- one child ------------------------------------------------------------------------- */
 
-/* said: what it wrote to standard error, which says why. */
-static int no_stamp(struct child *child, const char *name, const char *said, struct error *err)
+static void said_path(char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/said", getenv("XDG_RUNTIME_DIR") ?: "/tmp");
+}
+
+char *child_said(void)
+{
+	char path[PATH_MAX], *text = NULL;
+	size_t len;
+
+	said_path(path);
+	if (file_read(path, KIB(64), &text, &len) < 0 || len == 0) {
+		free(text);
+		return NULL;
+	}
+	text[strcspn(text, "\n")] = '\0';
+	text_one_line(text);
+	return text;
+}
+
+static int no_stamp(struct child *child, const char *name, struct error *err)
 {
 	CLEANUP_FREE char *text = NULL;
-	size_t len;
 	int status = 0;
 
 	kill(child->pid, SIGKILL);
 	waitpid(child->pid, &status, 0);
 	fd_close(&child->fd);
-	if (file_read(said, KIB(64), &text, &len) < 0 || len == 0)
+	text = child_said();
+	if (!text)
 		return error_set(err, -EPROTO, "%s: it ended or hung before its guest ran", name);
-	text[strcspn(text, "\n")] = '\0';
-	text_one_line(text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
 		return error_contention(err, "%s: %s", name, text);
 	return error_set(err, -EPROTO, "%s: %s", name, text);
@@ -76,7 +93,7 @@ int child_start(const struct bench *b, char *const *argv, int out_fd, struct chi
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return error_set_shortage(err, -errno, "making a pair of sockets");
 	snprintf(number, sizeof(number), "%d", ends[1]);
-	snprintf(said, sizeof(said), "%s/said", getenv("XDG_RUNTIME_DIR") ?: "/tmp");
+	said_path(said);
 	setenv(CHILD_FD, number, 1);
 	child.fd = ends[0];
 	child.began_ns = now_ns();
@@ -90,7 +107,7 @@ int child_start(const struct bench *b, char *const *argv, int out_fd, struct chi
 	if (poll(&stamp, 1, STAMP_MS) != 1 ||
 	    read(child.fd, &child.entered_ns, sizeof(child.entered_ns)) !=
 		    (ssize_t)sizeof(child.entered_ns))
-		return no_stamp(&child, argv[0], said, err);
+		return no_stamp(&child, argv[0], err);
 	*ret_child = child;
 	return 0;
 }

@@ -22,6 +22,9 @@ struct child {
  * stamp. out_fd: its standard output; -1: none. On failure it has ended. */
 int child_start(const struct bench *b, char *const *argv, int out_fd, struct child *ret_child,
 		struct error *err) MUST_CHECK;
+/* The first line of what the last one that was started wrote to its standard error: it says why.
+ * malloc'ed; NULL: nothing. */
+char *child_said(void);
 /* Waits for its end; signo is sent before, if not 0. */
 void child_end(struct child *child, int signo);
 /* Memory that is its alone and not its guest's, in bytes: private dirty pages, but for mappings

@@ -27,14 +27,6 @@
 /* What a core has besides memory: notes of a thousand vCPUs, and what its parts are rounded up. */
 #define CORE_BESIDES MIB(16)
 
-int lab_choose_machine(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
-		       struct error *err)
-{
-	if (kernel_from_cache(kind, "6.12", ret_kernel) == 0)
-		return 0;
-	return kernel_choose(kind, NULL, ret_kernel, err);
-}
-
 /* ---- a run -------------------------------------------------------------------------------------
  */
 
@@ -400,7 +392,7 @@ int lab_run_config(struct vm_config *config)
 	else
 		vm_config_settle(config);
 	if (r == 0)
-		r = lab_choose_machine(config->kind, &machine, &err);
+		r = kernel_for_lab(config->kind, &machine, &err);
 	if (r == 0 && !config->lab_snapshot)
 		r = make_files(config, files, &err);
 	if (r == 0)

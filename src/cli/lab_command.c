@@ -9,6 +9,7 @@
 #include "cli/lab_run.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "vm/kernels.h"
 #include "vm/lab/disks.h"
 #include "vm/lab/lab.h"
 
@@ -56,7 +57,7 @@ static int start(const struct lab_words *words)
 	int r;
 
 	block_signals();
-	r = lab_choose_machine(words->kind, &kernel, &err);
+	r = kernel_for_lab(words->kind, &kernel, &err);
 	machine = (struct lab_machine){.kind = words->kind,
 				       .kernel = kernel.path,
 				       .modules = kernel.modules,

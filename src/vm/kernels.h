@@ -22,6 +22,10 @@ int kernel_choose(const struct arch_kind *kind, const char *asked, struct kernel
 /* Newest of the kernel cache whose release begins with prefix; -ENOENT without a message. */
 int kernel_from_cache(const struct arch_kind *kind, const char *prefix,
 		      struct kernel_choice *ret_kernel) MUST_CHECK;
+/* What the lab's own machine boots: one whose modules give it KVM, which Debian's cloud kernels do.
+ */
+int kernel_for_lab(const struct arch_kind *kind, struct kernel_choice *ret_kernel,
+		   struct error *err) MUST_CHECK;
 void kernel_choice_done(struct kernel_choice *kernel); /* accepts a zeroed one */
 /* ${XDG_CACHE_HOME:-~/.cache}/stasis; malloc'ed, NULL when out of memory. */
 char *kernel_cache_dir(void);

@@ -26,7 +26,7 @@ static char *first_readable(char **candidates, size_t n)
 }
 
 /* A file of ours: $STASIS_LIBEXEC, its place in the build or source tree (relative to this
- * program's folder), beside an installed program, or where it was installed; installed is its name
+ * program's folder), near an installed program, or where it was installed; installed is its name
  * there. NULL if it is in none of them, or out of memory. */
 static char *find_file(const char *installed, const char *in_tree)
 {
@@ -43,6 +43,7 @@ static char *find_file(const char *installed, const char *in_tree)
 		libexec ? text_format("%s/%s", libexec, installed) : NULL,
 		text_format("%s/%s", exe, in_tree),
 		text_format("%s/../libexec/stasis/%s", exe, installed),
+		text_format("%s/%s", exe, installed), /* of what is in libexec itself */
 		text_format(STASIS_LIBEXECDIR "/%s", installed),
 	};
 
@@ -85,7 +86,8 @@ int tools_init(const struct arch_kind *kind, char **ret_path, struct error *err)
 	if (kind != arch_kind_own())
 		return find_foreign(kind, "stasis-init", "src/guest/init/stasis-init", ret_path,
 				    err);
-	return find_own("stasis-init", "../guest/init/stasis-init", ret_path, err);
+	/* The same from each folder of the build tree that has such programs. */
+	return find_own("stasis-init", "../../src/guest/init/stasis-init", ret_path, err);
 }
 
 int tools_stasis(const struct arch_kind *kind, char **ret_path, struct error *err)

@@ -5,7 +5,7 @@
 #include "arch/kinds.h"
 #include "base/error.h"
 
-/* stasis-init: beside this program in a build tree, else where it was installed, or
+/* stasis-init: near this program in a build tree, else where it was installed, or
  * $STASIS_LIBEXEC. Another architecture's: in the build tree build-arm64 (build-amd64) beside this
  * one, or in a folder of that architecture's name in the places above. malloc'ed. */
 int tools_init(const struct arch_kind *kind, char **ret_path, struct error *err) MUST_CHECK;

@@ -15,6 +15,8 @@
 #include "vm/disk.h"
 #include "vm/net.h"
 
+struct vm_include; /* vm/config.h */
+
 /* A file that goes in: its bytes are found at lab_file_path(hash) in the lab. */
 struct lab_file {
 	int fd; /* borrowed; read from 0 */
@@ -62,6 +64,11 @@ struct lab_machine {
 	/* The guest's networks as L1's interfaces: lab_uplink_join. A warm lab has none. */
 	const struct vm_net *nets;
 	size_t net_count;
+	/* What L1's init starts, with its libraries, and which files and folders it finds; NULL, 0:
+	 * the agent alone. lab_qemu_start only: a keeper knows how to talk to the agent. */
+	char **command;
+	struct vm_include *includes;
+	size_t include_count;
 };
 
 /* Whether its guest is too large for the few CPUs that the architecture's labs have. */

@@ -1,4 +1,4 @@
-/* Starts QEMU in software emulation with five socket pairs. Keeper only. */
+/* Starts QEMU in software emulation with five socket pairs. Keeper, or who has a command. */
 #include "vm/lab/qemu.h"
 
 #include <errno.h>
@@ -102,27 +102,31 @@ static void join_modules(const struct lab_machine *machine, const char *more[MOD
 		more[n++] = *m;
 }
 
-/* L1's initramfs is a guest's like any other: our init, with the agent as its COMMAND. */
+/* L1's initramfs is a guest's like any other: our init, with the agent or another as its COMMAND.
+ */
 static int build_initrd(const struct lab_machine *machine, int *ret_fd, struct error *err)
 {
 	CLEANUP_FREE char *exe = NULL;
 	static char agent[] = "lab-agent";
-	char *command[] = {NULL, agent, NULL};
+	char *command[] = {NULL, agent, NULL}; /* the agent's */
 	char *modules = machine->modules ? strdup(machine->modules) : NULL;
 	const char *more[MODULES_MAX] = {NULL};
 	struct vm_config config = {
 		.kind = machine->kind,
-		.command = command,
+		.command = machine->command ?: command,
+		.includes = machine->includes,
+		.include_count = machine->include_count,
 		.modules = modules,
 		.more_modules = more,
 		.session = VM_SESSION_COMMAND,
 		.disk_count = machine->disk_count, /* for the driver's module */
 	};
 	struct image image;
-	int fd, r;
+	int fd, r = 0;
 
 	join_modules(machine, more);
-	r = tools_stasis(machine->kind, &exe, err);
+	if (!machine->command)
+		r = tools_stasis(machine->kind, &exe, err);
 	command[0] = exe;
 	if (r == 0)
 		r = image_build(&config, &image, err);

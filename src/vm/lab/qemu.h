@@ -1,5 +1,5 @@
 /* QEMU as the lab's machine: started with its ports connected to us, and never outliving us.
- * Keeper only. */
+ * Keeper, or who runs a command of its own in one (bench/). */
 #ifndef STASIS_VM_LAB_QEMU_H
 #define STASIS_VM_LAB_QEMU_H
 
@@ -9,7 +9,7 @@
 
 struct lab_qemu {
 	pid_t pid; /* 0: none */
-	/* Our ends: init's control port, the agent's standard input, output and error, the serial
+	/* Our ends: init's control port, the command's standard input, output and error, the serial
 	 * console. Non-blocking, or -1. */
 	int control_fd, in_fd, out_fd, err_fd, console_fd;
 };

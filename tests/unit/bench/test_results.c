@@ -105,6 +105,30 @@ static void passes_add_up(void **state)
 	results_done(&all);
 }
 
+/* The same host, as two programs saw it: what only one has seen is kept, and nothing is replaced.
+ */
+static void facts_add_up(void **state)
+{
+	struct results r = {0};
+	json_t *first = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				   "\"host\": {\"load\": 1}}",
+				   0, NULL);
+	json_t *second = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				    "\"host\": {\"load\": 2, \"lab\": {\"load\": 3}}}",
+				    0, NULL);
+
+	(void)state;
+	assert_int_equal(results_from_json(&r, first, "x", NULL), 0);
+	assert_int_equal(results_from_json(&r, second, "x", NULL), 0);
+	json_decref(first);
+	json_decref(second);
+	assert_int_equal(json_integer_value(json_object_get(r.host, "load")), 1);
+	assert_int_equal(json_integer_value(
+				 json_object_get(json_object_get(r.host, "lab"), "load")),
+			 3);
+	results_done(&r);
+}
+
 #define HEAD "{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": "
 #define ROW                                                                                        \
 	"\"name\": \"a\", \"what\": \"\", \"unit\": \"ns\", \"more_is_better\": false, "           \
@@ -161,6 +185,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(there_and_back),
 		cmocka_unit_test(passes_add_up),
+		cmocka_unit_test(facts_add_up),
 		cmocka_unit_test(other_files_are_refused),
 	};
 
