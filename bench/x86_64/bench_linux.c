@@ -140,9 +140,10 @@ static char **product_argv(const struct parts *p, struct error *err)
 	return child_argv(words, ARRAY_SIZE(words), err);
 }
 
-/* What QEMU's page on the microvm has for a fast boot, as far as a stock kernel boots with it: ACPI
- * stays, without which it doesn't. QEMU would take SeaBIOS then, which needs option ROMs to load a
- * kernel; qboot doesn't. */
+/* What QEMU's page on the microvm has for a fast boot, as far as it is one of a stock kernel: ACPI
+ * stays, without which it doesn't come up, and the clock chip, which it looks for for seconds where
+ * there is none. QEMU would take SeaBIOS then, which needs option ROMs to load a kernel; qboot
+ * doesn't. */
 static char **peer_argv(const struct parts *p, struct error *err)
 {
 	char *words[] = {
@@ -154,7 +155,7 @@ static char **peer_argv(const struct parts *p, struct error *err)
 		strdup("-serial"),
 		strdup("stdio"),
 		strdup("-machine"),
-		strdup("microvm,accel=kvm,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=on"),
+		strdup("microvm,accel=kvm,x-option-roms=off,pit=off,pic=off,rtc=on,isa-serial=on"),
 		strdup("-bios"),
 		strdup("qboot.rom"),
 		strdup("-cpu"),
