@@ -21,7 +21,7 @@
 #include "vm/doctor.h"
 #include "vm/kernels.h"
 
-#define ROUNDS	    10
+#define ROUNDS	    5
 #define MEMORY	    "256M"
 #define WORD_NS	    120000000000u
 #define LAB_NS	    180000000000u /* its own boot, on a busy host */
