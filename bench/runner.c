@@ -2,26 +2,24 @@
  * passes, and makes one result of all. `stasis bench` is this. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/text.h"
 #include "bench.h"
+#include "spawned.h"
 
 #define PREFIX	 "bench-"
 #define PROGRAMS 32
 #define SKIPPED	 77
-
-extern char **environ;
 
 struct programs {
 	char *path[PROGRAMS]; /* malloc'ed; by name */
@@ -82,26 +80,6 @@ static int find_all(struct programs *p, struct error *err)
 	return p->n > 0 ? 0 : error_set(err, -ENOENT, "finding benchmarks in %s", exe);
 }
 
-/* Runs argv; output: whether what it prints is shown. Its status, or a negative errno. */
-static int run_program(char *const *argv, bool output)
-{
-	posix_spawn_file_actions_t files;
-	int r, status = 0;
-	pid_t pid;
-
-	posix_spawn_file_actions_init(&files);
-	if (!output)
-		posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	fflush(stdout);
-	r = -posix_spawn(&pid, argv[0], &files, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&files);
-	if (r < 0)
-		return r;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
-}
-
 /* A program that is to run in each pass, for these rows. */
 struct job {
 	const char *path, *only; /* only: rows that begin so; NULL: all */
@@ -111,16 +89,14 @@ struct job {
 static int measure(const struct bench_options *o, struct job *job, unsigned pass, unsigned passes,
 		   struct results *all, struct error *err)
 {
-	CLEANUP_FREE char *json = text_format("%s/stasis-bench-XXXXXX",
-					      o->work ?: getenv("TMPDIR") ?: "/tmp");
+	CLEANUP_FREE char *json = text_format("%s/json", o->work);
 	const char *argv[16] = {job->path, "--json", json};
 	char rounds[16], cpus[32], which[32];
 	size_t n = 3;
-	int r, fd = json ? mkostemp(json, O_CLOEXEC) : -1;
+	int r;
 
-	if (fd < 0)
-		return error_set_shortage(err, -errno, "making a file");
-	close(fd);
+	if (!json)
+		return error_set_shortage(err, -ENOMEM, "naming a file");
 	snprintf(rounds, sizeof(rounds), "%u", o->rounds);
 	snprintf(cpus, sizeof(cpus), "%d,%d", o->cpu[0], o->cpu[1]);
 	snprintf(which, sizeof(which), "%u/%u", pass, passes);
@@ -139,7 +115,7 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 		argv[n++] = passed[i][0];
 		argv[n++] = passed[i][1];
 	}
-	r = run_program((char *const *)argv, false);
+	r = spawned_run((char *const *)argv, false);
 	job->left_out = r == SKIPPED;
 	if (r == 0)
 		r = results_load(all, json, err);
@@ -189,6 +165,30 @@ static int run_jobs(const struct bench_options *o, struct job *jobs, size_t n, s
 	return r;
 }
 
+static int remove_one(const char *path, const struct stat *st UNUSED, int type UNUSED,
+		      struct FTW *at UNUSED)
+{
+	return remove(path);
+}
+
+/* Whatever ends a program in the middle, what it made in there goes. */
+static int run_in_folder(const struct bench_options *options, struct job *jobs, size_t n,
+			 struct results *all, struct error *err)
+{
+	struct bench_options o = *options;
+	const char *under = o.work ?: getenv("TMPDIR") ?: "/tmp";
+	CLEANUP_FREE char *folder = text_format("%s/stasis-bench-XXXXXX", under);
+	int r;
+
+	if (!folder || !mkdtemp(folder))
+		return error_set_shortage(err, folder ? -errno : -ENOMEM, "making a folder in %s",
+					  under);
+	o.work = folder;
+	r = run_jobs(&o, jobs, n, all, err);
+	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return r;
+}
+
 static int run(const struct bench_options *o, const struct programs *p, int words, char **word,
 	       struct error *err)
 {
@@ -204,7 +204,7 @@ static int run(const struct bench_options *o, const struct programs *p, int word
 			jobs[i] = (struct job){.path = p->path[i], .only = o->only};
 	}
 	if (r == 0)
-		r = run_jobs(o, jobs, n, &all, err);
+		r = run_in_folder(o, jobs, n, &all, err);
 	if (r == 0 && all.rows == 0)
 		r = error_contention(err, "none of these benchmarks can run here");
 	if (r == 0)
@@ -217,7 +217,7 @@ static int list(const struct programs *p, struct error *err)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		char *const argv[] = {p->path[i], (char[]){"--list"}, NULL};
-		int r = run_program(argv, true);
+		int r = spawned_run(argv, true);
 
 		if (r != 0)
 			return error_set(err, r < 0 ? r : -EPROTO, "running %s", p->path[i]);
@@ -245,6 +245,7 @@ int main(int argc, char **argv)
 	if (bench_options_parse(&options, argc, argv, usage, &rest, &status))
 		return status;
 	signal(SIGPIPE, SIG_IGN);
+	spawned_init();
 	r = find_all(&programs, &err);
 	if (r == 0 && options.pass > 0)
 		r = error_usage(&err, "--pass: for one benchmark's program; "
@@ -256,6 +257,7 @@ int main(int argc, char **argv)
 				 : run(&options, &programs, argc - rest, argv + rest, &err);
 	for (size_t i = 0; i < programs.n; i++)
 		free(programs.path[i]);
+	spawned_die();
 	if (r < 0)
 		log_failure(&err);
 	return r < 0 ? error_exit_status(&err) : 0;

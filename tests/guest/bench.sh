@@ -54,6 +54,23 @@ if grep -Eq ': (left out|there is no )' "$work/err"; then
 else
 	ok "with it they have" grep -Eq '^block\.8\.guest .* /s  *1  ' "$work/out"
 fi
+# Ended in the middle, by a signal to it alone.
+ln -s "$(realpath "$(dirname "$STASIS")"/../../bench/*/bench-stasis)" "$work/measured"
+"$STASIS" bench start --rounds 500 --stasis "$work/measured" >"$work/out" 2>"$work/err" &
+pid=$!
+for _ in $(seq 100); do
+	[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
+	sleep 0.1
+done
+kill $pid
+wait $pid
+ended=$?
+if grep -q 'left out' "$work/err"; then
+	skip "a signal ends it" "$(tail -n 1 "$work/err")"
+else
+	ok "a signal ends it" is $ended 143
+fi
+ok "… and what it has started" is "$(pgrep -f "^$work/measured" | wc -l)" 0
 ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
 
 "$STASIS" bench no-such >"$work/out" 2>"$work/err"
