@@ -256,13 +256,13 @@ static int add_rows(struct bench *b, const char *text, struct error *err)
 
 /* sh, as the program's words and its result must not be mixed: the first go to standard error. */
 static void build_command(char *words[WORDS_MAX], const struct bench *b,
-			  const struct linux_lab *lab, char *program, char *rounds)
+			  const struct linux_lab *lab, char *program, char *rounds, char *pass)
 {
 	static char script[] = "export PATH=\"${1%/*}:$PATH\" " LINUX_LAB_KERNEL "=\"$2\"\n"
 			       "shift 2\n"
 			       "\"$@\" --json /tmp/result >/dev/null && cat /tmp/result";
 	static char sh[] = "sh", c[] = "-c", stasis[] = "--stasis", only[] = "--only",
-		    many[] = "--rounds";
+		    many[] = "--rounds", which[] = "--pass";
 	size_t n = 0;
 
 	words[n++] = sh;
@@ -282,6 +282,10 @@ static void build_command(char *words[WORDS_MAX], const struct bench *b,
 		words[n++] = many;
 		words[n++] = rounds;
 	}
+	if (b->options.pass) {
+		words[n++] = which;
+		words[n++] = pass;
+	}
 	words[n] = NULL;
 }
 
@@ -289,6 +293,7 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 {
 	CLEANUP_FREE char *program = text_format("%s/bench-linux", b->folder);
 	CLEANUP_FREE char *rounds = text_format("%u", b->options.rounds);
+	CLEANUP_FREE char *pass = text_format("%u/%u", b->options.pass, b->options.passes);
 	CLEANUP_FREE char *out = NULL;
 	struct kernel_choice kernel = {0};
 	struct lab_machine machine = {.kind = arch_kind_own()};
@@ -300,11 +305,11 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 		r = kernel_for_lab(machine.kind, &kernel, err);
 	if (r == 0) {
 		pack_all(&luggage, b, lab);
-		if (luggage.failed || !program || !rounds)
+		if (luggage.failed || !program || !rounds || !pass)
 			r = error_set_shortage(err, -ENOMEM, "running in the lab");
 	}
 	if (r == 0) {
-		build_command(words, b, lab, program, rounds);
+		build_command(words, b, lab, program, rounds, pass);
 		machine.kernel = kernel.path;
 		machine.modules = kernel.modules;
 		machine.vcpus = 1;
