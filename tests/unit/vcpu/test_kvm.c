@@ -595,10 +595,10 @@ static void who_has_to_be_started_does_not_wait_for_the_others(void **state)
 		fail_msg("%s", err.what);
 	fake_waits = true;
 	rig_start(r);
-	fake_waits = false;
 	assert_int_equal(r->value, 0);
 	assert_int_equal(r->wrong, 0);
 	rig_close(r);
+	fake_waits = false;
 }
 
 static void limits_are_named(void **state)
