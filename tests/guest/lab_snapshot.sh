@@ -21,7 +21,8 @@ until [ -S "$XDG_RUNTIME_DIR/stasis/.lab.sock" ]; do sleep 0.05; done
 
 # boot NAME
 boot() {
-	"$STASIS" run --lab -q -m 256M -k "$payloads/payload-halt.elf" -i empty --name "$1" </dev/null \
+	rm -f boot.out # of the one before, which says that it is up
+	timeout 120 "$STASIS" run --lab -q -m 256M -k "$payloads/payload-halt.elf" -i empty --name "$1" </dev/null \
 		>boot.out 2>boot.err &
 	pid=$!
 	for _ in $(seq 400); do

@@ -41,15 +41,17 @@ is() { [ "$1" = "$2" ]; }
 start() {
 	local memory=$1 name=$2 payload=$3
 	shift 3
+	rm -f "$work/$name.out"
 	"$STASIS" run --no-lab -m "$memory" -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
 		--report "$work/$name.json" "$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
 	pid=$!
 	up "$name"
 }
-# up NAME: waits until its guest says so, in NAME.out, for 10 s at most.
+# up NAME: waits until its guest says so, in NAME.out, for 10 s at most. There is no such file before: a
+# shell in the background may be late to empty it, and the guest before was up, too.
 up() {
 	for _ in $(seq 200); do
-		grep -q 'payload is up' "$work/$1.out" && return
+		grep -qs 'payload is up' "$work/$1.out" && return
 		sleep 0.05
 	done
 }

@@ -6,12 +6,13 @@
 run() { # run NAME PAYLOAD OPTIONS...: in the background; its pid is in $pid
 	local name=$1 payload=$2
 	shift 2
+	rm -f "$work/$name.out"
 	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-$payload.elf" -i "$work/empty" --name "$name" \
 		"$@" </dev/null >"$work/$name.out" 2>"$work/$name.err" &
 	pid=$!
 }
 
-is_up() { grep -q 'payload is up' "$work/$1.out"; }
+is_up() { grep -qs 'payload is up' "$work/$1.out"; }
 wait_up() {
 	for _ in $(seq 200); do
 		is_up "$1" && return 0

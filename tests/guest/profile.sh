@@ -93,6 +93,7 @@ ok "profile of no VM ends 125 (saw $status)" is $status 125
 
 # restored NAME: the guest of that folder goes on under that name; its pid is in $pid.
 restored() {
+	rm -f "$work/$1.out"
 	"$STASIS" restore "$work/$1" --name "$1" </dev/null >"$work/$1.out" 2>"$work/$1.err" &
 	pid=$!
 	up "$1"
