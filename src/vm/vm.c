@@ -363,6 +363,8 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	STAILQ_INIT(&m->capture.queue);
 	progress_init(&m->progress, config->verbosity >= 0);
 	result->host = host_kind();
+	if (config->lacks)
+		vm_result_degraded(result, config->lacks);
 	r = build(m, err);
 	if (r == 0)
 		r = vcpu_pool_start(m->pool, m->arch, err);
