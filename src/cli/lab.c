@@ -168,6 +168,7 @@ static void build_words(struct inner *in, const struct vm_config *c, const struc
 	option(in, "--session", session_kind(c->session));
 	option(in, "--kernel", lab_file_path(kernel, kernel_path));
 	option(in, "--kernel-name", c->kernel);
+	option(in, "--lacks", c->lacks);
 	option(in, "--initrd", lab_file_path(initrd, initrd_path));
 	shape_words(in, &c->topology);
 	option(in, "--append", c->append);

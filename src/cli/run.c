@@ -439,6 +439,11 @@ static int set_kernel_name(void *target, const char *value, struct error *err UN
 	return keep(&((struct run_request *)target)->config.kernel_name, value);
 }
 
+static int set_lacks(void *target, const char *value, struct error *err UNUSED)
+{
+	return keep(&((struct run_request *)target)->config.lacks, value);
+}
+
 static int set_cpu_vendor(void *target, const char *value, struct error *err)
 {
 	if (strcmp(value, "amd") && strcmp(value, "intel"))
@@ -525,6 +530,7 @@ static const struct cli_option options[] = {
 	{"freeze-for", 0, "DURATION", set_freeze_for, NULL},
 	{"session", 0, "KIND", set_session, NULL},
 	{"kernel-name", 0, "TEXT", set_kernel_name, NULL},
+	{"lacks", 0, "TEXT", set_lacks, NULL},
 	{"trace-out", 0, "FILE", set_trace_out, NULL},
 	{"window", 0, "COLSxROWS", set_window, NULL},
 };
@@ -727,10 +733,13 @@ static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 
 static int run_in_lab(struct run_request *q)
 {
+	static const char lacks[] = "--perf, --cpus-budget and --wait have no effect in the lab";
 	const struct perf_request *perf = &q->config.perf;
 
-	if (perf->mode != PERF_OFF || perf->cpus_budget || perf->wait)
-		log_warn("--perf, --cpus-budget and --wait have no effect in the lab");
+	if (perf->mode != PERF_OFF || perf->cpus_budget || perf->wait) {
+		log_warn("%s", lacks);
+		q->config.lacks = strdup(lacks);
+	}
 	return lab_run_config(&q->config);
 }
 

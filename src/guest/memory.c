@@ -188,7 +188,7 @@ int guest_map_private_at(struct guest_memory *mem, uint64_t gpa, uint64_t len, i
 			err, -EINVAL,
 			"mapping a file into guest memory: it has %lld bytes, not %" PRIu64,
 			(long long)st.st_size, offset + len);
-	if (mem->hugepages)
+	if (mem->hugepages || mem->copies)
 		return copy_file(host, len, fd, offset, err);
 	if (mmap(host, (size_t)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
 		 fd, (off_t)offset) == MAP_FAILED) {

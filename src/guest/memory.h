@@ -40,6 +40,7 @@ struct guest_memory {
 	struct guest_region region[GUEST_MAX_REGIONS];
 	unsigned count;
 	bool hugepages; /* on 2 MiB pages of hugetlbfs: guest/hugepages.h */
+	bool copies;	/* a file is copied into it and not mapped: its pages stay what they are */
 };
 
 /* Reserves and maps. -ENOMEM is contention. On failure nothing is left. */

@@ -154,6 +154,12 @@ void loop_set_spin(struct loop *loop, uint64_t spin_ns)
 	loop->spins_in_vain = 0;
 }
 
+int loop_set_worker_cpus(struct loop *loop, const cpu_set_t *cpus, size_t size)
+{
+	loop_assert_thread(loop);
+	return io_uring_register_iowq_aff(&loop->ring, size, cpus);
+}
+
 void loop_stop(struct loop *loop)
 {
 	loop->stopped = true;

@@ -8,6 +8,7 @@
 #define STASIS_LOOP_LOOP_H
 
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
@@ -65,6 +66,12 @@ void loop_remove_source(struct loop *loop, struct loop_source *source);
 /* How long the loop keeps looking before it blocks; 0 (the default) never spins. Where that was in
  * vain a few times running, it looks only now and then, until it finds something again. */
 void loop_set_spin(struct loop *loop, uint64_t spin_ns);
+
+/* What the kernel does for us besides, on threads of its own (fdatasync, fallocate, I/O that would
+ * wait), it does on these host CPUs only, and not on ours: for a loop that spins for ever ahead of
+ * all else. Negative errno; Linux before 5.14 has -EINVAL. io_uring_register(2),
+ * IORING_REGISTER_IOWQ_AFF. */
+int loop_set_worker_cpus(struct loop *loop, const cpu_set_t *cpus, size_t size) MUST_CHECK;
 
 /* Operations. -EBUSY if op is active, -ENOMEM if the queue is full and the kernel takes none,
  * -ECANCELED inside loop_free; otherwise 0 and done() will run. op is zeroed but for done before

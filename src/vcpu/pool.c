@@ -227,7 +227,7 @@ void vcpu_gate_open(struct vcpu_pool *pool)
 static int all_set_up(struct vcpu_pool *pool, struct error *err)
 {
 	uint64_t limit_ns = pool->config.set_up_limit_ns, end_ns = now_ns() + limit_ns;
-	uint32_t left, unfit;
+	uint32_t left, failed;
 
 	/* Acquire: pairs with the release in ready. */
 	while ((left = atomic_load_explicit(&pool->unready, memory_order_acquire)) > 0) {
@@ -243,9 +243,9 @@ static int all_set_up(struct vcpu_pool *pool, struct error *err)
 					 (unsigned long long)(limit_ns / 1000000));
 	}
 	/* Relaxed: ordered by unready. Only who failed here has ended; others may run and fail. */
-	unfit = atomic_load_explicit(&pool->unfit, memory_order_relaxed);
-	if (unfit > 0) {
-		const struct error *error = &pool->vcpu[unfit - 1].error;
+	failed = atomic_load_explicit(&pool->first_failed, memory_order_relaxed);
+	if (failed > 0) {
+		const struct error *error = &pool->vcpu[failed - 1].error;
 
 		if (err && err->code == 0)
 			*err = *error;

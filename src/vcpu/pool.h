@@ -24,8 +24,8 @@ struct vcpu_pool {
 	/* Futex words of the start: threads that are not set up yet (the control thread waits for
 	 * none), and enum vcpu_gate (who may not run before the others wait until it opens). */
 	CACHE_ALIGNED _Atomic uint32_t unready;
-	_Atomic uint32_t
-		unfit; /* 1 + the first vCPU whose set-up failed; before its step of unready */
+	_Atomic uint32_t first_failed; /* 1 + the vCPU whose set-up failed first; 0: none; before
+					  its step of unready */
 	CACHE_ALIGNED _Atomic uint32_t gate;
 
 	struct vcpu_watch_slot watch[ARCH_WATCHES];

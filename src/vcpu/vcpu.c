@@ -285,20 +285,21 @@ static int set_up(struct vcpu *vcpu)
 }
 
 /* The last to be ready lets all go, unless somebody has a word to say before. */
-static void ready(struct vcpu *vcpu, int set_up)
+static void ready(struct vcpu *vcpu, int result)
 {
 	struct vcpu_pool *pool = vcpu->pool;
 
 	uint32_t none = 0;
 
 	/* Relaxed: ordered by the step below. */
-	if (set_up < 0)
-		atomic_compare_exchange_strong_explicit(&pool->unfit, &none, vcpu->index + 1,
+	if (result < 0)
+		atomic_compare_exchange_strong_explicit(&pool->first_failed, &none, vcpu->index + 1,
 							memory_order_relaxed, memory_order_relaxed);
 	/* Release: vcpu_pool_start, and the last one, see the error. One wake-up, by the last. */
 	if (atomic_fetch_sub_explicit(&pool->unready, 1, memory_order_acq_rel) != 1)
 		return;
-	if (!pool->config.all_set_up && !atomic_load_explicit(&pool->unfit, memory_order_relaxed))
+	if (!pool->config.all_set_up &&
+	    !atomic_load_explicit(&pool->first_failed, memory_order_relaxed))
 		vcpu_gate_open(pool);
 	futex_wake(&pool->unready, 1);
 }

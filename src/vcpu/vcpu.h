@@ -79,8 +79,9 @@ struct vcpu_pool_config {
 	/* vCPU thread: instead of arch_vcpu_setup, or NULL. */
 	int (*set_up)(struct vcpu *vcpu, void *arg, struct error *err);
 	uint64_t set_up_limit_ns; /* vcpu_pool_start gives up after it; 0: it waits */
-	/* Inside vcpu_pool_start, once all are set up and before any enters the guest; or NULL.
-	 * Fails: so does vcpu_pool_start. */
+	/* Inside vcpu_pool_start, once all are set up and before any guest code runs; or NULL. Some
+	 * may wait in KVM_RUN (arch_vcpu_waits), where a call on their descriptors would wait for
+	 * them. Fails: so does vcpu_pool_start. */
 	int (*all_set_up)(void *arg, struct error *err);
 	/* Serves one exit on the control thread, in the order of vcpu/exits.h. run is NULL for a
 	 * posted one. The reply is sent when it returns. May stop the pool, not free it. */

@@ -14,6 +14,7 @@ void vm_config_done(struct vm_config *c)
 	free(c->name);
 	free(c->kernel);
 	free(c->kernel_name);
+	free(c->lacks);
 	free(c->kernel_release);
 	free(c->initrd);
 	free(c->modules);

@@ -46,6 +46,7 @@ struct vm_config {
 	char *name;		      /* unique; the folder in the runtime directory */
 	char *kernel;		      /* path */
 	char *kernel_name;	      /* what messages call it; NULL: its path */
+	char *lacks;		      /* what the report shall list as degraded, or NULL */
 	char *kernel_release;	      /* "6.12.117+deb12-cloud-amd64", or NULL if unknown */
 	char *initrd;		      /* path, or NULL: build one */
 	enum vm_session session;

@@ -82,6 +82,7 @@ struct machine {
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
 	struct evidence evidence;
+	uint64_t threads_ns;	  /* when the vCPU threads were about to begin */
 	struct counters counters; /* with config->counters */
 
 	struct virtio_console_port port[PORT_COUNT];

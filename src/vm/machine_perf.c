@@ -2,6 +2,7 @@
 #include "vm/machine_perf.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +12,7 @@
 
 /* Threads beyond which reading their counters as COMMAND starts would be noise itself. */
 #define READ_AT_START_MAX 64
-/* The control thread never sleeps where a host CPU is left for the rest. */
-#define SPIN_FOR_EVER UINT64_MAX
+#define SPIN_FOR_EVER	  UINT64_MAX
 
 static bool asked(const struct machine *m)
 {
@@ -37,7 +37,8 @@ int machine_perf_claim(struct machine *m, struct error *err)
 	int r;
 
 	if (asked(m))
-		perf_apply_check(topology_memory(&c->topology), &m->claim.missing);
+		m->claim.fits = perf_apply_check(topology_memory(&c->topology), c->hugepages,
+						 &m->claim.missing);
 	if (c->perf.wait)
 		progress_set(&m->progress, "waiting for host CPUs");
 	r = perf_claim(&c->perf, &c->topology, c->pin, c->name, &m->claim, err);
@@ -58,11 +59,26 @@ void machine_perf_vm(struct machine *m)
 		return;
 	if (machine_perf_own_cpus(m))
 		perf_apply_exits(&m->kvm, &m->claim.missing);
+	m->mem.copies = true;
 	perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan,
 			     m->config->hugepages, &m->claim.missing);
 }
 
-static void show(uint64_t done, void *arg)
+/* Signals are blocked until the loop takes them. */
+static bool is_told_to_end(void)
+{
+	static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	sigset_t pending;
+
+	sigemptyset(&pending);
+	sigpending(&pending);
+	for (size_t i = 0; i < ARRAY_SIZE(enders); i++)
+		if (sigismember(&pending, enders[i]) > 0)
+			return true;
+	return false;
+}
+
+static bool show(uint64_t done, void *arg)
 {
 	struct machine *m = arg;
 
@@ -70,15 +86,25 @@ static void show(uint64_t done, void *arg)
 		 (unsigned long long)(done >> 20),
 		 (unsigned long long)(topology_memory(&m->config->topology) >> 20));
 	progress_tick(&m->progress);
+	return !is_told_to_end();
 }
 
-void machine_perf_memory(struct machine *m)
+int machine_perf_memory(struct machine *m, struct error *err)
 {
+	int r;
+
 	if (!asked(m))
-		return;
+		return 0;
+	/* Strict mode has refused. To bring it in would end us, or others. */
+	if (!m->claim.fits) {
+		perf_missing_note(&m->claim.missing, "less memory (-m)",
+				  "the guest's memory is neither brought in nor locked");
+		return 0;
+	}
 	progress_set(&m->progress, m->memory_shown);
-	perf_apply_memory(&m->mem, show, m, &m->claim.missing);
+	r = perf_apply_memory(&m->mem, m->config->hugepages, show, m, &m->claim.missing);
 	progress_set(&m->progress, NULL);
+	return r < 0 ? error_set(err, r, "bringing the guest's memory in") : 0;
 }
 
 const int *machine_perf_pins(const struct machine *m)
@@ -88,11 +114,12 @@ const int *machine_perf_pins(const struct machine *m)
 
 int machine_perf_before_threads(struct machine *m, struct error *err)
 {
+	m->threads_ns = now_ns();
 	if (!asked(m))
 		return 0;
 	perf_apply_clock(&m->kvm, &m->claim.missing);
 	if (!machine_perf_own_cpus(m))
-		perf_missing_add(&m->claim.missing, "fewer vCPUs",
+		perf_missing_add(&m->claim.missing, "fewer vCPUs, or --wait",
 				 "no real-time priority, no spinning and no idling in the guest "
 				 "where threads share host CPUs");
 	perf_apply_timer_slack();
@@ -106,6 +133,26 @@ static int prioritise(struct machine *m)
 	for (unsigned i = 0; r == 0 && i < vcpu_pool_count(m->pool); i++)
 		r = perf_apply_realtime(vcpu_pool_get(m->pool, i)->thread, PERF_VCPU_PRIORITY);
 	return r < 0 ? r : perf_apply_realtime(pthread_self(), PERF_CONTROL_PRIORITY);
+}
+
+/* The control thread never sleeps where a host CPU is left for the rest: for the threads, too, that
+ * the kernel has for its I/O. */
+static void spin(struct machine *m)
+{
+	struct host_cpu_set rest = m->claim.initial;
+	int r;
+
+	for (unsigned v = 0; v < m->claim.plan.vcpus; v++)
+		host_cpu_set_remove(&rest, (unsigned)m->claim.plan.cpu[v]);
+	host_cpu_set_remove(&rest, (unsigned)m->claim.plan.control);
+	r = host_cpu_set_count(&rest) > 0 ? perf_apply_workers(m->loop, &rest) : -EINVAL;
+	if (r == 0)
+		loop_set_spin(m->loop, SPIN_FOR_EVER);
+	else
+		perf_missing_note(
+			&m->claim.missing, NULL,
+			"the control thread sleeps: no other host CPU of ours is left for "
+			"what the kernel does for it");
 }
 
 /* Every thread on its CPU, ahead of all that is not real-time. */
@@ -126,7 +173,7 @@ static int isolate(struct machine *m, struct error *err)
 		perf_missing_add(&m->claim.missing, "ulimit -r 2, or CAP_SYS_NICE",
 				 "real-time priority is refused: %s", strerror(-r));
 	if (m->claim.plan.spare)
-		loop_set_spin(m->loop, SPIN_FOR_EVER);
+		spin(m);
 	return refuse(m, err);
 }
 
@@ -168,18 +215,24 @@ static void begin_counters(struct machine *m)
 
 /* ---- the run ------------------------------------------------------------------------------- */
 
-int machine_perf_running(struct machine *m, struct error *err)
+int machine_perf_isolate(struct machine *m, struct error *err)
 {
-	int r;
+	return machine_perf_own_cpus(m) ? isolate(m, err) : 0;
+}
 
-	if (asked(m))
+void machine_perf_running(struct machine *m)
+{
+	const struct perf_missing *missing = &m->claim.missing;
+
+	if (asked(m)) {
 		m->result->perf = plan_json(m);
+		for (unsigned i = 0; i < missing->count; i++)
+			log_warn("--perf: %s", missing->item[i].what);
+	}
 	begin_counters(m);
-	r = machine_perf_own_cpus(m) ? isolate(m, err) : 0;
 	/* A foreign init says nothing of its COMMAND. */
-	if (r == 0 && m->config->session == VM_SESSION_NONE)
+	if (m->config->session == VM_SESSION_NONE)
 		machine_perf_command_begins(m);
-	return r;
 }
 
 /* ---- evidence ------------------------------------------------------------------------------ */
@@ -190,7 +243,7 @@ void machine_perf_command_begins(struct machine *m)
 	CLEANUP_FREE pid_t *tid = thread_ids(m);
 
 	/* Without memory for it, a run goes on without. */
-	if (tid && evidence_begin(&m->evidence, tid, n, n <= READ_AT_START_MAX,
+	if (tid && evidence_begin(&m->evidence, tid, n, m->threads_ns, n <= READ_AT_START_MAX,
 				  m->config->session != VM_SESSION_NONE) < 0)
 		log_debug("no memory for the vCPU threads' counters");
 }
@@ -204,6 +257,8 @@ void machine_perf_command_ended(struct machine *m)
 	tid = thread_ids(m);
 	if (tid)
 		m->result->evidence = evidence_end(&m->evidence, tid);
+	if (asked(m) && json_is_true(json_object_get(m->result->evidence, "noisy")))
+		log_warn("--perf: the host was noisy, as the report's evidence shows");
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */

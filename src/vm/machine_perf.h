@@ -11,15 +11,18 @@ int machine_perf_claim(struct machine *m, struct error *err) MUST_CHECK;
 bool machine_perf_own_cpus(const struct machine *m);
 /* The VM exists, its memory is reserved and untouched. */
 void machine_perf_vm(struct machine *m);
-/* The guest is loaded: brings its memory in. */
-void machine_perf_memory(struct machine *m);
+/* The guest is loaded: brings its memory in. A signal meanwhile is -EINTR. */
+int machine_perf_memory(struct machine *m, struct error *err) MUST_CHECK;
 /* Host CPU of each vCPU, or NULL. */
 const int *machine_perf_pins(const struct machine *m);
 /* The vCPUs exist, their threads don't: they inherit where they may run. Refuses what strict mode
  * lacks by now. */
 int machine_perf_before_threads(struct machine *m, struct error *err) MUST_CHECK;
-/* The threads exist: priorities, and the control thread's own CPU. */
-int machine_perf_running(struct machine *m, struct error *err) MUST_CHECK;
+/* The threads exist, and no guest code has run: priorities, and the control thread's own CPU.
+ * Refuses what strict mode lacks. */
+int machine_perf_isolate(struct machine *m, struct error *err) MUST_CHECK;
+/* The guest runs. */
+void machine_perf_running(struct machine *m);
 /* COMMAND starts; it has ended (or the guest has, before the threads are stopped). */
 void machine_perf_command_begins(struct machine *m);
 void machine_perf_command_ended(struct machine *m);

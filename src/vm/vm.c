@@ -130,6 +130,15 @@ static int load_memory(struct machine *m, struct error *err)
 	return r < 0 ? r : kvm_set_memory(&m->kvm, &m->mem, err);
 }
 
+/* Before any guest code runs. */
+static int vcpus_ready(void *arg, struct error *err)
+{
+	struct machine *m = arg;
+	int r = m->config->restore ? restore_vcpus_ready(m, err) : 0;
+
+	return r < 0 ? r : machine_perf_isolate(m, err);
+}
+
 static int build_vcpus(struct machine *m, struct error *err)
 {
 	struct vcpu_pool_config config = {
@@ -142,7 +151,7 @@ static int build_vcpus(struct machine *m, struct error *err)
 		.arg = m,
 		.set_up = m->config->restore ? restore_vcpu : NULL,
 		.set_up_limit_ns = m->config->restore ? RESTORE_LIMIT_NS : 0,
-		.all_set_up = m->config->restore ? restore_vcpus_ready : NULL,
+		.all_set_up = m->config->restore || machine_perf_own_cpus(m) ? vcpus_ready : NULL,
 	};
 	int r = vcpu_pool_new(m->loop, &m->kvm, &config, &m->pool, err);
 
@@ -195,7 +204,7 @@ static int build(struct machine *m, struct error *err)
 	if (r == 0)
 		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
 	if (r == 0)
-		machine_perf_memory(m);
+		r = machine_perf_memory(m, err);
 	if (r == 0)
 		r = build_vcpus(m, err);
 	if (r == 0)
@@ -354,13 +363,15 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 	STAILQ_INIT(&m->capture.queue);
 	progress_init(&m->progress, config->verbosity >= 0);
 	result->host = host_kind();
+	if (config->lacks)
+		vm_result_degraded(result, config->lacks);
 	r = build(m, err);
 	if (r == 0)
 		r = vcpu_pool_start(m->pool, m->arch, err);
 	if (r == 0 && config->restore)
 		arch_clock_ticks_go_on(m->arch, &m->freeze.clock);
 	if (r == 0)
-		r = machine_perf_running(m, err);
+		machine_perf_running(m);
 	result->setup_ns = now_ns() - begin_ns;
 	if (r == 0)
 		r = machine_events_running(m, err);

@@ -56,6 +56,34 @@ else
 	skip "a pin outside of our CPUs" "one CPU, or no taskset"
 fi
 
+# Large pages that there are none of; memory that is not there; and the way out of a long start.
+if command -v python3 >/dev/null; then
+	python3 -c 'import ctypes, os, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) # PR_SET_THP_DISABLE
+os.execv(sys.argv[1], sys.argv[1:])' "$(command -v "$STASIS")" run --no-lab --perf=relaxed -m 64M \
+		-k "$payload-poweroff.elf" -i "$work/empty" --report "$work/report" </dev/null >"$work/out" 2>"$work/err"
+	status=$?
+	ok "small pages are told of" [ $status = 0 ]
+	ok "… and how many" grep -q "perf: 64 MiB of the guest's memory are in small pages" "$work/report"
+else
+	skip "small pages are told of" "no python3"
+fi
+available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+run poweroff --perf=relaxed -m $((available / 1024 * 2))M
+ok "memory that has no room is not brought in" [ $status = 0 ]
+ok "… and said so" grep -q "perf: the guest's memory is neither brought in nor locked" "$work/report"
+if [ "$available" -gt 8000000 ]; then
+	"$STASIS" run --no-lab --perf=relaxed -m 6G -k "$payload-halt.elf" -i "$work/empty" \
+		</dev/null >"$work/out" 2>"$work/err" &
+	pid=$!
+	sleep 1
+	kill $pid
+	wait $pid
+	ok "a signal ends it while memory is brought in" grep -q "bringing the guest's memory in" "$work/err"
+else
+	skip "a signal ends it while memory is brought in" "less than 8 GB of memory is free"
+fi
+
 run poweroff --cpus-budget 1 -c 2
 ok "--cpus-budget 1 runs" [ $status = 0 ]
 
@@ -115,6 +143,9 @@ if [ -z "$lacks" ]; then
 	done
 	run poweroff --perf
 	ok "an ordinary run keeps a performance run off" grep -q "held by VM plain" "$work/err"
+	run poweroff --perf=relaxed -c 1
+	ok "… a relaxed one is beside it, without a priority" \
+		bash -c "[ $status = 0 ] && grep -q '\"own_cpus\": false' '$work/report' && grep -q 'perf: no real-time priority' '$work/report'"
 	run poweroff
 	ok "… and no ordinary one" [ $status = 0 ]
 else

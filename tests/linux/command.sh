@@ -40,9 +40,13 @@ equal "output that can't be written ends 125" 125 $?
 check "... and says why, once" test "$(grep -c "standard output: No space left" "$work/err")" = 1
 check "... and the report says it" grep -q '"outcome": "error"' "$work/r.json"
 
-stasis_run --report "$work/r.json" -- sh -c 'exit 3'
+no_effect=()
+[ "$LAB" = --no-lab ] || no_effect=(--perf=relaxed)
+stasis_run --report "$work/r.json" "${no_effect[@]}" -- sh -c 'exit 3'
 equal "the report has the outcome" '"exited" 3' \
 	"$(python3 -c 'import json,sys; r=json.load(open(sys.argv[1])); print("\"%s\" %d" % (r["outcome"], r["exit_status"]))' "$work/r.json")"
+[ "$LAB" = --no-lab ] ||
+	check "... and that --perf has no effect in the lab" grep -q '"--perf.* no effect in the lab"' "$work/r.json"
 
 stasis_run -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60'
 equal "a kernel panic ends 126" 126 "$status"

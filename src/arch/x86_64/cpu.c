@@ -139,7 +139,8 @@ int arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct erro
 	if (r < 0)
 		return error_set(err, r, "setting the MSRs of vCPU %u", index);
 	/* KVM starts vCPU 0, its LINT0 open for the PIC's interrupts as firmware leaves it, and
-	 * lets the others wait for INIT and SIPI. */
+	 * lets the others wait for INIT and SIPI. LINT1 stays masked until a kernel does with it
+	 * what the MADT says. */
 	if (index > 0)
 		return 0;
 	r = set_entry(&vm->entry, vcpu_fd);

@@ -34,7 +34,8 @@
 
 /* ---- before ------------------------------------------------------------------------------- */
 
-/* Tried, not read: limits, capabilities and control groups all have a say. */
+/* Tried, not read: limits, capabilities and control groups all have a say. Without
+ * SCHED_RESET_ON_FORK, which nobody may take back who needs the limit for it. */
 static void check_realtime(struct perf_missing *m)
 {
 	struct sched_param old, want = {.sched_priority = PERF_CONTROL_PRIORITY};
@@ -42,7 +43,7 @@ static void check_realtime(struct perf_missing *m)
 	struct rlimit limit = {0};
 
 	sched_getparam(0, &old);
-	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &want) == 0) {
+	if (sched_setscheduler(0, SCHED_FIFO, &want) == 0) {
 		(void)sched_setscheduler(0, policy, &old);
 		return;
 	}
@@ -106,7 +107,8 @@ static uint64_t meminfo(const char *field)
 	return kib << 10;
 }
 
-static void check_memory(uint64_t bytes, struct perf_missing *m)
+/* bytes: without what is on huge pages that the host has set aside. */
+static bool check_memory(uint64_t bytes, struct perf_missing *m)
 {
 	uint64_t available = meminfo("MemAvailable");
 
@@ -115,14 +117,15 @@ static void check_memory(uint64_t bytes, struct perf_missing *m)
 				 "%" PRIu64 " MiB of memory are needed at once, and %" PRIu64
 				 " MiB are available: %" PRIu64 " MiB too few",
 				 bytes >> 20, available >> 20, (bytes - available) >> 20);
+	return available >= bytes;
 }
 
-void perf_apply_check(uint64_t bytes, struct perf_missing *missing)
+bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing)
 {
 	check_realtime(missing);
 	check_throttle(missing);
 	check_lock_limit(bytes, missing);
-	check_memory(bytes, missing);
+	return check_memory(hugetlb ? 0 : bytes, missing);
 }
 
 /* ---- exits and the clock ------------------------------------------------------------------- */
@@ -276,7 +279,9 @@ static void *intake_thread(void *arg)
 		uint64_t from = atomic_fetch_add_explicit(&in->next, CHUNK, memory_order_relaxed);
 		int r, none = 0;
 
-		if (from >= in->total)
+		/* Relaxed: one failure, or a signal, is enough; whose comes first does not matter.
+		 */
+		if (from >= in->total || atomic_load_explicit(&in->error, memory_order_relaxed) < 0)
 			return NULL;
 		r = take_in_piece(in, from);
 		if (r < 0) {
@@ -290,7 +295,7 @@ static void *intake_thread(void *arg)
 	}
 }
 
-static int take_all_in(struct intake *in, void (*tick)(uint64_t done, void *arg), void *arg)
+static int take_all_in(struct intake *in, bool (*tick)(uint64_t done, void *arg), void *arg)
 {
 	pthread_t thread[THREADS_MAX];
 	uint64_t want = MIN(in->total / CHUNK, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
@@ -309,14 +314,61 @@ static int take_all_in(struct intake *in, void (*tick)(uint64_t done, void *arg)
 			until.tv_nsec += TICK_NS;
 			until.tv_sec += until.tv_nsec / 1000000000;
 			until.tv_nsec %= 1000000000;
-			tick(atomic_load_explicit(&in->done, memory_order_relaxed), arg);
+			if (!tick(atomic_load_explicit(&in->done, memory_order_relaxed), arg))
+				atomic_store_explicit(&in->error, -EINTR, memory_order_relaxed);
 		} while (pthread_timedjoin_np(thread[i], NULL, &until) == ETIMEDOUT);
 	}
 	return atomic_load_explicit(&in->error, memory_order_relaxed);
 }
 
-void perf_apply_memory(const struct guest_memory *mem, void (*tick)(uint64_t done, void *arg),
-		       void *arg, struct perf_missing *missing)
+/* What of [from, to) of this process the kernel has in large pages, by smaps (proc(5)): a line of
+ * addresses, then lines of figures. UINT64_MAX if it can't be read. */
+static uint64_t in_large_pages(uint64_t from, uint64_t to)
+{
+	CLEANUP_FREE char *line = NULL;
+	FILE *f = fopen("/proc/self/smaps", "re");
+	uint64_t sum = 0, begin = 0, a, b, kib;
+	size_t len = 0;
+
+	if (!f)
+		return UINT64_MAX;
+	while (getline(&line, &len, f) > 0) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &a, &b) == 2)
+			begin = a;
+		else if (begin >= from && begin < to &&
+			 sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1)
+			sum += kib << 10;
+	}
+	fclose(f);
+	return sum;
+}
+
+/* madvise() says nothing of it: large pages may be off, or none be free. */
+static void check_large_pages(const struct guest_memory *mem, struct perf_missing *missing)
+{
+	uint64_t small = 0;
+
+	for (unsigned i = 0; i < mem->count; i++) {
+		uint64_t from = (uintptr_t)mem->region[i].host;
+		uint64_t to = from + mem->region[i].range.size;
+		uint64_t large = in_large_pages(from, to);
+		uint64_t most = ALIGN_UP(from, MIB(2)) < to
+					? to / MIB(2) * MIB(2) - ALIGN_UP(from, MIB(2))
+					: 0;
+
+		small += most > large ? most - large : 0;
+	}
+	if (small > 0)
+		perf_missing_add(
+			missing,
+			"echo madvise >/sys/kernel/mm/transparent_hugepage/enabled; echo 1 "
+			">/proc/sys/vm/compact_memory; or --hugepages",
+			"%" PRIu64 " MiB of the guest's memory are in small pages", small >> 20);
+}
+
+int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
+		      bool (*tick)(uint64_t done, void *arg), void *arg,
+		      struct perf_missing *missing)
 {
 	struct intake in = {.mem = mem};
 	int r;
@@ -324,17 +376,22 @@ void perf_apply_memory(const struct guest_memory *mem, void (*tick)(uint64_t don
 	for (unsigned i = 0; i < mem->count; i++)
 		in.total += mem->region[i].range.size;
 	r = take_all_in(&in, tick, arg);
+	if (r == -EINTR)
+		return r;
 	if (r < 0)
 		perf_missing_add(missing, "less memory (-m)",
 				 "the guest's memory is not all there: %" PRIu64 " of %" PRIu64
 				 " MiB, then %s",
 				 (uint64_t)in.done >> 20, in.total >> 20, strerror(-r));
+	else if (!hugetlb)
+		check_large_pages(mem, missing);
 	/* Huge pages that are there stay; none is made or split from now on. */
 	for (unsigned i = 0; i < mem->count; i++)
 		(void)madvise(mem->region[i].host, mem->region[i].range.size, MADV_NOHUGEPAGE);
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		perf_missing_add(missing, "ulimit -l unlimited, or CAP_IPC_LOCK",
 				 "memory can't be locked: %s", strerror(errno));
+	return 0;
 }
 
 /* ---- threads ------------------------------------------------------------------------------- */
@@ -346,21 +403,43 @@ int perf_apply_realtime(pthread_t thread, int priority)
 	return -pthread_setschedparam(thread, SCHED_FIFO, &param);
 }
 
+/* For CPU_FREE; NULL when out of memory. *ret_size is in bytes. */
+static cpu_set_t *kernels_set(const struct host_cpu_set *cpus, size_t *ret_size)
+{
+	cpu_set_t *set = CPU_ALLOC(HOST_CPUS_MAX);
+
+	*ret_size = CPU_ALLOC_SIZE(HOST_CPUS_MAX);
+	if (!set)
+		return NULL;
+	CPU_ZERO_S(*ret_size, set);
+	for (unsigned i = 0; i < HOST_CPUS_MAX; i++)
+		if (host_cpu_set_has(cpus, i))
+			CPU_SET_S(i, *ret_size, set);
+	return set;
+}
+
 int perf_apply_affinity(const struct host_cpu_set *cpus)
 {
-	size_t size = CPU_ALLOC_SIZE(HOST_CPUS_MAX);
-	cpu_set_t *set = CPU_ALLOC(HOST_CPUS_MAX);
+	size_t size;
+	cpu_set_t *set = kernels_set(cpus, &size);
 	int r = 0;
 
 	if (!set)
 		return -ENOMEM;
-	CPU_ZERO_S(size, set);
-	for (unsigned i = 0; i < HOST_CPUS_MAX; i++)
-		if (host_cpu_set_has(cpus, i))
-			CPU_SET_S(i, size, set);
 	if (sched_setaffinity(0, size, set) < 0)
 		r = -errno;
 	CPU_FREE(set);
+	return r;
+}
+
+int perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus)
+{
+	size_t size;
+	cpu_set_t *set = kernels_set(cpus, &size);
+	int r = set ? loop_set_worker_cpus(loop, set, size) : -ENOMEM;
+
+	if (set)
+		CPU_FREE(set);
 	return r;
 }
 

@@ -8,6 +8,7 @@
 #include "arch/kvm.h"
 #include "guest/memory.h"
 #include "guest/topology.h"
+#include "loop/loop.h"
 #include "vm/perf/missing.h"
 #include "vm/perf/plan.h"
 
@@ -15,8 +16,9 @@
 #define PERF_VCPU_PRIORITY    1
 #define PERF_CONTROL_PRIORITY 2
 
-/* What can be known before anything is built: limits, capabilities, memory. bytes: the guest's. */
-void perf_apply_check(uint64_t bytes, struct perf_missing *missing);
+/* What can be known before anything is built: limits, capabilities, memory. bytes: the guest's;
+ * hugetlb: on huge pages of its own, which the host keeps apart. Whether all of it has room. */
+bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing);
 /* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
  * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups. */
 void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
@@ -26,10 +28,13 @@ void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
 void perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
 			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
 			  struct perf_missing *missing);
-/* Brings all of it in, with several threads, and locks it. tick is called now and then with the
- * bytes that are there. Then khugepaged is kept off: it would move pages under the guest. */
-void perf_apply_memory(const struct guest_memory *mem, void (*tick)(uint64_t done, void *arg),
-		       void *arg, struct perf_missing *missing);
+/* Brings all of it in, with several threads, looks whether it came in large pages (but for hugetlb,
+ * where it did), and locks it. tick is called now and then with the bytes that are there; where it
+ * says false, all stop: -EINTR. Then khugepaged is kept off: it would move pages under the guest.
+ */
+int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
+		      bool (*tick)(uint64_t done, void *arg), void *arg,
+		      struct perf_missing *missing) MUST_CHECK;
 /* After the vCPUs exist: whether the VM's clock runs on a stable TSC. It says so only after it has
  * been set, so it is read, set to what it reads, and read again. */
 void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing);
@@ -38,6 +43,9 @@ void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing);
 int perf_apply_realtime(pthread_t thread, int priority) MUST_CHECK;
 /* This thread on cpus only. Negative errno. */
 int perf_apply_affinity(const struct host_cpu_set *cpus) MUST_CHECK;
+/* The threads that the kernel has for the loop's I/O on cpus only. They inherit the control
+ * thread's priority and host CPU, and where it spins there they would never run. Negative errno. */
+int perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus) MUST_CHECK;
 /* This thread, and those that it starts: timers as sharp as they get. */
 void perf_apply_timer_slack(void);
 /* This thread as any other again. */

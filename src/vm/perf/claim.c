@@ -128,8 +128,11 @@ static int claim_performance(const struct claiming *c, const struct perf_held *h
 	if (r == -EBUSY && c->request->mode == PERF_RELAXED && !c->request->wait) {
 		want = to_shared(&want);
 		r = perf_locks_take(&claim->locks, &want, c->name, c->err);
-		if (r == 0)
+		if (r == 0) {
+			/* Others may be on them, and two of a priority never make room. */
+			claim->plan.own = claim->plan.spare = false;
 			perf_missing_add(&missing, "--wait", "%s", refusal.what);
+		}
 	} else if (r < 0 && c->err->code == 0) {
 		*c->err = refusal;
 	}

@@ -24,6 +24,7 @@ struct perf_claim {
 	struct host_cpu_set vcpus;   /* ordinary mode: vCPU threads */
 	struct host_cpu_set initial; /* what we were started with */
 	struct perf_missing missing;
+	bool fits; /* performance mode: the guest's memory has room at once */
 };
 
 /* What a claim is before it is made: perf_claim_done may be called on it. */

@@ -29,17 +29,20 @@ json_t *evidence_thread_json(const struct evidence_thread *a, const struct evide
 struct evidence {
 	struct evidence_thread *before; /* n; zeroed: since the threads began */
 	unsigned n;
-	uint64_t began_ns;
+	uint64_t began_ns;   /* of what is counted */
 	double load;	     /* of the host, the last minute, at the beginning */
 	uint64_t host_steal; /* ticks that hosts below this one took, likewise */
 	bool since_command;
 };
 
-/* n vCPUs whose threads have these ids. read: whether to take the counters now, or leave them at
- * their beginning (many threads take long to read). command: this is when COMMAND starts. */
-int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, bool read,
+/* n vCPUs whose threads have these ids, which began at threads_ns (now_ns). read: whether to take
+ * the counters now, or leave them at their beginning (many threads take long to read). command:
+ * this is when COMMAND starts. */
+int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, uint64_t threads_ns, bool read,
 		   bool command) MUST_CHECK;
-/* The threads must still be there. An object for the result, or NULL when out of memory. */
+/* The threads must still be there. An object for the result, or NULL when out of memory. It says
+ * "noisy" where the vCPU that fared worst was ready, without a host CPU, for more than a thousandth
+ * of the time or 10 ms in all, or where hosts below this one took as much of its CPUs. */
 json_t *evidence_end(struct evidence *e, const pid_t *tid);
 void evidence_done(struct evidence *e); /* accepts a zeroed one */
 

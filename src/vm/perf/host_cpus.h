@@ -25,6 +25,12 @@ static inline void host_cpu_set_add(struct host_cpu_set *set, unsigned cpu)
 		set->word[cpu / 64] |= UINT64_C(1) << (cpu % 64);
 }
 
+static inline void host_cpu_set_remove(struct host_cpu_set *set, unsigned cpu)
+{
+	if (cpu < HOST_CPUS_MAX)
+		set->word[cpu / 64] &= ~(UINT64_C(1) << (cpu % 64));
+}
+
 unsigned host_cpu_set_count(const struct host_cpu_set *set);
 /* "0-3,8", as sysfs and people write it; "" is none. -EINVAL, or -ERANGE past HOST_CPUS_MAX. */
 int host_cpu_set_parse(const char *list, struct host_cpu_set *ret_set) MUST_CHECK;

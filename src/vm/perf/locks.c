@@ -425,9 +425,18 @@ static bool matches(json_t *record, void *arg)
 static void drop(struct perf_locks *locks)
 {
 	while (locks->count > 0)
-		close(locks->fd[--locks->count]);
-	free(locks->fd);
-	locks->fd = NULL;
+		close(locks->held[--locks->count].fd);
+	free(locks->held);
+	locks->held = NULL;
+}
+
+/* There is room. */
+static void keep(struct perf_locks *locks, const char *name, int fd)
+{
+	struct perf_lock *lock = &locks->held[locks->count++];
+
+	lock->fd = fd;
+	snprintf(lock->name, sizeof(lock->name), "%s", name);
 }
 
 static int held_by_other(const struct perf_locks *locks, const char *kind, unsigned n,
@@ -463,7 +472,7 @@ static int take_set(struct perf_locks *locks, const char *kind, const struct hos
 			return held_by_other(locks, kind, n, err);
 		if (fd < 0)
 			return cannot_open(locks, name, fd, err);
-		locks->fd[locks->count++] = fd;
+		keep(locks, name, fd);
 	}
 	return 0;
 }
@@ -483,7 +492,7 @@ static int be_performance_run(struct perf_locks *locks, struct error *err)
 		return held_by_other(locks, "cpu", 0, err);
 	if (fd < 0)
 		return cannot_open(locks, "perf", fd, err);
-	locks->fd[locks->count++] = fd;
+	keep(locks, "perf", fd);
 	return 0;
 }
 
@@ -500,8 +509,8 @@ int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, 
 	CLEANUP_FREE char *cpus = NULL;
 	int r;
 
-	locks->fd = calloc(n, sizeof(*locks->fd));
-	if (!locks->fd)
+	locks->held = calloc(n, sizeof(*locks->held));
+	if (!locks->held)
 		return error_set(err, -ENOMEM, "locking host CPUs");
 	r = exclusive ? be_performance_run(locks, err) : 0;
 	if (r == 0)
@@ -532,8 +541,8 @@ int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error
 		return cannot_open(locks, "perf", fd, err);
 	/* Under the mutex none comes before we have the other. */
 	close(fd);
-	locks->fd = calloc(1, sizeof(*locks->fd));
-	if (!locks->fd)
+	locks->held = calloc(1, sizeof(*locks->held));
+	if (!locks->held)
 		return error_set(err, -ENOMEM, "locking host CPUs");
 	fd = lock_file(locks->dir_fd, "all", LOCK_SH);
 	if (fd < 0) {
@@ -541,17 +550,15 @@ int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error
 		return fd == -EWOULDBLOCK ? held_by_other(locks, "cpu", 0, err)
 					  : cannot_open(locks, "all", fd, err);
 	}
-	locks->fd[locks->count++] = fd;
+	keep(locks, "all", fd);
 	write_record(locks, "shared", "all", "all", name);
 	return 1;
 }
 
 bool perf_locks_intact(const struct perf_locks *locks)
 {
-	struct stat st;
-
 	for (unsigned i = 0; i < locks->count; i++)
-		if (fstat(locks->fd[i], &st) < 0 || st.st_nlink == 0)
+		if (!is_current(locks->dir_fd, locks->held[i].name, locks->held[i].fd))
 			return false;
 	return true;
 }

@@ -32,7 +32,10 @@ struct perf_locks {
 	int dir_fd, mutex_fd;
 	int record_fd; /* our vm-PID-R; -1: none */
 	char record[48];
-	int *fd; /* what we hold */
+	struct perf_lock { /* what we hold */
+		int fd;
+		char name[32];
+	} * held;
 	unsigned count;
 };
 

@@ -2,6 +2,8 @@
 #include "helper.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -592,10 +594,64 @@ static void turns_keep_their_time(void **state)
 	assert_true(now_ns() - start < 2 * S);
 }
 
+/* A thread of its own, which has made no io_uring and so no workers yet. */
+static void *spin_ahead_of_all(void *arg)
+{
+	const struct sched_param ahead = {.sched_priority = 2};
+	struct noted n = NOTED;
+	struct error err = {0};
+	struct loop *loop = NULL;
+	cpu_set_t all, one, rest;
+	uint64_t end_ns;
+	int *ends = arg, cpu = 0, fd = temporary_file();
+
+	if (sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) < 2)
+		goto out;
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	CPU_XOR(&rest, &all, &one);
+	if (loop_new(&loop, &err) < 0 || sched_setaffinity(0, sizeof(one), &one) < 0 ||
+	    sched_setscheduler(0, SCHED_FIFO, &ahead) < 0)
+		goto out;
+	*ends = 0;
+	if (loop_set_worker_cpus(loop, &rest, sizeof(rest)) == 0 &&
+	    loop_fdatasync(loop, &n.op, fd) == 0) {
+		loop_set_spin(loop, UINT64_MAX);
+		end_ns = now_ns() + 5000000000;
+		while (n.ends < 1 && now_ns() < end_ns && loop_turn(loop, 1000000000) >= 0)
+			;
+		*ends = (int)n.ends;
+	}
+out:
+	loop_free(loop);
+	close(fd);
+	return NULL;
+}
+
+/* A thread that spins ahead of all else, bound to a host CPU: what the kernel does for it there
+ * would never be done. */
+static void workers_run_elsewhere(void **state)
+{
+	pthread_t thread;
+	int ends = -1;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, spin_ahead_of_all, &ends), 0);
+	pthread_join(thread, NULL);
+	if (ends < 0) {
+		print_message("skipped: one CPU, or no real-time priority\n");
+		skip();
+	}
+	assert_int_equal(ends, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		LOOP_TEST(files_are_read_and_written),
+		LOOP_TEST(workers_run_elsewhere),
 		LOOP_TEST(a_pipe_is_waited_for),
 		LOOP_TEST(sockets_accept_send_and_receive),
 		LOOP_TEST(polls_tell_what_is_ready),

@@ -20,10 +20,16 @@
 
 static unsigned ticks;
 
-static void tick(uint64_t done, void *arg)
+static bool tick(uint64_t done, void *arg)
 {
 	assert_true(done <= *(uint64_t *)arg);
 	ticks++;
+	return true;
+}
+
+static bool end(uint64_t done UNUSED, void *arg UNUSED)
+{
+	return false;
 }
 
 /* How many of a region's pages are in memory. */
@@ -56,7 +62,9 @@ static void test_memory_comes_in_whole(void **state UNUSED)
 		skip();
 	assert_int_equal(guest_memory_init(&mem, &layout, &err), 0);
 	*(uint32_t *)guest_ptr(&mem, MIB(2), 4) = 0x12345678;
-	perf_apply_memory(&mem, tick, &total, &missing);
+	assert_int_equal(perf_apply_memory(&mem, false, end, NULL, &missing), -EINTR);
+	assert_int_equal(missing.count, 0);
+	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &missing), 0);
 	for (unsigned i = 0; i < mem.count; i++)
 		assert_int_equal(resident(&mem.region[i]), mem.region[i].range.size / KIB(4));
 	assert_int_equal(*(uint32_t *)guest_ptr(&mem, MIB(2), 4), 0x12345678);
@@ -73,7 +81,7 @@ static void test_check_names_what_lacks(void **state UNUSED)
 	struct perf_missing missing = {0};
 	bool found = false;
 
-	perf_apply_check(UINT64_C(1) << 50, &missing);
+	perf_apply_check(UINT64_C(1) << 50, false, &missing);
 	for (unsigned i = 0; i < missing.count; i++)
 		found |= missing.item[i].fatal && strstr(missing.item[i].what, " MiB too few");
 	assert_true(found);

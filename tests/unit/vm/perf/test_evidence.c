@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/util.h"
 #include "tree.h"
 #include "vm/perf/evidence.h"
 
@@ -69,7 +70,7 @@ static void test_this_thread(void **state UNUSED)
 	volatile char *pages;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
-	assert_int_equal(evidence_begin(&e, &tid, 1, true, true), 0);
+	assert_int_equal(evidence_begin(&e, &tid, 1, 0, true, true), 0);
 	pages = aligned_alloc(page, PAGES * page);
 	assert_non_null(pages);
 	for (size_t i = 0; i < PAGES; i++)
@@ -95,10 +96,11 @@ static void test_since_start(void **state UNUSED)
 	struct evidence e = {0};
 	json_t *json;
 
-	assert_int_equal(evidence_begin(&e, tid, 2, false, true), 0);
+	assert_int_equal(evidence_begin(&e, tid, 2, now_ns() - 5000000000u, false, true), 0);
 	json = evidence_end(&e, tid);
 	assert_non_null(json);
 	assert_string_equal(json_string_value(json_object_get(json, "since")), "start");
+	assert_true(json_integer_value(json_object_get(json, "wall_ns")) >= 5000000000);
 	assert_int_equal(json_array_size(json_object_get(json, "vcpus")), 1);
 	json_decref(json);
 	evidence_done(&e);

@@ -187,7 +187,7 @@ static void test_strangers(void **state UNUSED)
 	struct perf_locks a;
 	struct error err;
 	struct stat st;
-	char path[128], victim[128];
+	char path[128], victim[128], other[128];
 	int fd;
 
 	/* Everybody's directory and files, whatever the umask. */
@@ -226,6 +226,17 @@ static void test_strangers(void **state UNUSED)
 	assert_int_equal(unlink(path), 0);
 	assert_false(perf_locks_intact(&a));
 	perf_locks_close(&a);
+	/* So is one that is moved away, or has another in its place. */
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), 0);
+	in_dir("other", other, sizeof(other));
+	assert_int_equal(rename(path, other), 0);
+	assert_false(perf_locks_intact(&a));
+	assert_int_equal(close(open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666)), 0);
+	assert_false(perf_locks_intact(&a));
+	assert_int_equal(rename(other, path), 0);
+	assert_true(perf_locks_intact(&a));
+	perf_locks_close(&a);
+	assert_int_equal(unlink(path), 0);
 	/* The directory itself may not be a link. */
 	assert_int_equal(setenv("STASIS_LOCK_DIR", path, 1), 0);
 	assert_int_equal(symlink(base, path), 0);
