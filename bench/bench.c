@@ -17,10 +17,12 @@
 
 /* ---- rows and rounds ------------------------------------------------------------------- */
 
-/* What a pass has of a row's rounds: the first passes have what does not go into all. */
-static unsigned share(const struct bench_options *o, unsigned rounds)
+/* The first passes have what does not go into all. */
+unsigned bench_share(const struct bench_options *o, unsigned rounds)
 {
-	return o->pass ? rounds / o->passes + (o->pass <= rounds % o->passes) : rounds;
+	const unsigned all = o->rounds ?: rounds;
+
+	return o->pass ? all / o->passes + (o->pass <= all % o->passes) : all;
 }
 
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds, struct error *err)
@@ -29,7 +31,7 @@ bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds
 
 	if (err->code < 0 || (only && strncmp(spec->name, only, strlen(only)) != 0))
 		return false;
-	b->rounds = share(&b->options, b->options.rounds ? b->options.rounds : rounds);
+	b->rounds = bench_share(&b->options, rounds);
 	b->row[1] = NULL;
 	if (b->rounds == 0) {
 		b->waits = true;
@@ -197,7 +199,10 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		r = measure(&b, program, &err);
 	}
 	if (r == 0 && b.results.rows == 0 && !b.waits)
-		r = error_usage(&err, "no row's name begins with %s", b.options.only);
+		r = b.options.only
+			    ? error_usage(&err, "no row's name begins with %s", b.options.only)
+			    : error_contention(&err, "%s: no row of it can be measured here",
+					       program->name);
 	if (r == 0)
 		r = bench_finish(&b.options, &b.results, &err);
 	results_done(&b.results);

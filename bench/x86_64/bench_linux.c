@@ -306,6 +306,7 @@ static int find_parts(const struct bench *b, struct parts *p, struct error *err)
 
 static int run(struct bench *b, struct error *err)
 {
+	const unsigned rounds = bench_share(&b->options, ROUNDS);
 	const bool inside = is_inside();
 	struct host_ability ability = {0};
 	struct parts parts = {0};
@@ -315,13 +316,16 @@ static int run(struct bench *b, struct error *err)
 	spec = specs[inside || !ability.runs_linux];
 	if (r < 0 || !(is_wanted(b, &spec[BOOT]) || is_wanted(b, &spec[KERNEL])))
 		return r;
+	/* Before anything is found or started: a pass without rounds needs no lab. */
+	b->waits = rounds == 0;
+	if (b->waits)
+		return 0;
 	r = find_parts(b, &parts, err);
 	if (r == 0 && !ability.runs_linux && inside) {
 		r = error_contention(err, "linux: left out, as in the lab, too, %s", ability.why);
 	} else if (r == 0 && ability.runs_linux) {
 		r = measure_here(b, &parts, spec, err);
 	} else if (r == 0) {
-		const unsigned rounds = b->options.rounds ?: ROUNDS;
 		const struct linux_lab lab = {parts.kernel.path, parts.product, parts.peer,
 					      LAB_NS + rounds * WORD_NS};
 
