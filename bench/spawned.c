@@ -88,6 +88,7 @@ void spawned_die(void)
 {
 	if (!came)
 		return;
+	fflush(stdout);
 	signal(came, SIG_DFL);
 	raise(came);
 }
