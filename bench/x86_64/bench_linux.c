@@ -79,9 +79,12 @@ static int await_word(int fd, const char *who, uint64_t *ret_ns, struct error *e
 	for (;;) {
 		struct pollfd waited = {.fd = fd, .events = POLLIN};
 		uint64_t now = now_ns();
-		int ms = now < give_up_ns ? (int)((give_up_ns - now) / 1000000) + 1 : 0;
-		ssize_t n = poll(&waited, 1, ms) == 1 ? read(fd, said + len, SAID_BYTES - len) : 0;
+		ssize_t n = 0;
 
+		/* Also of a guest that has something to say at any time. */
+		if (now < give_up_ns &&
+		    poll(&waited, 1, (int)((give_up_ns - now) / 1000000) + 1) == 1)
+			n = read(fd, said + len, SAID_BYTES - len);
 		if (n <= 0)
 			return no_word(who, said, len, err);
 		now = now_ns();
