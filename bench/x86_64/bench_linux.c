@@ -329,8 +329,14 @@ static int run(struct bench *b, struct error *err)
 	} else if (r == 0 && ability.runs_linux) {
 		r = measure_here(b, &parts, spec, err);
 	} else if (r == 0) {
-		const struct linux_lab lab = {parts.kernel.path, parts.product, parts.peer,
-					      LAB_NS + rounds * WORD_NS};
+		const struct linux_lab lab = {
+			.kernel = parts.kernel.path,
+			.product = parts.product,
+			.peer = parts.peer,
+			.limit_ns = LAB_NS + rounds * WORD_NS,
+			.rows = spec,
+			.row_count = KINDS,
+		};
 
 		r = linux_lab_measure(b, &lab, err);
 		if (r < 0 && err->kind == ERROR_CONTENTION && strncmp(err->what, "linux:", 6) != 0)

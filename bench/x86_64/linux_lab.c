@@ -21,6 +21,7 @@
 #define INCLUDES_MAX 24
 #define WORDS_MAX    16
 #define TAIL_LINES   12
+#define WORDS_LINE   512
 
 /* ---- a command in a machine of its own ------------------------------------------------- */
 
@@ -32,6 +33,8 @@ struct inside {
 	struct console_log console;
 	char *out; /* what the command wrote; owned */
 	size_t len;
+	char words[WORDS_LINE]; /* a line of its standard error, so far */
+	size_t words_len;
 };
 
 static void on_session(struct session *s)
@@ -63,6 +66,28 @@ static int keep(struct inside *in, const void *data, size_t len, struct error *e
 	return 0;
 }
 
+static void show_line(struct inside *in)
+{
+	in->words[in->words_len] = '\0';
+	text_one_line(in->words);
+	fprintf(stderr, "%s\n", in->words);
+	in->words_len = 0;
+}
+
+/* A machine's words go to a person's terminal as lines, and as nothing else. */
+static void show(struct inside *in, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (data[i] == '\n') {
+			show_line(in);
+			continue;
+		}
+		in->words[in->words_len++] = data[i] ? (char)data[i] : '?';
+		if (in->words_len == WORDS_LINE - 1)
+			show_line(in);
+	}
+}
+
 /* One read of a stream; closes fd at its end, which is the machine's. */
 static int take(struct inside *in, int stream, int *fd, struct error *err)
 {
@@ -82,7 +107,7 @@ static int take(struct inside *in, int stream, int *fd, struct error *err)
 	else if (stream == CONSOLE)
 		console_log_add(&in->console, buf, (size_t)n);
 	else
-		(void)!write(STDERR_FILENO, buf, (size_t)n);
+		show(in, buf, (size_t)n);
 	return 0;
 }
 
@@ -157,6 +182,8 @@ static int run_inside(const struct lab_machine *machine, uint64_t limit_ns, char
 		if (r == -ETIMEDOUT)
 			show_console(in);
 		lab_qemu_stop(&in->qemu);
+		if (in->words_len > 0)
+			show_line(in);
 		if (r == 0)
 			r = judge(in, err);
 	}
@@ -237,19 +264,19 @@ static void pack_all(struct luggage *l, const struct bench *b, const struct linu
 
 /* ---- rows ------------------------------------------------------------------------------ */
 
-static int add_rows(struct bench *b, const char *text, struct error *err)
+static int add_rows(struct bench *b, const struct linux_lab *lab, const char *text,
+		    struct error *err)
 {
 	json_t *json = json_loads(text, 0, NULL);
-	json_t *facts = json_incref(json_object_get(json, "host"));
 	int r = json ? 0 : error_set(err, -EPROTO, "what came out of the lab is no result");
 
-	if (r == 0) {
-		json_object_del(json, "host"); /* it is not this one */
-		r = results_from_json(&b->results, json, "the lab", err);
-	}
 	if (r == 0)
-		json_object_set(b->results.host, "lab", facts);
-	json_decref(facts);
+		r = results_from_foreign(&b->results, json, lab->rows, lab->row_count,
+					 MAX(1, b->options.pass), "the lab", err);
+	if (r == 0 && b->results.rows == 0)
+		r = error_set(err, -EPROTO, "the benchmark in the lab measured nothing");
+	if (r == 0)
+		json_object_set(b->results.host, "lab", json_object_get(json, "host"));
 	json_decref(json);
 	return r;
 }
@@ -320,7 +347,7 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 		r = run_inside(&machine, lab->limit_ns, &out, err);
 	}
 	if (r == 0)
-		r = add_rows(b, out ?: "", err);
+		r = add_rows(b, lab, out ?: "", err);
 	unpack(&luggage);
 	kernel_choice_done(&kernel);
 	return r;
