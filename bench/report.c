@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/util.h"
 
 int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
@@ -68,12 +69,20 @@ const char *report_number(double value, const char *unit, char *buf, size_t len)
 		 : value < 100 ? "%.1f %s"
 			       : "%.0f %s",
 		 value, unit);
+	text_one_line(buf); /* a unit is a file's, too */
+	return buf;
+}
+
+const char *report_text(const char *text, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s", text);
+	text_one_line(buf);
 	return buf;
 }
 
 static void print_values(FILE *out, const struct report_row *rows, size_t n)
 {
-	char text[4][32];
+	char text[4][32], name[REPORT_NAME], what[REPORT_WHAT];
 
 	fprintf(out, "%-18s %11s %11s %11s %11s %7s  %s\n", "", "floor p50", "p99", "stasis p50",
 		"p99", "rounds", "");
@@ -83,8 +92,10 @@ static void print_values(FILE *out, const struct report_row *rows, size_t n)
 		for (int k = 0; k < 4; k++)
 			report_number(k % 2 ? r->p99[k / 2] : r->p50[k / 2], r->row->spec.unit,
 				      text[k], sizeof(text[k]));
-		fprintf(out, "%-18s %11s %11s %11s %11s %7zu  %s\n", r->row->spec.name, text[0],
-			text[1], text[2], text[3], r->rounds, r->row->spec.what);
+		fprintf(out, "%-18s %11s %11s %11s %11s %7zu  %s\n",
+			report_text(r->row->spec.name, name, sizeof(name)), text[0], text[1],
+			text[2], text[3], r->rounds,
+			report_text(r->row->spec.what, what, sizeof(what)));
 	}
 }
 
@@ -117,14 +128,17 @@ static void print_goals(FILE *out, const struct report_row *r)
 
 void report_print(FILE *out, const struct report_row *rows, size_t n)
 {
+	char name[REPORT_NAME];
+
 	print_values(out, rows, n);
 	fprintf(out, "\n%-18s %6s  %-16s %6s   %s\n", "stasis / floor", "ratio", "95 % interval",
 		"p99", "goal");
 	for (size_t i = 0; i < n; i++) {
 		const struct report_row *r = &rows[i];
 
-		fprintf(out, "%-18s %6.3f  %6.3f to %6.3f %6.2f ", r->row->spec.name,
-			r->ratio.ratio, r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
+		fprintf(out, "%-18s %6.3f  %6.3f to %6.3f %6.2f ",
+			report_text(r->row->spec.name, name, sizeof(name)), r->ratio.ratio,
+			r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
 			r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR]);
 		print_goals(out, r);
 		fputc('\n', out);
@@ -151,6 +165,7 @@ static int compare_row(FILE *out, const struct results_row *before, const struct
 	size_t old_n = 0, new_n = 0;
 	enum stats_verdict verdict;
 	struct bootstrap_interval q;
+	char name[REPORT_NAME];
 	int r = results_medians(before, &old, &old_n, err);
 
 	if (r == 0)
@@ -159,8 +174,9 @@ static int compare_row(FILE *out, const struct results_row *before, const struct
 		return r;
 	if (!stats_compare(old, old_n, new, new_n, &verdict, &q))
 		return error_set_shortage(err, -ENOMEM, "comparing");
-	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n", now->spec.name,
-		verdict_text(&now->spec, verdict), q.low, q.high);
+	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n",
+		report_text(now->spec.name, name, sizeof(name)), verdict_text(&now->spec, verdict),
+		q.low, q.high);
 	return 0;
 }
 
@@ -169,12 +185,14 @@ int report_compare(FILE *out, const struct results *before, const struct results
 {
 	for (size_t i = 0; i < now->rows; i++) {
 		const struct results_row *old = results_find(before, now->row[i]->spec.name);
+		char name[REPORT_NAME];
 		int r = old ? compare_row(out, old, now->row[i], err) : 0;
 
 		if (r < 0)
 			return r;
 		if (!old)
-			fprintf(out, "%-18s was not measured before\n", now->row[i]->spec.name);
+			fprintf(out, "%-18s was not measured before\n",
+				report_text(now->row[i]->spec.name, name, sizeof(name)));
 	}
 	return 0;
 }

@@ -6,6 +6,9 @@
 
 #include "results.h"
 
+#define REPORT_NAME 64 /* bytes that are shown of a row's name, … */
+#define REPORT_WHAT 160
+
 /* What is shown of a row that has rounds of both sides. */
 struct report_row {
 	const struct results_row *row;
@@ -26,6 +29,9 @@ void report_plot_svg(FILE *out, const struct report_row *rows, size_t n);
 int report_compare(FILE *out, const struct results *before, const struct results *now,
 		   struct error *err) MUST_CHECK;
 
+/* What a file may have brought, as it can be shown: buf, with as much of text as fits, on one line
+ * and without what drives a terminal. */
+const char *report_text(const char *text, char *buf, size_t len);
 /* A number of a unit as people write it: "12.3 us". buf of 32 is enough. */
 const char *report_number(double value, const char *unit, char *buf, size_t len);
 

@@ -155,6 +155,38 @@ static void plots(void **state)
 	results_done(&r);
 }
 
+/* ESC, a line of its own, C1 in UTF-8, and a direction: from a file, or a machine's row. */
+static void terminals_are_not_driven(void **state)
+{
+	static const char bad[] = "a\033[2J\nb\xc2\x9b"
+				  "c\xe2\x80\xae"
+				  "d";
+	const struct results_spec evil = {bad, bad, bad};
+	printer printers[] = {report_print, report_plot_text};
+	struct results r = {0}, before = {0};
+	char *text[3] = {0};
+	size_t len;
+	FILE *out = open_memstream(&text[2], &len);
+
+	(void)state;
+	assert_non_null(out);
+	add_row(&r, &evil, 1.2);
+	for (size_t i = 0; i < 2; i++)
+		text[i] = text_of(&r, printers[i]);
+	assert_int_equal(report_compare(out, &before, &r, NULL), 0);
+	assert_int_equal(report_compare(out, &r, &r, NULL), 0);
+	fclose(out);
+	for (size_t i = 0; i < 3; i++) {
+		assert_non_null(strstr(text[i], "a?[2J?b??c???d"));
+		assert_null(strstr(text[i], "\033"));
+		assert_null(strstr(text[i], "\xc2\x9b"));
+		assert_null(strstr(text[i], "\xe2\x80\xae"));
+		assert_null(strstr(text[i], "\nb"));
+		free(text[i]);
+	}
+	results_done(&r);
+}
+
 static void numbers(void **state)
 {
 	char text[32];
@@ -174,6 +206,7 @@ int main(void)
 		cmocka_unit_test(comparisons),
 		cmocka_unit_test(new_rows_are_named),
 		cmocka_unit_test(plots),
+		cmocka_unit_test(terminals_are_not_driven),
 		cmocka_unit_test(numbers),
 	};
 
