@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -151,6 +152,26 @@ static void allow_descriptors(void)
 
 /* ---- main ------------------------------------------------------------------------------ */
 
+static void on_end(int signo)
+{
+	signal(signo, SIG_DFL);
+	kill(0, signo);
+}
+
+/* The runner gave this process a group of its own. Whatever ends the runner, SIGKILL too, ends the
+ * group: machines are in it that nobody else would end. */
+static void end_with_runner(void)
+{
+	struct sigaction action = {.sa_handler = on_end};
+
+	if (getpgrp() != getpid())
+		return;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	/* One that is dead by now is not heard of: then this goes on to its end, as it did. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
 static int measure(struct bench *b, const struct bench_program *program, struct error *err)
 {
 	int r = choose_cpus(b, err);
@@ -182,6 +203,8 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		return 0;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	if (b.options.pass > 0)
+		end_with_runner();
 	allow_descriptors();
 	if (n < 0)
 		r = error_set(&err, -errno, "finding this program's folder");

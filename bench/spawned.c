@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-static const int enders[] = {SIGINT, SIGTERM, SIGHUP};
+static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 static volatile sig_atomic_t came; /* the signal */
 static volatile sig_atomic_t group;
 

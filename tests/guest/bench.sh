@@ -56,13 +56,17 @@ else
 fi
 # Ended in the middle, by a signal to it alone.
 ln -s "$(realpath "$(dirname "$STASIS")"/../../bench/*/bench-stasis)" "$work/measured"
+# await_start: until a machine of bench-start's has begun.
+await_start() {
+	for _ in $(seq 100); do
+		[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
+		sleep 0.1
+	done
+}
 "$STASIS" bench console.out start --rounds 500 --passes 5 --stasis "$work/measured" --json "$work/ended.json" \
 	>"$work/out" 2>"$work/err" &
 pid=$!
-for _ in $(seq 100); do
-	[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
-	sleep 0.1
-done
+await_start
 kill $pid
 wait $pid
 ended=$?
@@ -75,6 +79,21 @@ ok "… the samples that there were are shown" grep -Eq '^console\.out .*  [1-9]
 ok "… and what it has started" is "$(pgrep -f "^$work/measured" | wc -l)" 0
 "$STASIS" bench console.out --rounds 1 --compare "$work/ended.json" >"$work/out" 2>"$work/err"
 ok "… the samples can be read" grep -Eq '^console\.out  *(faster|slower|no difference seen) ' "$work/out"
+ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
+# ^\ is such a signal, too; and one that can't be handled ends as much, but not the files.
+for name in QUIT KILL; do
+	"$STASIS" bench start --rounds 500 --stasis "$work/measured" >"$work/out" 2>"$work/err" &
+	pid=$!
+	await_start
+	kill -$name $pid
+	wait $pid
+	for _ in $(seq 50); do
+		[ -z "$(pgrep -f "$work/(measured|stasis-bench-)")" ] && break
+		sleep 0.1
+	done
+	ok "SIG$name ends what it has started" is "$(pgrep -f "$work/(measured|stasis-bench-)" | wc -l)" 0
+	rm -rf "$work"/stasis-bench-*
+done
 # A program that fails ends the run, too; one that can't run any more doesn't.
 "$STASIS" bench console.out start --rounds 2 --stasis /bin/false --json "$work/failed.json" >"$work/out" 2>"$work/err"
 ok "a failure ends it" is $? 125
