@@ -3,11 +3,14 @@
 #include "linux_lab.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -22,6 +25,8 @@
 #define WORDS_MAX    16
 #define TAIL_LINES   12
 #define WORDS_LINE   512
+
+extern char **environ;
 
 /* ---- a command in a machine of its own ------------------------------------------------- */
 
@@ -201,7 +206,7 @@ static int run_inside(const struct lab_machine *machine, uint64_t limit_ns, char
 struct luggage {
 	struct vm_include include[INCLUDES_MAX];
 	size_t n;
-	bool failed;
+	int failed; /* negative errno */
 };
 
 /* A file, at its own path; path is malloc'ed and taken. */
@@ -213,7 +218,7 @@ static void pack(struct luggage *l, char *path)
 		l->include[l->n++] = (struct vm_include){path, dst};
 		return;
 	}
-	l->failed = true;
+	l->failed = dst ? -E2BIG : -ENOMEM;
 	free(path);
 	free(dst);
 }
@@ -226,14 +231,39 @@ static void unpack(struct luggage *l)
 	}
 }
 
+/* The folders that QEMU looks into, a line each, or NULL: then there are none. */
+static FILE *ask_folders(const char *peer, pid_t *ret_pid)
+{
+	char *const argv[] = {(char *)peer, (char[]){"-L"}, (char[]){"help"}, NULL};
+	posix_spawn_file_actions_t files;
+	FILE *in = NULL;
+	int ends[2], r;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return NULL;
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, ends[1], STDOUT_FILENO);
+	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+	r = posix_spawn(ret_pid, peer, &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	fd_close(&ends[1]);
+	if (r == 0)
+		in = fdopen(ends[0], "r");
+	if (!in)
+		fd_close(&ends[0]);
+	if (!in && r == 0)
+		waitpid(*ret_pid, NULL, 0);
+	return in;
+}
+
 /* Whichever of these a microvm asks for, in whichever of the folders that QEMU looks into. */
 static void pack_firmware(struct luggage *l, const char *peer)
 {
 	static const char *const names[] = {"bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin",
 					    "qboot.rom"};
-	CLEANUP_FREE char *command = text_format("'%s' -L help 2>/dev/null", peer);
-	FILE *folders = command ? popen(command, "re") : NULL;
 	char folder[PATH_MAX];
+	pid_t pid = 0;
+	FILE *folders = ask_folders(peer, &pid);
 
 	while (folders && fgets(folder, sizeof(folder), folders)) {
 		folder[strcspn(folder, "\n")] = '\0';
@@ -246,8 +276,10 @@ static void pack_firmware(struct luggage *l, const char *peer)
 				free(path);
 		}
 	}
-	if (folders)
-		pclose(folders);
+	if (folders) {
+		fclose(folders);
+		waitpid(pid, NULL, 0);
+	}
 }
 
 static void pack_all(struct luggage *l, const struct bench *b, const struct linux_lab *lab)
@@ -332,7 +364,12 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 		r = kernel_for_lab(machine.kind, &kernel, err);
 	if (r == 0) {
 		pack_all(&luggage, b, lab);
-		if (luggage.failed || !program || !rounds || !pass)
+		if (luggage.failed == -E2BIG)
+			r = error_contention(err,
+					     "%s has firmware in too many folders: no more than "
+					     "%d files are taken into the lab",
+					     lab->peer, INCLUDES_MAX);
+		else if (luggage.failed || !program || !rounds || !pass)
 			r = error_set_shortage(err, -ENOMEM, "running in the lab");
 	}
 	if (r == 0) {
