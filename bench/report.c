@@ -158,8 +158,19 @@ static const char *verdict_text(const struct results_spec *spec, enum stats_verd
 	return (verdict == STATS_MORE) == spec->more_is_better ? "faster" : "slower";
 }
 
+/* Rows that both have; of how many of them a side has one pass. */
+struct compared {
+	size_t rows, old_alone, new_alone;
+};
+
+/* Rounds of a pass stand together. */
+static bool is_one_pass(const struct stats_round *rounds, size_t n)
+{
+	return rounds[0].pass == rounds[n - 1].pass;
+}
+
 static int compare_row(FILE *out, const struct results_row *before, const struct results_row *now,
-		       struct error *err)
+		       struct compared *all, struct error *err)
 {
 	CLEANUP_FREE struct stats_round *old = NULL, *new = NULL;
 	size_t old_n = 0, new_n = 0;
@@ -177,16 +188,35 @@ static int compare_row(FILE *out, const struct results_row *before, const struct
 	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n",
 		report_text(now->spec.name, name, sizeof(name)), verdict_text(&now->spec, verdict),
 		q.low, q.high);
+	all->rows++;
+	all->old_alone += is_one_pass(old, old_n);
+	all->new_alone += is_one_pass(new, new_n);
 	return 0;
 }
 
-int report_compare(FILE *out, const struct results *before, const struct results *now,
-		   struct error *err)
+/* Of two runs of the same with passes that differ, a third and more "differ" then. */
+static void tell_alone(FILE *out, const char *whose, size_t alone, const struct compared *all)
 {
+	if (alone == 0)
+		return;
+	fprintf(out, "%s: ", whose);
+	if (alone < all->rows)
+		fprintf(out, "%zu of these %zu rows are of one pass", alone, all->rows);
+	else
+		fprintf(out, "of one pass");
+	fprintf(out, "; what differs from process to process is not in its\n"
+		     "intervals, and may be all that is faster or slower here\n");
+}
+
+int report_compare(FILE *out, const struct results *before, const char *path,
+		   const struct results *now, struct error *err)
+{
+	struct compared all = {0};
+
 	for (size_t i = 0; i < now->rows; i++) {
 		const struct results_row *old = results_find(before, now->row[i]->spec.name);
 		char name[REPORT_NAME];
-		int r = old ? compare_row(out, old, now->row[i], err) : 0;
+		int r = old ? compare_row(out, old, now->row[i], &all, err) : 0;
 
 		if (r < 0)
 			return r;
@@ -194,5 +224,7 @@ int report_compare(FILE *out, const struct results *before, const struct results
 			fprintf(out, "%-18s was not measured before\n",
 				report_text(now->row[i]->spec.name, name, sizeof(name)));
 	}
+	tell_alone(out, path, all.old_alone, &all);
+	tell_alone(out, "this run", all.new_alone, &all);
 	return 0;
 }

@@ -25,9 +25,10 @@ void report_print(FILE *out, const struct report_row *rows, size_t n);
 /* Ratios on one logarithmic axis. */
 void report_plot_text(FILE *out, const struct report_row *rows, size_t n);
 void report_plot_svg(FILE *out, const struct report_row *rows, size_t n);
-/* A verdict for each row that both have. */
-int report_compare(FILE *out, const struct results *before, const struct results *now,
-		   struct error *err) MUST_CHECK;
+/* A verdict for each row that both have, and of what has one pass that verdicts are worth less;
+ * path: what before is called. */
+int report_compare(FILE *out, const struct results *before, const char *path,
+		   const struct results *now, struct error *err) MUST_CHECK;
 
 /* What a file may have brought, as it can be shown: buf, with as much of text as fits, on one line
  * and without what drives a terminal. */
