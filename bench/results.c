@@ -296,6 +296,26 @@ static json_t *rows_of(const json_t *json, const char *path, struct error *err)
 	return NULL;
 }
 
+/* The load that a process found, of a minute; or the highest of those that several found. */
+static const json_t *load_of(const json_t *host)
+{
+	return json_object_get(host, "load_most")
+		       ?: json_array_get(json_object_get(host, "load"), 0);
+}
+
+/* One host's facts, in which each process has seen what it has seen: the first's are kept. But the
+ * highest load, and when the last of them began, are all of theirs. */
+static void merge_host(json_t *host, json_t *later)
+{
+	double load = json_number_value(load_of(later));
+
+	if (load > json_number_value(load_of(host)))
+		json_object_set_new(host, "load_most", json_real(load));
+	json_object_set(host, "time_last",
+			json_object_get(later, "time_last") ?: json_object_get(later, "time"));
+	json_object_update_missing(host, later);
+}
+
 int results_from_json(struct results *r, json_t *json, const char *path, struct error *err)
 {
 	json_t *rows = rows_of(json, path, err), *row;
@@ -307,11 +327,10 @@ int results_from_json(struct results *r, json_t *json, const char *path, struct 
 		r->input = json_array();
 	if (json_array_append(r->input, json) < 0)
 		return no_memory(err);
-	/* One host's, in which each program has seen what it has seen. */
 	if (!r->host)
 		r->host = json_incref(json_object_get(json, "host"));
 	else
-		json_object_update_missing(r->host, json_object_get(json, "host"));
+		merge_host(r->host, json_object_get(json, "host"));
 	json_array_foreach(rows, i, row)
 	{
 		if (!add_row(r, row, err))

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "facts.h"
 #include "results.h"
 
 static const struct results_spec spec = {"a.b", "what", "ns", .goal = 1.1, .goal_p99 = 2};
@@ -105,24 +106,36 @@ static void passes_add_up(void **state)
 	results_done(&all);
 }
 
-/* The same host, as two programs saw it: what only one has seen is kept, and nothing is replaced.
- */
+/* The same host, as three programs saw it: what only one has seen is kept, and nothing is replaced.
+ * The highest load is that of any, and the last time that of the last. */
 static void facts_add_up(void **state)
 {
 	struct results r = {0};
-	json_t *first = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
-				   "\"host\": {\"load\": 1}}",
+	char line[256];
+	json_t *third = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				   "\"host\": {\"load\": [2, 3], \"time\": 30}}",
 				   0, NULL);
-	json_t *second = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
-				    "\"host\": {\"load\": 2, \"lab\": {\"load\": 3}}}",
-				    0, NULL);
+	json_t *first = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				   "\"host\": {\"load\": [1, 9], \"time\": 10}}",
+				   0, NULL);
+	json_t *second =
+		json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+			   "\"host\": {\"load\": [2.5, 0], \"time\": 20, \"lab\": {\"load\": 3}}}",
+			   0, NULL);
 
 	(void)state;
 	assert_int_equal(results_from_json(&r, first, "x", NULL), 0);
 	assert_int_equal(results_from_json(&r, second, "x", NULL), 0);
+	assert_int_equal(results_from_json(&r, third, "x", NULL), 0);
 	json_decref(first);
 	json_decref(second);
-	assert_int_equal(json_integer_value(json_object_get(r.host, "load")), 1);
+	json_decref(third);
+	assert_true(json_number_value(json_array_get(json_object_get(r.host, "load"), 0)) == 1);
+	assert_true(json_number_value(json_object_get(r.host, "load_most")) == 2.5);
+	assert_int_equal(json_integer_value(json_object_get(r.host, "time")), 10);
+	assert_int_equal(json_integer_value(json_object_get(r.host, "time_last")), 30);
+	facts_line(r.host, line, sizeof(line));
+	assert_ptr_equal(strstr(line, "load 1.00, at most 2.50 on "), line);
 	assert_int_equal(json_integer_value(
 				 json_object_get(json_object_get(r.host, "lab"), "load")),
 			 3);
