@@ -86,7 +86,7 @@ for name in QUIT KILL; do
 	pid=$!
 	await_start
 	kill -$name $pid
-	wait $pid
+	{ wait $pid; } 2>>"$work/err"
 	for _ in $(seq 50); do
 		[ -z "$(pgrep -f "$work/(measured|stasis-bench-)")" ] && break
 		sleep 0.1
