@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,10 +18,12 @@
 
 /* ---- rows and rounds ------------------------------------------------------------------- */
 
-/* What a pass has of a row's rounds: the first passes have what does not go into all. */
-static unsigned share(const struct bench_options *o, unsigned rounds)
+/* The first passes have what does not go into all. */
+unsigned bench_share(const struct bench_options *o, unsigned rounds)
 {
-	return o->pass ? rounds / o->passes + (o->pass <= rounds % o->passes) : rounds;
+	const unsigned all = o->rounds ?: rounds;
+
+	return o->pass ? all / o->passes + (o->pass <= all % o->passes) : all;
 }
 
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds, struct error *err)
@@ -29,7 +32,7 @@ bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds
 
 	if (err->code < 0 || (only && strncmp(spec->name, only, strlen(only)) != 0))
 		return false;
-	b->rounds = share(&b->options, b->options.rounds ? b->options.rounds : rounds);
+	b->rounds = bench_share(&b->options, rounds);
 	b->row[1] = NULL;
 	if (b->rounds == 0) {
 		b->waits = true;
@@ -149,6 +152,26 @@ static void allow_descriptors(void)
 
 /* ---- main ------------------------------------------------------------------------------ */
 
+static void on_end(int signo)
+{
+	signal(signo, SIG_DFL);
+	kill(0, signo);
+}
+
+/* The runner gave this process a group of its own. Whatever ends the runner, SIGKILL too, ends the
+ * group: machines are in it that nobody else would end. */
+static void end_with_runner(void)
+{
+	struct sigaction action = {.sa_handler = on_end};
+
+	if (getpgrp() != getpid())
+		return;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	/* One that is dead by now is not heard of: then this goes on to its end, as it did. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
 static int measure(struct bench *b, const struct bench_program *program, struct error *err)
 {
 	int r = choose_cpus(b, err);
@@ -180,6 +203,8 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		return 0;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	if (b.options.pass > 0)
+		end_with_runner();
 	allow_descriptors();
 	if (n < 0)
 		r = error_set(&err, -errno, "finding this program's folder");
@@ -197,7 +222,10 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 		r = measure(&b, program, &err);
 	}
 	if (r == 0 && b.results.rows == 0 && !b.waits)
-		r = error_usage(&err, "no row's name begins with %s", b.options.only);
+		r = b.options.only
+			    ? error_usage(&err, "no row's name begins with %s", b.options.only)
+			    : error_contention(&err, "%s: no row of it can be measured here",
+					       program->name);
 	if (r == 0)
 		r = bench_finish(&b.options, &b.results, &err);
 	results_done(&b.results);

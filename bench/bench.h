@@ -43,6 +43,9 @@ struct bench_program {
 /* The body of main. */
 int bench_main(const struct bench_program *program, int argc, char **argv);
 
+/* How many rounds this pass has of a row that has as many in all, unless a person asked for another
+ * number; 0: none. */
+unsigned bench_share(const struct bench_options *o, unsigned rounds);
 /* rounds: in all passes. False: nobody asked for the row, or it has none in this pass. Else it is
  * the one that bench_round and bench_sample mean. */
 bool bench_row(struct bench *b, const struct results_spec *spec, unsigned rounds,

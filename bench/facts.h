@@ -6,7 +6,8 @@
 
 /* NULL when out of memory. What can't be read is left out. */
 json_t *facts_gather(void);
-/* "load 0.50 of 2 CPUs, Linux 6.12.0, …": one line of the above; buf is len bytes. */
+/* "load 0.50, at most 1.25 on 2 CPUs, Linux 6.12.0, …": one line of the above, the second where
+ * processes after the first found more (results_from_json); buf is len bytes. */
 void facts_line(const json_t *facts, char *buf, size_t len);
 
 #endif

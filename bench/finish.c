@@ -222,7 +222,7 @@ static int compare(const char *path, const struct results *now, struct error *er
 
 	if (e == 0) {
 		printf("\nagainst %s\n", path);
-		e = report_compare(stdout, &before, now, err);
+		e = report_compare(stdout, &before, path, now, err);
 	}
 	results_done(&before);
 	return e;

@@ -53,7 +53,7 @@ void report_plot_text(FILE *out, const struct report_row *rows, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		const struct stats_ratio *r = &rows[i].ratio;
 		double goal = rows[i].row->spec.goal;
-		char line[TEXT_COLUMNS + 1];
+		char line[TEXT_COLUMNS + 1], name[REPORT_NAME];
 
 		memset(line, ' ', TEXT_COLUMNS);
 		line[TEXT_COLUMNS] = '\0';
@@ -64,7 +64,8 @@ void report_plot_text(FILE *out, const struct report_row *rows, size_t n)
 		     c++)
 			line[c] = '-';
 		line[column(&a, r->ratio)] = 'o';
-		fprintf(out, "%-18s %s\n", rows[i].row->spec.name, line);
+		fprintf(out, "%-18s %s\n", report_text(rows[i].row->spec.name, name, sizeof(name)),
+			line);
 	}
 	fprintf(out, "%-18s o median, --- 95 %% interval, | the floor, : the goal\n", "");
 }

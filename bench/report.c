@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/util.h"
 
 int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
@@ -68,12 +69,20 @@ const char *report_number(double value, const char *unit, char *buf, size_t len)
 		 : value < 100 ? "%.1f %s"
 			       : "%.0f %s",
 		 value, unit);
+	text_one_line(buf); /* a unit is a file's, too */
+	return buf;
+}
+
+const char *report_text(const char *text, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s", text);
+	text_one_line(buf);
 	return buf;
 }
 
 static void print_values(FILE *out, const struct report_row *rows, size_t n)
 {
-	char text[4][32];
+	char text[4][32], name[REPORT_NAME], what[REPORT_WHAT];
 
 	fprintf(out, "%-18s %11s %11s %11s %11s %7s  %s\n", "", "floor p50", "p99", "stasis p50",
 		"p99", "rounds", "");
@@ -83,8 +92,10 @@ static void print_values(FILE *out, const struct report_row *rows, size_t n)
 		for (int k = 0; k < 4; k++)
 			report_number(k % 2 ? r->p99[k / 2] : r->p50[k / 2], r->row->spec.unit,
 				      text[k], sizeof(text[k]));
-		fprintf(out, "%-18s %11s %11s %11s %11s %7zu  %s\n", r->row->spec.name, text[0],
-			text[1], text[2], text[3], r->rounds, r->row->spec.what);
+		fprintf(out, "%-18s %11s %11s %11s %11s %7zu  %s\n",
+			report_text(r->row->spec.name, name, sizeof(name)), text[0], text[1],
+			text[2], text[3], r->rounds,
+			report_text(r->row->spec.what, what, sizeof(what)));
 	}
 }
 
@@ -117,14 +128,17 @@ static void print_goals(FILE *out, const struct report_row *r)
 
 void report_print(FILE *out, const struct report_row *rows, size_t n)
 {
+	char name[REPORT_NAME];
+
 	print_values(out, rows, n);
 	fprintf(out, "\n%-18s %6s  %-16s %6s   %s\n", "stasis / floor", "ratio", "95 % interval",
 		"p99", "goal");
 	for (size_t i = 0; i < n; i++) {
 		const struct report_row *r = &rows[i];
 
-		fprintf(out, "%-18s %6.3f  %6.3f to %6.3f %6.2f ", r->row->spec.name,
-			r->ratio.ratio, r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
+		fprintf(out, "%-18s %6.3f  %6.3f to %6.3f %6.2f ",
+			report_text(r->row->spec.name, name, sizeof(name)), r->ratio.ratio,
+			r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
 			r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR]);
 		print_goals(out, r);
 		fputc('\n', out);
@@ -144,13 +158,25 @@ static const char *verdict_text(const struct results_spec *spec, enum stats_verd
 	return (verdict == STATS_MORE) == spec->more_is_better ? "faster" : "slower";
 }
 
+/* Rows that both have; of how many of them a side has one pass. */
+struct compared {
+	size_t rows, old_alone, new_alone;
+};
+
+/* Rounds of a pass stand together. */
+static bool is_one_pass(const struct stats_round *rounds, size_t n)
+{
+	return rounds[0].pass == rounds[n - 1].pass;
+}
+
 static int compare_row(FILE *out, const struct results_row *before, const struct results_row *now,
-		       struct error *err)
+		       struct compared *all, struct error *err)
 {
 	CLEANUP_FREE struct stats_round *old = NULL, *new = NULL;
 	size_t old_n = 0, new_n = 0;
 	enum stats_verdict verdict;
 	struct bootstrap_interval q;
+	char name[REPORT_NAME];
 	int r = results_medians(before, &old, &old_n, err);
 
 	if (r == 0)
@@ -159,22 +185,46 @@ static int compare_row(FILE *out, const struct results_row *before, const struct
 		return r;
 	if (!stats_compare(old, old_n, new, new_n, &verdict, &q))
 		return error_set_shortage(err, -ENOMEM, "comparing");
-	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n", now->spec.name,
-		verdict_text(&now->spec, verdict), q.low, q.high);
+	fprintf(out, "%-18s %-19s  now / before: %.3f to %.3f\n",
+		report_text(now->spec.name, name, sizeof(name)), verdict_text(&now->spec, verdict),
+		q.low, q.high);
+	all->rows++;
+	all->old_alone += is_one_pass(old, old_n);
+	all->new_alone += is_one_pass(new, new_n);
 	return 0;
 }
 
-int report_compare(FILE *out, const struct results *before, const struct results *now,
-		   struct error *err)
+/* Of two runs of the same with passes that differ, a third and more "differ" then. */
+static void tell_alone(FILE *out, const char *whose, size_t alone, const struct compared *all)
 {
+	if (alone == 0)
+		return;
+	fprintf(out, "%s: ", whose);
+	if (alone < all->rows)
+		fprintf(out, "%zu of these %zu rows are of one pass", alone, all->rows);
+	else
+		fprintf(out, "of one pass");
+	fprintf(out, "; what differs from process to process is not in its\n"
+		     "intervals, and may be all that is faster or slower here\n");
+}
+
+int report_compare(FILE *out, const struct results *before, const char *path,
+		   const struct results *now, struct error *err)
+{
+	struct compared all = {0};
+
 	for (size_t i = 0; i < now->rows; i++) {
 		const struct results_row *old = results_find(before, now->row[i]->spec.name);
-		int r = old ? compare_row(out, old, now->row[i], err) : 0;
+		char name[REPORT_NAME];
+		int r = old ? compare_row(out, old, now->row[i], &all, err) : 0;
 
 		if (r < 0)
 			return r;
 		if (!old)
-			fprintf(out, "%-18s was not measured before\n", now->row[i]->spec.name);
+			fprintf(out, "%-18s was not measured before\n",
+				report_text(now->row[i]->spec.name, name, sizeof(name)));
 	}
+	tell_alone(out, path, all.old_alone, &all);
+	tell_alone(out, "this run", all.new_alone, &all);
 	return 0;
 }

@@ -6,6 +6,9 @@
 
 #include "results.h"
 
+#define REPORT_NAME 64 /* bytes that are shown of a row's name, … */
+#define REPORT_WHAT 160
+
 /* What is shown of a row that has rounds of both sides. */
 struct report_row {
 	const struct results_row *row;
@@ -22,10 +25,14 @@ void report_print(FILE *out, const struct report_row *rows, size_t n);
 /* Ratios on one logarithmic axis. */
 void report_plot_text(FILE *out, const struct report_row *rows, size_t n);
 void report_plot_svg(FILE *out, const struct report_row *rows, size_t n);
-/* A verdict for each row that both have. */
-int report_compare(FILE *out, const struct results *before, const struct results *now,
-		   struct error *err) MUST_CHECK;
+/* A verdict for each row that both have, and of what has one pass that verdicts are worth less;
+ * path: what before is called. */
+int report_compare(FILE *out, const struct results *before, const char *path,
+		   const struct results *now, struct error *err) MUST_CHECK;
 
+/* What a file may have brought, as it can be shown: buf, with as much of text as fits, on one line
+ * and without what drives a terminal. */
+const char *report_text(const char *text, char *buf, size_t len);
 /* A number of a unit as people write it: "12.3 us". buf of 32 is enough. */
 const char *report_number(double value, const char *unit, char *buf, size_t len);
 

@@ -277,30 +277,100 @@ static bool add_row(struct results *r, json_t *json, struct error *err)
 	return add_rounds(row, json, err);
 }
 
-int results_from_json(struct results *r, json_t *json, const char *path, struct error *err)
+static int no_sense(const char *path, size_t i, struct error *err)
+{
+	return err->code < 0 ? err->code
+			     : error_usage(err, "%s: row %zu makes no sense", path, i + 1);
+}
+
+/* NULL, and err is set: it is none of ours. */
+static json_t *rows_of(const json_t *json, const char *path, struct error *err)
 {
 	const char *format = json_string_value(json_object_get(json, "format"));
-	json_t *rows = json_object_get(json, "rows"), *row;
+	json_t *rows = json_object_get(json, "rows");
+
+	if (format && !strcmp(format, FORMAT) && json_is_array(rows) &&
+	    json_integer_value(json_object_get(json, "version")) == VERSION)
+		return rows;
+	error_usage(err, "%s: no result of stasis bench", path);
+	return NULL;
+}
+
+/* The load that a process found, of a minute; or the highest of those that several found. */
+static const json_t *load_of(const json_t *host)
+{
+	return json_object_get(host, "load_most")
+		       ?: json_array_get(json_object_get(host, "load"), 0);
+}
+
+/* One host's facts, in which each process has seen what it has seen: the first's are kept. But the
+ * highest load, and when the last of them began, are all of theirs. */
+static void merge_host(json_t *host, json_t *later)
+{
+	double load = json_number_value(load_of(later));
+
+	if (load > json_number_value(load_of(host)))
+		json_object_set_new(host, "load_most", json_real(load));
+	json_object_set(host, "time_last",
+			json_object_get(later, "time_last") ?: json_object_get(later, "time"));
+	json_object_update_missing(host, later);
+}
+
+int results_from_json(struct results *r, json_t *json, const char *path, struct error *err)
+{
+	json_t *rows = rows_of(json, path, err), *row;
 	size_t i;
 
-	if (!format || strcmp(format, FORMAT) || !json_is_array(rows) ||
-	    json_integer_value(json_object_get(json, "version")) != VERSION)
-		return error_usage(err, "%s: no result of stasis bench", path);
+	if (!rows)
+		return err->code;
 	if (!r->input)
 		r->input = json_array();
 	if (json_array_append(r->input, json) < 0)
 		return no_memory(err);
-	/* One host's, in which each program has seen what it has seen. */
 	if (!r->host)
 		r->host = json_incref(json_object_get(json, "host"));
 	else
-		json_object_update_missing(r->host, json_object_get(json, "host"));
+		merge_host(r->host, json_object_get(json, "host"));
 	json_array_foreach(rows, i, row)
 	{
 		if (!add_row(r, row, err))
-			return err->code < 0 ? err->code
-					     : error_usage(err, "%s: row %zu makes no sense", path,
-							   i + 1);
+			return no_sense(path, i, err);
+	}
+	return 0;
+}
+
+static bool add_foreign(struct results *r, json_t *json, const struct results_spec *spec,
+			unsigned pass, struct error *err)
+{
+	struct results_row *row;
+
+	/* Which it is of is known here. */
+	json_object_del(json, "pass");
+	if (find(r, spec->name) || results_row_add(r, spec, &row, err) < 0 ||
+	    !add_rounds(row, json, err))
+		return false;
+	for (size_t i = 0; i < row->rounds; i++)
+		row->round[i].pass = pass;
+	return true;
+}
+
+int results_from_foreign(struct results *r, json_t *json, const struct results_spec *known,
+			 size_t n, unsigned pass, const char *path, struct error *err)
+{
+	json_t *rows = rows_of(json, path, err), *row;
+	size_t i;
+
+	if (!rows)
+		return err->code;
+	json_array_foreach(rows, i, row)
+	{
+		const char *name = json_string_value(json_object_get(row, "name"));
+		size_t k = 0;
+
+		while (k < n && (!name || strcmp(known[k].name, name) != 0))
+			k++;
+		if (k == n || !add_foreign(r, row, &known[k], pass, err))
+			return no_sense(path, i, err);
 	}
 	return 0;
 }

@@ -67,6 +67,11 @@ json_t *results_to_json(const struct results *r);
  * it. */
 int results_from_json(struct results *r, json_t *json, const char *path,
 		      struct error *err) MUST_CHECK;
+/* The same of json from a machine that isn't trusted: a row is one of the n known, by its name, has
+ * its spec from there and comes once, as a new one; its rounds are of that pass. Facts are left.
+ * Changes json. */
+int results_from_foreign(struct results *r, json_t *json, const struct results_spec *known,
+			 size_t n, unsigned pass, const char *path, struct error *err) MUST_CHECK;
 int results_load(struct results *r, const char *path, struct error *err) MUST_CHECK;
 /* -ENOENT: NULL. */
 const struct results_row *results_find(const struct results *r, const char *name);

@@ -117,6 +117,10 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 	}
 	r = spawned_run((char *const *)argv, false);
 	job->left_out = r == SKIPPED;
+	/* It is not asked again, so this is said once. */
+	if (job->left_out && pass > 1)
+		fprintf(stderr, "%s: left out from pass %u on: its rows are of %u pass%s\n",
+			name_of(job->path), pass, pass - 1, pass == 2 ? "" : "es");
 	if (r == 0)
 		r = results_load(all, json, err);
 	else if (r == SKIPPED)
@@ -158,10 +162,15 @@ static int run_jobs(const struct bench_options *o, struct job *jobs, size_t n, s
 
 	if (o->rounds)
 		passes = MIN(passes, o->rounds);
-	for (unsigned pass = 1; r == 0 && pass <= passes; pass++)
+	for (unsigned pass = 1; r == 0 && pass <= passes; pass++) {
 		for (size_t i = 0; r == 0 && i < n; i++)
 			if (!jobs[i].left_out)
 				r = measure(o, &jobs[i], pass, passes, all, err);
+		if (r < 0 && all->rows > 0)
+			fprintf(stderr,
+				"ended in pass %u of %u: what follows was measured until then\n",
+				pass, passes);
+	}
 	return r;
 }
 
@@ -207,8 +216,17 @@ static int run(const struct bench_options *o, const struct programs *p, int word
 		r = run_in_folder(o, jobs, n, &all, err);
 	if (r == 0 && all.rows == 0)
 		r = error_contention(err, "none of these benchmarks can run here");
-	if (r == 0)
-		r = bench_finish(o, &all, err);
+	/* What was measured before a failure, or a signal, can't be had again. */
+	if (all.rows > 0) {
+		struct error late = {0};
+
+		if (bench_finish(o, &all, r < 0 ? &late : err) < 0) {
+			if (r < 0)
+				log_failure(&late);
+			else
+				r = err->code;
+		}
+	}
 	results_done(&all);
 	return r;
 }

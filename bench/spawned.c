@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-static const int enders[] = {SIGINT, SIGTERM, SIGHUP};
+static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 static volatile sig_atomic_t came; /* the signal */
 static volatile sig_atomic_t group;
 
@@ -88,6 +88,7 @@ void spawned_die(void)
 {
 	if (!came)
 		return;
+	fflush(stdout);
 	signal(came, SIG_DFL);
 	raise(came);
 }

@@ -7,7 +7,8 @@
 
 #include "base/error.h"
 
-/* SIGINT, SIGTERM and SIGHUP from now on end the program that runs. */
+/* SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on end the program that runs. A signal that can't be
+ * handled doesn't: the program looks to that itself (bench_main). */
 void spawned_init(void);
 /* Runs argv; output: whether what it prints is shown. Its status, or a negative errno; -EINTR when
  * a signal ended it. */

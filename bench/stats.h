@@ -1,5 +1,6 @@
 /* What a set of measured rounds says: medians, intervals by bootstrap, verdicts. Pure; any
- * thread. Every interval is one of 95 %. */
+ * thread. Every interval is nominally one of 95 %: of five passes that differ, 89 to 94 % hold
+ * what they should (docs/decisions.md); of one pass, far fewer. */
 #ifndef STASIS_BENCH_STATS_H
 #define STASIS_BENCH_STATS_H
 
@@ -26,8 +27,8 @@ struct stats_ratio {
 	double ratio; /* median of product / median of floor */
 	struct bootstrap_interval ratio_ci, floor_ci, product_ci;
 };
-/* n is not 0. False without memory. The same rounds give the same interval, always. Of fewer than
- * five passes that differ much it is too narrow. */
+/* n is not 0. False without memory. The same rounds give the same interval, always. Of five passes
+ * that differ much it is a little too narrow, of fewer more so, of one nearly always. */
 bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_ratio *ret_ratio);
 
 enum stats_verdict { STATS_NO_DIFFERENCE, STATS_LESS, STATS_MORE };

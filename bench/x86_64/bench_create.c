@@ -50,17 +50,20 @@ static void *run_vcpu(void *arg)
 	struct floor_create *f = t->floor;
 	struct floor_vcpu *v = &f->vm.vcpu[t->index];
 
+	/* The first has to begin somewhere, on both sides; the others wait for it to start them. */
 	if (ioctl(v->fd, KVM_SET_CPUID2, f->cpuid) < 0)
 		f->failed = -errno;
 	else if ((f->vcpus > XAPIC_VCPUS && set_x2apic(v->fd, t->index) < 0) ||
 		 (t->index == 0 && guest_enter(v->fd, t->index, GUEST_HALT) < 0))
 		f->failed = -EPROTO;
-	/* The first has to begin somewhere, on both sides; the others wait for it to start them. */
-	if (t->index > 0)
-		rig_guest_due(t->index, GUEST_HALT);
-	while (!f->end)
-		if (ioctl(v->fd, KVM_RUN, 0) == 0 || (errno != EINTR && errno != EAGAIN))
+	while (!f->end) {
+		if (ioctl(v->fd, KVM_RUN, 0) == 0)
 			break;
+		if (errno != EINTR && errno != EAGAIN) {
+			f->failed = -errno;
+			break;
+		}
+	}
 	return NULL;
 }
 
@@ -142,7 +145,11 @@ static int floor_once(struct bench *b, unsigned vcpus, struct error *err)
 
 static int product_once(struct bench *b, unsigned vcpus, struct error *err)
 {
-	const struct rig_config config = {.count = vcpus, .program = GUEST_HALT};
+	const struct rig_config config = {
+		.count = vcpus,
+		.program = GUEST_HALT,
+		.first_only = true,
+	};
 	struct rig rig = {0};
 	int r = rig_prepare(&rig, &config, err);
 

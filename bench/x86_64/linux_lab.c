@@ -3,11 +3,14 @@
 #include "linux_lab.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -21,6 +24,9 @@
 #define INCLUDES_MAX 24
 #define WORDS_MAX    16
 #define TAIL_LINES   12
+#define WORDS_LINE   512
+
+extern char **environ;
 
 /* ---- a command in a machine of its own ------------------------------------------------- */
 
@@ -32,6 +38,8 @@ struct inside {
 	struct console_log console;
 	char *out; /* what the command wrote; owned */
 	size_t len;
+	char words[WORDS_LINE]; /* a line of its standard error, so far */
+	size_t words_len;
 };
 
 static void on_session(struct session *s)
@@ -63,6 +71,28 @@ static int keep(struct inside *in, const void *data, size_t len, struct error *e
 	return 0;
 }
 
+static void show_line(struct inside *in)
+{
+	in->words[in->words_len] = '\0';
+	text_one_line(in->words);
+	fprintf(stderr, "%s\n", in->words);
+	in->words_len = 0;
+}
+
+/* A machine's words go to a person's terminal as lines, and as nothing else. */
+static void show(struct inside *in, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (data[i] == '\n') {
+			show_line(in);
+			continue;
+		}
+		in->words[in->words_len++] = data[i] ? (char)data[i] : '?';
+		if (in->words_len == WORDS_LINE - 1)
+			show_line(in);
+	}
+}
+
 /* One read of a stream; closes fd at its end, which is the machine's. */
 static int take(struct inside *in, int stream, int *fd, struct error *err)
 {
@@ -82,7 +112,7 @@ static int take(struct inside *in, int stream, int *fd, struct error *err)
 	else if (stream == CONSOLE)
 		console_log_add(&in->console, buf, (size_t)n);
 	else
-		(void)!write(STDERR_FILENO, buf, (size_t)n);
+		show(in, buf, (size_t)n);
 	return 0;
 }
 
@@ -157,6 +187,8 @@ static int run_inside(const struct lab_machine *machine, uint64_t limit_ns, char
 		if (r == -ETIMEDOUT)
 			show_console(in);
 		lab_qemu_stop(&in->qemu);
+		if (in->words_len > 0)
+			show_line(in);
 		if (r == 0)
 			r = judge(in, err);
 	}
@@ -174,7 +206,7 @@ static int run_inside(const struct lab_machine *machine, uint64_t limit_ns, char
 struct luggage {
 	struct vm_include include[INCLUDES_MAX];
 	size_t n;
-	bool failed;
+	int failed; /* negative errno */
 };
 
 /* A file, at its own path; path is malloc'ed and taken. */
@@ -186,7 +218,7 @@ static void pack(struct luggage *l, char *path)
 		l->include[l->n++] = (struct vm_include){path, dst};
 		return;
 	}
-	l->failed = true;
+	l->failed = dst ? -E2BIG : -ENOMEM;
 	free(path);
 	free(dst);
 }
@@ -199,14 +231,39 @@ static void unpack(struct luggage *l)
 	}
 }
 
+/* The folders that QEMU looks into, a line each, or NULL: then there are none. */
+static FILE *ask_folders(const char *peer, pid_t *ret_pid)
+{
+	char *const argv[] = {(char *)peer, (char[]){"-L"}, (char[]){"help"}, NULL};
+	posix_spawn_file_actions_t files;
+	FILE *in = NULL;
+	int ends[2], r;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return NULL;
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, ends[1], STDOUT_FILENO);
+	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+	r = posix_spawn(ret_pid, peer, &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	fd_close(&ends[1]);
+	if (r == 0)
+		in = fdopen(ends[0], "r");
+	if (!in)
+		fd_close(&ends[0]);
+	if (!in && r == 0)
+		waitpid(*ret_pid, NULL, 0);
+	return in;
+}
+
 /* Whichever of these a microvm asks for, in whichever of the folders that QEMU looks into. */
 static void pack_firmware(struct luggage *l, const char *peer)
 {
 	static const char *const names[] = {"bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin",
 					    "qboot.rom"};
-	CLEANUP_FREE char *command = text_format("'%s' -L help 2>/dev/null", peer);
-	FILE *folders = command ? popen(command, "re") : NULL;
 	char folder[PATH_MAX];
+	pid_t pid = 0;
+	FILE *folders = ask_folders(peer, &pid);
 
 	while (folders && fgets(folder, sizeof(folder), folders)) {
 		folder[strcspn(folder, "\n")] = '\0';
@@ -219,8 +276,10 @@ static void pack_firmware(struct luggage *l, const char *peer)
 				free(path);
 		}
 	}
-	if (folders)
-		pclose(folders);
+	if (folders) {
+		fclose(folders);
+		waitpid(pid, NULL, 0);
+	}
 }
 
 static void pack_all(struct luggage *l, const struct bench *b, const struct linux_lab *lab)
@@ -237,19 +296,19 @@ static void pack_all(struct luggage *l, const struct bench *b, const struct linu
 
 /* ---- rows ------------------------------------------------------------------------------ */
 
-static int add_rows(struct bench *b, const char *text, struct error *err)
+static int add_rows(struct bench *b, const struct linux_lab *lab, const char *text,
+		    struct error *err)
 {
 	json_t *json = json_loads(text, 0, NULL);
-	json_t *facts = json_incref(json_object_get(json, "host"));
 	int r = json ? 0 : error_set(err, -EPROTO, "what came out of the lab is no result");
 
-	if (r == 0) {
-		json_object_del(json, "host"); /* it is not this one */
-		r = results_from_json(&b->results, json, "the lab", err);
-	}
 	if (r == 0)
-		json_object_set(b->results.host, "lab", facts);
-	json_decref(facts);
+		r = results_from_foreign(&b->results, json, lab->rows, lab->row_count,
+					 MAX(1, b->options.pass), "the lab", err);
+	if (r == 0 && b->results.rows == 0)
+		r = error_set(err, -EPROTO, "the benchmark in the lab measured nothing");
+	if (r == 0)
+		json_object_set(b->results.host, "lab", json_object_get(json, "host"));
 	json_decref(json);
 	return r;
 }
@@ -305,7 +364,12 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 		r = kernel_for_lab(machine.kind, &kernel, err);
 	if (r == 0) {
 		pack_all(&luggage, b, lab);
-		if (luggage.failed || !program || !rounds || !pass)
+		if (luggage.failed == -E2BIG)
+			r = error_contention(err,
+					     "%s has firmware in too many folders: no more than "
+					     "%d files are taken into the lab",
+					     lab->peer, INCLUDES_MAX);
+		else if (luggage.failed || !program || !rounds || !pass)
 			r = error_set_shortage(err, -ENOMEM, "running in the lab");
 	}
 	if (r == 0) {
@@ -320,7 +384,7 @@ int linux_lab_measure(struct bench *b, const struct linux_lab *lab, struct error
 		r = run_inside(&machine, lab->limit_ns, &out, err);
 	}
 	if (r == 0)
-		r = add_rows(b, out ?: "", err);
+		r = add_rows(b, lab, out ?: "", err);
 	unpack(&luggage);
 	kernel_choice_done(&kernel);
 	return r;

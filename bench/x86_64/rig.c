@@ -83,14 +83,19 @@ void rig_guest_due(unsigned index, enum guest_program program)
 	guest.program = program;
 }
 
-/* A thread is about to enter. */
+/* A thread is about to enter. As ioctl, on failure: with an errno of no KVM_RUN that is made again,
+ * and if it is, the guest is still due. */
 static int before_run(int fd)
 {
 	entry();
 	if (likely(!guest.is_due))
 		return 0;
+	if (guest_enter(fd, guest.index, guest.program) < 0) {
+		errno = EIO;
+		return -1;
+	}
 	guest.is_due = false;
-	return guest_enter(fd, guest.index, guest.program);
+	return 0;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -153,7 +158,8 @@ static const struct rig *current;
 
 int __wrap_arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
 {
-	rig_guest_due(index, current->config.program);
+	if (index == 0 || !current->config.first_only)
+		rig_guest_due(index, current->config.program);
 	return __real_arch_vcpu_setup(vm, index, vcpu_fd, err);
 }
 

@@ -10,7 +10,8 @@
 struct rig_config {
 	unsigned count;
 	enum guest_program program;
-	const int *pin; /* count entries, or NULL */
+	bool first_only; /* the other vCPUs get no program: they wait for a start-up IPI */
+	const int *pin;	 /* count entries, or NULL */
 	/* Serves one exit; may be NULL: nothing is done but counting. */
 	void (*serve)(struct kvm_run *run, const struct arch_exit *exit, void *arg);
 	void *arg;
@@ -56,7 +57,7 @@ int rig_samples(struct bench *b, enum results_side side, const struct guest_area
 
 /* The calling thread's first KVM_RUN from here gives its vCPU the program's registers
  * (guest_enter), after rig_entries_wait's time has been taken: what is no part of a machine's
- * start. Any thread. */
+ * start. A vCPU that can't have them does not run: EIO. Any thread. */
 void rig_guest_due(unsigned index, enum guest_program program);
 /* From now on, the n-th KVM_RUN from here (of any VM, by any thread) keeps its time. */
 void rig_entries_expect(unsigned n);

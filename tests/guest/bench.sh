@@ -56,12 +56,17 @@ else
 fi
 # Ended in the middle, by a signal to it alone.
 ln -s "$(realpath "$(dirname "$STASIS")"/../../bench/*/bench-stasis)" "$work/measured"
-"$STASIS" bench start --rounds 500 --stasis "$work/measured" >"$work/out" 2>"$work/err" &
+# await_start: until a machine of bench-start's has begun.
+await_start() {
+	for _ in $(seq 100); do
+		[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
+		sleep 0.1
+	done
+}
+"$STASIS" bench console.out start --rounds 500 --passes 5 --stasis "$work/measured" --json "$work/ended.json" \
+	>"$work/out" 2>"$work/err" &
 pid=$!
-for _ in $(seq 100); do
-	[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
-	sleep 0.1
-done
+await_start
 kill $pid
 wait $pid
 ended=$?
@@ -70,7 +75,42 @@ if grep -q 'left out' "$work/err"; then
 else
 	ok "a signal ends it" is $ended 143
 fi
+ok "… the samples that there were are shown" grep -Eq '^console\.out .*  [1-9]00  ' "$work/out"
 ok "… and what it has started" is "$(pgrep -f "^$work/measured" | wc -l)" 0
+"$STASIS" bench console.out --rounds 1 --compare "$work/ended.json" >"$work/out" 2>"$work/err"
+ok "… the samples can be read" grep -Eq '^console\.out  *(faster|slower|no difference seen) ' "$work/out"
+ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
+# ^\ is such a signal, too; and one that can't be handled ends as much, but not the files.
+for name in QUIT KILL; do
+	"$STASIS" bench start --rounds 500 --stasis "$work/measured" >"$work/out" 2>"$work/err" &
+	pid=$!
+	await_start
+	kill -$name $pid
+	{ wait $pid; } 2>>"$work/err"
+	for _ in $(seq 50); do
+		[ -z "$(pgrep -f "$work/(measured|stasis-bench-)")" ] && break
+		sleep 0.1
+	done
+	ok "SIG$name ends what it has started" is "$(pgrep -f "$work/(measured|stasis-bench-)" | wc -l)" 0
+	rm -rf "$work"/stasis-bench-*
+done
+# A program that fails ends the run, too; one that can't run any more doesn't.
+"$STASIS" bench console.out start --rounds 2 --stasis /bin/false --json "$work/failed.json" >"$work/out" 2>"$work/err"
+ok "a failure ends it" is $? 125
+ok "… is told last" grep -q '^stasis: running ' <(tail -n 1 "$work/err")
+ok "… and what was measured before is written" grep -q '"name":"console.out"' "$work/failed.json"
+programs=$(realpath "$(dirname "$STASIS")/../../bench")
+mkdir "$work/late"
+cp "$programs/stasis-bench" "$work/late"
+cat >"$work/late/bench-late" <<LATE
+#!/bin/sh
+case \$* in *"--pass 1/"*) exec "$programs/bench-console" "\$@" ;; esac
+exit 77
+LATE
+chmod +x "$work/late/bench-late"
+"$work/late/stasis-bench" --rounds 4 --passes 4 >"$work/out" 2>"$work/err"
+ok "one that stops in a later pass does not" is $? 0
+ok "… and is told of once" is "$(grep "left out" "$work/err")" "late: left out from pass 2 on: its rows are of 1 pass"
 ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
 
 "$STASIS" bench no-such >"$work/out" 2>"$work/err"

@@ -95,6 +95,10 @@ else
 	equal "without a kernel, too" 77 $?
 	matches "... with what gets one" "*linux: left out, as there is no kernel*stasis kernel get*" "$(cat "$work/err")"
 fi
+# Five rounds of six passes: the last has none, and needs neither a lab nor a guest.
+"$(realpath "$(dirname "$STASIS")"/../../bench/*/bench-linux)" --pass 6/6 --json "$work/none.json" >"$work/out" 2>"$work/err"
+equal "a pass without rounds ends well, and at once" "0 0" "$? $(wc -c <"$work/err")"
+check "... with a result that has no row" grep -q '"rows":\[\]' "$work/none.json"
 "$STASIS" bench linux.no-such 2>"$work/err"
 equal "an unknown row is a usage error" 125 $?
 

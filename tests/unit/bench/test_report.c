@@ -91,7 +91,7 @@ static void verdict(const struct results_spec *spec, double before, double now, 
 	assert_non_null(out);
 	add_row(&old, spec, before);
 	add_row(&new, spec, now);
-	assert_int_equal(report_compare(out, &old, &new, NULL), 0);
+	assert_int_equal(report_compare(out, &old, "old.json", &new, NULL), 0);
 	fclose(out);
 	has_line(text, "", spec->name, expect);
 	free(text);
@@ -115,6 +115,61 @@ static void comparisons(void **state)
 	verdict(&size, 1.2, 1.5, "larger");
 }
 
+/* Two rounds, of these passes. */
+static void add_passes(struct results *r, const char *name, unsigned first, unsigned second)
+{
+	const struct results_spec time = {name, "", "ns"};
+	struct results_row *row;
+
+	assert_int_equal(results_row_add(r, &time, &row, NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(results_round_begin(row, i ? second : first, NULL), 0);
+		assert_int_equal(results_add(row, RESULTS_FLOOR, 1, NULL), 0);
+		assert_int_equal(results_add(row, RESULTS_PRODUCT, 1, NULL), 0);
+	}
+}
+
+static char *compared(const struct results *before, const struct results *now)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_non_null(out);
+	assert_int_equal(report_compare(out, before, "old.json", now, NULL), 0);
+	fclose(out);
+	return text;
+}
+
+/* A verdict says more than it can where a side has one pass: so the side is named. */
+static void one_pass_is_told(void **state)
+{
+	struct results alone = {0}, passes = {0}, both = {0};
+	char *text[4];
+
+	(void)state;
+	add_passes(&alone, "a", 1, 1);
+	add_passes(&passes, "a", 1, 2);
+	add_passes(&both, "a", 3, 3);
+	add_passes(&both, "b", 3, 4);
+	add_passes(&passes, "b", 1, 2);
+	text[0] = compared(&alone, &passes);
+	assert_non_null(strstr(text[0], "\nold.json: of one pass; "));
+	assert_null(strstr(text[0], "this run"));
+	text[1] = compared(&passes, &alone);
+	assert_non_null(strstr(text[1], "\nthis run: of one pass; "));
+	assert_null(strstr(text[1], "old.json"));
+	text[2] = compared(&passes, &both);
+	assert_non_null(strstr(text[2], "\nthis run: 1 of these 2 rows are of one pass; "));
+	text[3] = compared(&passes, &passes);
+	assert_null(strstr(text[3], "of one pass"));
+	for (size_t i = 0; i < 4; i++)
+		free(text[i]);
+	results_done(&alone);
+	results_done(&passes);
+	results_done(&both);
+}
+
 static void new_rows_are_named(void **state)
 {
 	const struct results_spec time = {"time", "", "ns"};
@@ -126,7 +181,7 @@ static void new_rows_are_named(void **state)
 	(void)state;
 	assert_non_null(out);
 	add_row(&new, &time, 1);
-	assert_int_equal(report_compare(out, &old, &new, NULL), 0);
+	assert_int_equal(report_compare(out, &old, "old.json", &new, NULL), 0);
 	fclose(out);
 	assert_non_null(strstr(text, "was not measured before"));
 	free(text);
@@ -155,6 +210,38 @@ static void plots(void **state)
 	results_done(&r);
 }
 
+/* ESC, a line of its own, C1 in UTF-8, and a direction: from a file, or a machine's row. */
+static void terminals_are_not_driven(void **state)
+{
+	static const char bad[] = "a\033[2J\nb\xc2\x9b"
+				  "c\xe2\x80\xae"
+				  "d";
+	const struct results_spec evil = {bad, bad, bad};
+	printer printers[] = {report_print, report_plot_text};
+	struct results r = {0}, before = {0};
+	char *text[3] = {0};
+	size_t len;
+	FILE *out = open_memstream(&text[2], &len);
+
+	(void)state;
+	assert_non_null(out);
+	add_row(&r, &evil, 1.2);
+	for (size_t i = 0; i < 2; i++)
+		text[i] = text_of(&r, printers[i]);
+	assert_int_equal(report_compare(out, &before, "x", &r, NULL), 0);
+	assert_int_equal(report_compare(out, &r, "x", &r, NULL), 0);
+	fclose(out);
+	for (size_t i = 0; i < 3; i++) {
+		assert_non_null(strstr(text[i], "a?[2J?b??c???d"));
+		assert_null(strstr(text[i], "\033"));
+		assert_null(strstr(text[i], "\xc2\x9b"));
+		assert_null(strstr(text[i], "\xe2\x80\xae"));
+		assert_null(strstr(text[i], "\nb"));
+		free(text[i]);
+	}
+	results_done(&r);
+}
+
 static void numbers(void **state)
 {
 	char text[32];
@@ -172,8 +259,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(goals),
 		cmocka_unit_test(comparisons),
+		cmocka_unit_test(one_pass_is_told),
 		cmocka_unit_test(new_rows_are_named),
 		cmocka_unit_test(plots),
+		cmocka_unit_test(terminals_are_not_driven),
 		cmocka_unit_test(numbers),
 	};
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "facts.h"
 #include "results.h"
 
 static const struct results_spec spec = {"a.b", "what", "ns", .goal = 1.1, .goal_p99 = 2};
@@ -105,24 +106,36 @@ static void passes_add_up(void **state)
 	results_done(&all);
 }
 
-/* The same host, as two programs saw it: what only one has seen is kept, and nothing is replaced.
- */
+/* The same host, as three programs saw it: what only one has seen is kept, and nothing is replaced.
+ * The highest load is that of any, and the last time that of the last. */
 static void facts_add_up(void **state)
 {
 	struct results r = {0};
-	json_t *first = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
-				   "\"host\": {\"load\": 1}}",
+	char line[256];
+	json_t *third = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				   "\"host\": {\"load\": [2, 3], \"time\": 30}}",
 				   0, NULL);
-	json_t *second = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
-				    "\"host\": {\"load\": 2, \"lab\": {\"load\": 3}}}",
-				    0, NULL);
+	json_t *first = json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+				   "\"host\": {\"load\": [1, 9], \"time\": 10}}",
+				   0, NULL);
+	json_t *second =
+		json_loads("{\"format\": \"stasis-bench\", \"version\": 1, \"rows\": [], "
+			   "\"host\": {\"load\": [2.5, 0], \"time\": 20, \"lab\": {\"load\": 3}}}",
+			   0, NULL);
 
 	(void)state;
 	assert_int_equal(results_from_json(&r, first, "x", NULL), 0);
 	assert_int_equal(results_from_json(&r, second, "x", NULL), 0);
+	assert_int_equal(results_from_json(&r, third, "x", NULL), 0);
 	json_decref(first);
 	json_decref(second);
-	assert_int_equal(json_integer_value(json_object_get(r.host, "load")), 1);
+	json_decref(third);
+	assert_true(json_number_value(json_array_get(json_object_get(r.host, "load"), 0)) == 1);
+	assert_true(json_number_value(json_object_get(r.host, "load_most")) == 2.5);
+	assert_int_equal(json_integer_value(json_object_get(r.host, "time")), 10);
+	assert_int_equal(json_integer_value(json_object_get(r.host, "time_last")), 30);
+	facts_line(r.host, line, sizeof(line));
+	assert_ptr_equal(strstr(line, "load 1.00, at most 2.50 on "), line);
 	assert_int_equal(json_integer_value(
 				 json_object_get(json_object_get(r.host, "lab"), "load")),
 			 3);
@@ -180,6 +193,78 @@ static void other_files_are_refused(void **state)
 		     "\"pass\": [2, 1], \"floor\": [[1], [1]], \"product\": [[2], [2]]}]}");
 }
 
+/* What a machine that isn't trusted says of a known row, next to one that has been measured. */
+static int foreign(struct results *r, const char *text, struct error *err)
+{
+	static const struct results_spec known[] = {{"x", "ours", "ms", .goal = 3},
+						    {"y", "", "ns"}};
+	struct results_row *own;
+	json_t *json = json_loads(text, 0, NULL);
+	int n;
+
+	assert_non_null(json);
+	assert_int_equal(results_row_add(r, &spec, &own, NULL), 0);
+	n = results_from_foreign(r, json, known, 2, 4, "the lab", err);
+	json_decref(json);
+	assert_int_equal(own->rounds, 0);
+	return n;
+}
+
+#define SAMPLES "\"floor\": [[1], [3]], \"product\": [[2], [4]]}"
+#define LIES                                                                                       \
+	"\"what\": \"lies\", \"unit\": \"B\", \"more_is_better\": true, \"goal\": 9, \"pass\": "   \
+	"[1, 99], "
+
+static void foreign_samples_are_taken(void **state)
+{
+	struct results r = {0};
+	struct error err = {0};
+	const struct results_row *row;
+
+	(void)state;
+	assert_int_equal(foreign(&r,
+				 HEAD "[{\"name\": \"x\", " LIES SAMPLES
+				      "], \"host\": {\"load\": 7}}",
+				 &err),
+			 0);
+	assert_int_equal(r.rows, 2);
+	row = results_find(&r, "x");
+	assert_non_null(row);
+	assert_string_equal(row->spec.what, "ours");
+	assert_string_equal(row->spec.unit, "ms");
+	assert_true(row->spec.goal == 3 && !row->spec.more_is_better);
+	assert_int_equal(row->rounds, 2);
+	assert_int_equal(row->round[0].pass, 4);
+	assert_int_equal(row->round[1].pass, 4);
+	assert_true(row->round[1].side[RESULTS_PRODUCT].value[0] == 4);
+	assert_null(r.host);
+	results_done(&r);
+}
+
+static void foreign_refused(const char *text)
+{
+	struct results r = {0};
+	struct error err = {0};
+
+	assert_true(foreign(&r, text, &err) < 0);
+	assert_non_null(strstr(err.what, "the lab"));
+	results_done(&r);
+}
+
+static void foreign_rows_are_not(void **state)
+{
+	(void)state;
+	foreign_refused("{}");
+	foreign_refused(HEAD "7}");
+	/* A row that has been measured, one that nobody knows, none, and a known one twice. */
+	foreign_refused(HEAD "[{\"name\": \"a.b\", " LIES SAMPLES "]}");
+	foreign_refused(HEAD "[{\"name\": \"x.y\", " LIES SAMPLES "]}");
+	foreign_refused(HEAD "[{" LIES SAMPLES "]}");
+	foreign_refused(HEAD "[7]}");
+	foreign_refused(HEAD "[{\"name\": \"x\", " SAMPLES ", {\"name\": \"x\", " SAMPLES "]}");
+	foreign_refused(HEAD "[{\"name\": \"x\", \"floor\": [[1]], \"product\": [[-2]]}]}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +272,8 @@ int main(void)
 		cmocka_unit_test(passes_add_up),
 		cmocka_unit_test(facts_add_up),
 		cmocka_unit_test(other_files_are_refused),
+		cmocka_unit_test(foreign_samples_are_taken),
+		cmocka_unit_test(foreign_rows_are_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,73 @@
+/* How rounds are shared out among passes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "bench.h"
+
+static const struct results_spec spec = {"a.b", "what", "ns"};
+
+/* Each pass has as many as the next, or one more; together they are all. */
+static void shared_out(unsigned rounds, unsigned passes)
+{
+	struct bench_options o = {.passes = passes};
+	unsigned sum = 0, before = rounds;
+
+	for (o.pass = 1; o.pass <= passes; o.pass++) {
+		unsigned share = bench_share(&o, rounds);
+
+		assert_true(share <= before && share + 1 > rounds / passes);
+		before = share;
+		sum += share;
+	}
+	assert_int_equal(sum, rounds);
+	assert_true(before == rounds / passes);
+}
+
+static void shares(void **state UNUSED)
+{
+	const struct bench_options alone = {0}, asked = {.rounds = 7},
+				   pass = {.rounds = 7, .passes = 3, .pass = 1};
+
+	shared_out(100, 5);
+	shared_out(7, 3);
+	shared_out(5, 15);
+	shared_out(1, 1);
+	assert_int_equal(bench_share(&alone, 100), 100);
+	assert_int_equal(bench_share(&asked, 100), 7);
+	assert_int_equal(bench_share(&pass, 100), 3);
+}
+
+/* A row without rounds in a pass is none that nobody has heard of. */
+static void a_pass_without_rounds(void **state UNUSED)
+{
+	struct bench b = {.options = {.passes = 15, .pass = 5}};
+	struct error err = {0};
+
+	assert_true(bench_row(&b, &spec, 5, &err));
+	assert_int_equal(b.rounds, 1);
+	assert_false(b.waits);
+	b.options.pass = 6;
+	assert_false(bench_row(&b, &spec, 5, &err));
+	assert_true(b.waits);
+	b.waits = false;
+	b.options.only = "a.c";
+	assert_false(bench_row(&b, &spec, 5, &err));
+	assert_false(b.waits);
+	assert_int_equal(b.results.rows, 1);
+	assert_int_equal(err.code, 0);
+	results_done(&b.results);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shares),
+		cmocka_unit_test(a_pass_without_rounds),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
