@@ -8,6 +8,21 @@
 #include "base/text.h"
 #include "base/util.h"
 
+/* Of the rounds, as the ratio is: the column divided by its neighbour is what the other table says.
+ */
+static int set_p50(struct report_row *row, const struct stats_round *rounds, struct error *err)
+{
+	CLEANUP_FREE double *values = calloc(row->rounds, sizeof(*values));
+	bool ok = values != NULL;
+
+	for (int side = 0; ok && side < RESULTS_SIDES; side++) {
+		for (size_t i = 0; i < row->rounds; i++)
+			values[i] = side == RESULTS_FLOOR ? rounds[i].floor : rounds[i].product;
+		ok = stats_median(values, row->rounds, &row->p50[side]);
+	}
+	return ok ? 0 : error_set_shortage(err, -ENOMEM, "making the report");
+}
+
 int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
 		struct error *err)
 {
@@ -24,6 +39,8 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 		row->row = r->row[i];
 		if (e == 0 && row->rounds > 0 && !stats_ratio_of(rounds, row->rounds, &row->ratio))
 			e = error_set_shortage(err, -ENOMEM, "making the report");
+		if (e == 0 && row->rounds > 0)
+			e = set_p50(row, rounds, err);
 		for (int side = 0; e == 0 && row->rounds > 0 && side < RESULTS_SIDES; side++) {
 			CLEANUP_FREE double *values = NULL;
 
@@ -31,7 +48,6 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 					   &row->samples, err);
 			if (e < 0)
 				break;
-			row->p50[side] = bootstrap_percentile(values, row->samples, 0.5);
 			/* The bad end: low where more is better. */
 			row->p99[side] =
 				bootstrap_percentile(values, row->samples,
@@ -124,6 +140,8 @@ static void print_goals(FILE *out, const struct report_row *r)
 		fprintf(out, "  at most %s: %s",
 			report_number(spec->limit, spec->unit, text, sizeof(text)),
 			against(&r->ratio.product_ci, spec->limit, false));
+	if (!(spec->goal > 0 || spec->goal_p99 > 0 || spec->limit > 0))
+		fprintf(out, "  %s is better", spec->more_is_better ? "more" : "less");
 }
 
 void report_print(FILE *out, const struct report_row *rows, size_t n)

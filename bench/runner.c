@@ -201,16 +201,16 @@ static int run_in_folder(const struct bench_options *options, struct job *jobs, 
 static int run(const struct bench_options *o, const struct programs *p, int words, char **word,
 	       struct error *err)
 {
-	size_t n = words > 0 ? (size_t)words : p->n;
+	size_t n = words > 0 ? (size_t)words : o->only ? 1 : p->n;
 	CLEANUP_FREE struct job *jobs = calloc(n, sizeof(*jobs));
 	struct results all = {0};
 	int r = jobs ? 0 : error_set_shortage(err, -ENOMEM, "running benchmarks");
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (words > 0)
-			r = find_job(o, p, word[i], &jobs[i], err);
+		if (words > 0 || o->only)
+			r = find_job(o, p, words > 0 ? word[i] : o->only, &jobs[i], err);
 		else
-			jobs[i] = (struct job){.path = p->path[i], .only = o->only};
+			jobs[i] = (struct job){.path = p->path[i]};
 	}
 	if (r == 0)
 		r = run_in_folder(o, jobs, n, &all, err);
