@@ -58,7 +58,7 @@ fi
 ln -s "$(realpath "$(dirname "$STASIS")"/../../bench/*/bench-stasis)" "$work/measured"
 # await_start: until a machine of bench-start's has begun.
 await_start() {
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		[ -n "$(find "$work" -path '*stasis-bench-*/said')" ] && break
 		sleep 0.1
 	done
