@@ -8,21 +8,6 @@
 #include "base/text.h"
 #include "base/util.h"
 
-/* Of the rounds, as the ratio is: the column divided by its neighbour is what the other table says.
- */
-static int set_p50(struct report_row *row, const struct stats_round *rounds, struct error *err)
-{
-	CLEANUP_FREE double *values = calloc(row->rounds, sizeof(*values));
-	bool ok = values != NULL;
-
-	for (int side = 0; ok && side < RESULTS_SIDES; side++) {
-		for (size_t i = 0; i < row->rounds; i++)
-			values[i] = side == RESULTS_FLOOR ? rounds[i].floor : rounds[i].product;
-		ok = stats_median(values, row->rounds, &row->p50[side]);
-	}
-	return ok ? 0 : error_set_shortage(err, -ENOMEM, "making the report");
-}
-
 int report_make(const struct results *r, struct report_row **ret_rows, size_t *ret_n,
 		struct error *err)
 {
@@ -39,8 +24,10 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 		row->row = r->row[i];
 		if (e == 0 && row->rounds > 0 && !stats_ratio_of(rounds, row->rounds, &row->ratio))
 			e = error_set_shortage(err, -ENOMEM, "making the report");
-		if (e == 0 && row->rounds > 0)
-			e = set_p50(row, rounds, err);
+		/* Of the rounds, as the ratio is: the columns divided are what the other table
+		 * says. */
+		row->p50[RESULTS_FLOOR] = row->ratio.floor;
+		row->p50[RESULTS_PRODUCT] = row->ratio.product;
 		for (int side = 0; e == 0 && row->rounds > 0 && side < RESULTS_SIDES; side++) {
 			CLEANUP_FREE double *values = NULL;
 

@@ -151,6 +151,8 @@ bool stats_ratio_of(const struct stats_round *rounds, size_t n, struct stats_rat
 		}
 		m = sampler_medians(&s);
 		*ret_ratio = (struct stats_ratio){
+			.floor = m.floor,
+			.product = m.product,
 			.ratio = m.product / m.floor,
 			.ratio_ci = bootstrap_interval(ratio, STATS_RESAMPLES, tail),
 			.floor_ci = bootstrap_interval(floor, STATS_RESAMPLES, tail),

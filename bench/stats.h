@@ -24,7 +24,8 @@ struct stats_round {
 	unsigned pass;
 };
 struct stats_ratio {
-	double ratio; /* median of product / median of floor */
+	double floor, product; /* the medians of the rounds' */
+	double ratio;	       /* … product / floor */
 	struct bootstrap_interval ratio_ci, floor_ci, product_ci;
 };
 /* n is not 0. False without memory. The same rounds give the same interval, always. Of five passes

@@ -69,14 +69,15 @@ uint64_t rig_returned_ns(void)
 	return atomic_load_explicit(&returned_ns, memory_order_acquire);
 }
 
-/* A vCPU thread's own: what its vCPU still has to get before its first KVM_RUN. */
+/* A vCPU thread's own: the program whose registers its vCPU gets (guest_enter) before its first
+ * KVM_RUN, after rig_entries_wait's time has been taken: they are no part of a machine's start. */
 static _Thread_local struct {
 	bool is_due;
 	unsigned index;
 	enum guest_program program;
 } guest;
 
-void rig_guest_due(unsigned index, enum guest_program program)
+static void guest_due(unsigned index, enum guest_program program)
 {
 	guest.is_due = true;
 	guest.index = index;
@@ -159,7 +160,7 @@ static const struct rig *current;
 int __wrap_arch_vcpu_setup(struct arch_vm *vm, unsigned index, int vcpu_fd, struct error *err)
 {
 	if (index == 0 || !current->config.first_only)
-		rig_guest_due(index, current->config.program);
+		guest_due(index, current->config.program);
 	return __real_arch_vcpu_setup(vm, index, vcpu_fd, err);
 }
 

@@ -55,10 +55,6 @@ struct guest_area *rig_area(struct rig *rig, unsigned index);
 int rig_samples(struct bench *b, enum results_side side, const struct guest_area *area,
 		uint64_t from, struct error *err) MUST_CHECK;
 
-/* The calling thread's first KVM_RUN from here gives its vCPU the program's registers
- * (guest_enter), after rig_entries_wait's time has been taken: what is no part of a machine's
- * start. A vCPU that can't have them does not run: EIO. Any thread. */
-void rig_guest_due(unsigned index, enum guest_program program);
 /* From now on, the n-th KVM_RUN from here (of any VM, by any thread) keeps its time. */
 void rig_entries_expect(unsigned n);
 /* Waits for it, a few seconds at most; the time when it was about to begin (now_ns), or 0. */
