@@ -2,7 +2,6 @@
 #include "vm/machine_perf.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,20 +63,6 @@ void machine_perf_vm(struct machine *m)
 			     m->config->hugepages, &m->claim.missing);
 }
 
-/* Signals are blocked until the loop takes them. */
-static bool is_told_to_end(void)
-{
-	static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-	sigset_t pending;
-
-	sigemptyset(&pending);
-	sigpending(&pending);
-	for (size_t i = 0; i < ARRAY_SIZE(enders); i++)
-		if (sigismember(&pending, enders[i]) > 0)
-			return true;
-	return false;
-}
-
 static bool show(uint64_t done, void *arg)
 {
 	struct machine *m = arg;
@@ -86,7 +71,7 @@ static bool show(uint64_t done, void *arg)
 		 (unsigned long long)(done >> 20),
 		 (unsigned long long)(topology_memory(&m->config->topology) >> 20));
 	progress_tick(&m->progress);
-	return !is_told_to_end();
+	return !perf_interrupted(0);
 }
 
 int machine_perf_memory(struct machine *m, struct error *err)

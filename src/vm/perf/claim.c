@@ -231,8 +231,7 @@ static int try_once(const struct claiming *c)
 	return r;
 }
 
-/* True if a signal came instead. */
-static bool interrupted(uint64_t ns)
+bool perf_interrupted(uint64_t ns)
 {
 	const struct timespec pause = {.tv_nsec = (long)ns};
 	sigset_t set;
@@ -261,7 +260,7 @@ static int wait_and_try(const struct claiming *c)
 		if (r != -EBUSY || !c->request->wait || now >= until_ns)
 			return r;
 		/* Not always the same time, so that two who wait don't walk in step. */
-		if (interrupted(MIN(LOOK_EACH_NS + now % LOOK_EACH_NS, until_ns - now))) {
+		if (perf_interrupted(MIN(LOOK_EACH_NS + now % LOOK_EACH_NS, until_ns - now))) {
 			*c->err = (struct error){0};
 			return error_set(c->err, -EINTR, "waiting for host CPUs");
 		}

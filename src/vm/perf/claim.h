@@ -40,6 +40,8 @@ struct perf_claim {
  * vCPU. */
 int perf_claim(const struct perf_request *request, const struct topology *t, const int *pin,
 	       const char *name, struct perf_claim *claim, struct error *err) MUST_CHECK;
+/* Waits for so long. Whether one of those signals came instead, which is taken. */
+bool perf_interrupted(uint64_t ns);
 void perf_claim_done(struct perf_claim *claim);
 
 #endif
