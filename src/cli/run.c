@@ -738,7 +738,7 @@ static int run_in_lab(struct run_request *q)
 
 	if (perf->mode != PERF_OFF || perf->cpus_budget || perf->wait) {
 		log_warn("%s", lacks);
-		q->config.lacks = strdup(lacks);
+		(void)keep(&q->config.lacks, lacks);
 	}
 	return lab_run_config(&q->config);
 }

@@ -288,7 +288,6 @@ static int set_up(struct vcpu *vcpu)
 static void ready(struct vcpu *vcpu, int result)
 {
 	struct vcpu_pool *pool = vcpu->pool;
-
 	uint32_t none = 0;
 
 	/* Relaxed: ordered by the step below. */
