@@ -67,7 +67,10 @@ static int build_vm(struct machine *m, struct error *err)
 	r = kvm_set_memory(&m->kvm, &m->mem, err);
 	if (r < 0)
 		return r;
-	r = hugepages_populate(&m->mem, err);
+	/* Before anything is put there: a huge page that is not to be had is a SIGBUS later. */
+	r = machine_perf_memory(m, err);
+	if (r == 0)
+		r = hugepages_populate(&m->mem, err);
 	if (r < 0)
 		return r;
 	/* Where a vCPU has its host CPU, its guest polls or halts by itself. Else, halt polling
@@ -205,8 +208,6 @@ static int build(struct machine *m, struct error *err)
 		r = restore_check_disks(m, err);
 	if (r == 0)
 		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
-	if (r == 0)
-		r = machine_perf_memory(m, err);
 	if (r == 0)
 		r = build_vcpus(m, err);
 	if (r == 0)
