@@ -324,13 +324,44 @@ static void sweep(int dir_fd)
 	closedir(dir);
 }
 
-/* For people: best effort. Not waited for, since anyone can lock the file for reading. */
+/* The file of a record, locked before a lister can find it: one that is found
+ * unlocked counts as stale, and is locked by the one who looks at that instant. It has no name
+ * until name_record. Where the file system has no such files (EOPNOTSUPP, EISDIR) it has one at
+ * once. */
+static int make_record(int dir_fd, const char *name, bool *ret_named)
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644), r = 0;
+
+	*ret_named = fd < 0;
+	if (fd < 0)
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -errno;
+	if (fchmod(fd, 0644) < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		r = -errno;
+	if (r < 0 && *ret_named)
+		(void)unlinkat(dir_fd, name, 0);
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+static int name_record(int dir_fd, const char *name, int fd)
+{
+	char self[32];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, self, dir_fd, name, AT_SYMLINK_FOLLOW);
+}
+
+/* For people: best effort, and not waited for. */
 static void write_record(struct perf_locks *locks, const char *mode, const char *caches,
 			 const char *cpus, const char *name)
 {
 	CLEANUP_FREE char *text = NULL;
 	uint32_t random = 0;
 	json_t *json;
+	bool named;
 	int fd;
 
 	sweep(locks->dir_fd);
@@ -342,13 +373,13 @@ static void write_record(struct perf_locks *locks, const char *mode, const char 
 		return;
 	(void)getrandom(&random, sizeof(random), 0);
 	snprintf(locks->record, sizeof(locks->record), "vm-%d-%08x", (int)getpid(), random);
-	fd = openat(locks->dir_fd, locks->record,
-		    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	fd = make_record(locks->dir_fd, locks->record, &named);
 	if (fd < 0)
 		return;
-	(void)fchmod(fd, 0644);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fd_write_all(fd, text, strlen(text)) < 0) {
-		(void)unlinkat(locks->dir_fd, locks->record, 0);
+	if (fd_write_all(fd, text, strlen(text)) < 0 ||
+	    (!named && name_record(locks->dir_fd, locks->record, fd) < 0)) {
+		if (named)
+			(void)unlinkat(locks->dir_fd, locks->record, 0);
 		close(fd);
 		return;
 	}

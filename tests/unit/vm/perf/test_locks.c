@@ -175,6 +175,56 @@ static void test_all(void **state UNUSED)
 	}
 }
 
+/* ---- listers ------------------------------------------------------------------------------- */
+
+static void list_for_ever(void)
+{
+	struct error err = {0};
+	json_t *list;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		if (perf_locks_list(&list, &err) < 0)
+			_exit(1);
+		json_decref(list);
+	}
+}
+
+/* Who looks has each record locked for an instant: none is lost or shown half for that. */
+static void test_listers_lose_no_record(void **state UNUSED)
+{
+	uint64_t until_ns = now_ns() + 2000000000;
+	unsigned taken = 0, lost = 0, unlisted = 0;
+	pid_t lister[2];
+	int status;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lister); i++) {
+		lister[i] = fork();
+		if (lister[i] == 0)
+			list_for_ever();
+	}
+	while (now_ns() < until_ns) {
+		struct perf_locks a;
+		struct error err;
+
+		assert_int_equal(take(&a, shared("0", "0"), "seen", &err), 0);
+		lost += a.record_fd < 0;
+		if (taken % 16 == 0)
+			unlisted += listed() != 1;
+		perf_locks_close(&a);
+		taken++;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(lister); i++) {
+		kill(lister[i], SIGKILL);
+		assert_int_equal(waitpid(lister[i], &status, 0), lister[i]);
+		assert_true(WIFSIGNALED(status)); /* none gave up before */
+	}
+	print_message("taken %u, lost %u, not listed %u\n", taken, lost, unlisted);
+	assert_true(taken > 100);
+	assert_int_equal(lost, 0);
+	assert_int_equal(unlisted, 0);
+}
+
 /* ---- strangers ----------------------------------------------------------------------------- */
 
 static void in_dir(const char *name, char *buf, size_t len)
@@ -499,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_listers_lose_no_record),
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_false_records),
 		cmocka_unit_test(test_stopped_holder),
