@@ -103,6 +103,29 @@ else
 	skip "without limits and capabilities" "needs root and setpriv"
 fi
 
+# A stranger who has the mutex of the locks for ever: it costs time, and the locks are as good.
+"$STASIS" locks >"$work/out"
+flock -x -o "$STASIS_LOCK_DIR/mutex" sleep 120 &
+pids+=($!)
+for ((i = 0; i < 100; i++)); do
+	flock -n "$STASIS_LOCK_DIR/mutex" true || break
+	sleep 0.1
+done
+run poweroff
+ok "an ordinary run goes on without the mutex" [ $status = 0 ]
+ok "… and says who has it" \
+	grep -q "perf: host CPUs locked without the mutex: .*/mutex is held by .*does not let go" "$work/report"
+if [ -z "$lacks" ]; then
+	run poweroff --perf
+	ok "so does --perf" [ $status = 0 ]
+	ok "… with CPUs of its own" grep -q '"own_cpus": true' "$work/report"
+else
+	skip "--perf without the mutex" "$lacks"
+fi
+kill "${pids[@]}"
+wait "${pids[@]}" 2>/dev/null
+pids=()
+
 # Two runs: the second is refused, waits, or gets its turn.
 if [ -z "$lacks" ]; then
 	"$STASIS" run --no-lab --perf --name first -m 64M -k "$payload-halt.elf" -i "$work/empty" \
