@@ -243,7 +243,7 @@ static int check_perf(char *found, size_t len, struct error *err)
 		perf_missing_add(&missing, NULL,
 				 "one CPU is too few: the control thread needs one");
 	host_cpus_done(&host);
-	perf_apply_check(0, false, &missing);
+	perf_apply_check(&(struct perf_need){.vcpus = 1}, &missing);
 	for (unsigned i = 0; i < missing.count; i++)
 		if (missing.item[i].fatal)
 			return error_usage(err, "%s (try: %s)", missing.item[i].what,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/arch.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "vm/perf/apply.h"
@@ -12,6 +13,8 @@
 /* Threads beyond which reading their counters as COMMAND starts would be noise itself. */
 #define READ_AT_START_MAX 64
 #define SPIN_FOR_EVER	  UINT64_MAX
+/* Any machine that stasis models has fewer. */
+#define PHYS_BITS 52
 
 static bool asked(const struct machine *m)
 {
@@ -30,14 +33,33 @@ static int refuse(struct machine *m, struct error *err)
 	return perf_missing_refuse(&m->claim.missing, err);
 }
 
+static struct perf_need need_of(const struct vm_config *c)
+{
+	struct perf_need need = {
+		.bytes = topology_memory(&c->topology),
+		.vcpus = topology_vcpus(&c->topology),
+		.hugetlb = c->hugepages,
+	};
+	struct guest_layout layout = {0};
+	struct error err = {0};
+
+	/* A layout that this host can't have is refused when the VM is built. */
+	if (arch_memory_layout(&c->topology, PHYS_BITS, &layout, &err) == 0)
+		need.span =
+			layout.range[layout.count - 1].gpa + layout.range[layout.count - 1].size;
+	else
+		need.span = need.bytes;
+	return need;
+}
+
 int machine_perf_claim(struct machine *m, struct error *err)
 {
 	const struct vm_config *c = m->config;
+	const struct perf_need need = need_of(c);
 	int r;
 
 	if (asked(m))
-		m->claim.fits = perf_apply_check(topology_memory(&c->topology), c->hugepages,
-						 &m->claim.missing);
+		m->claim.fits = perf_apply_check(&need, &m->claim.missing);
 	if (c->perf.wait)
 		progress_set(&m->progress, "waiting for host CPUs");
 	r = perf_claim(&c->perf, &c->topology, c->pin, c->name, &m->claim, err);

@@ -99,9 +99,81 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 		grep -q "RLIMIT_RTPRIO is 0.*try: ulimit -r 2" "$work/err"
 	ok "… names the one for memory, and what mends it" \
 		grep -q "RLIMIT_MEMLOCK is 64 KiB.*try: ulimit -l unlimited" "$work/err"
+	# What is locked is more than the guest's memory, and is named before anything is started.
+	limited() { # limited KIB OPTIONS...: with that limit for locked memory; the status is in $status
+		local kib=$1
+		shift
+		setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock \
+			bash -c 'ulimit -l "$0"; exec "$@"' "$kib" \
+			"$STASIS" run --no-lab -k "$payload-poweroff.elf" -i "$work/empty" --report "$work/report" \
+			"$@" </dev/null >"$work/out" 2>"$work/err"
+		status=$?
+	}
+	needed() { sed -n 's/.*RLIMIT_MEMLOCK is .*, and \([0-9]*\) KiB are needed.*/\1/p' "$work/err" | head -n 1; }
+	limited 6144 --perf -m 4M
+	ok "a limit just above the guest's memory is refused with 77" [ $status = 77 ]
+	ok "… and names it, and the sum" grep -q "RLIMIT_MEMLOCK is 6 MiB, and [0-9]* KiB are needed" "$work/err"
+	for vcpus in 1 16; do
+		limited 6144 --perf=relaxed -m 64M -c $vcpus
+		sum=$(needed)
+		ok "… but relaxed goes on, and lists it" grep -q 'perf: locking memory is refused' "$work/report"
+		"$STASIS" run --no-lab --perf=relaxed -m 64M -c $vcpus -k "$payload-halt.elf" -i "$work/empty" \
+			</dev/null >"$work/out" 2>"$work/err" &
+		pid=$!
+		pids+=($pid)
+		locked=0
+		for ((i = 0; i < 100 && locked == 0; i++)); do
+			sleep 0.1
+			locked=$(sed -n 's/^VmLck:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$pid/status")
+		done
+		sleep 0.5 # threads come after it
+		locked=$(sed -n 's/^VmLck:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$pid/status")
+		kill $pid
+		wait $pid
+		pids=()
+		echo "# $vcpus vCPUs: $locked KiB are locked, $sum are asked for"
+		if grep -q "memory can't be locked" "$work/err"; then
+			skip "what is locked for $vcpus vCPUs is within the sum" "it can't be locked here"
+		else
+			ok "what is locked for $vcpus vCPUs is within the sum" \
+				[ "$locked" -gt 65536 -a "$locked" -le "$sum" ]
+		fi
+		if (ulimit -l "$sum") 2>/dev/null; then
+			limited "$sum" --perf=relaxed -m 64M -c $vcpus
+			ok "… and with that limit it is locked" \
+				bash -c "[ $status = 0 ] && ! grep -q 'perf: .*lock' '$work/report'"
+		else
+			skip "… and with that limit it is locked" "the limit can't be raised here"
+		fi
+	done
+	limited 6144 --perf=relaxed -m 4G
+	ok "holes between the guest's memory count" [ "$(needed)" -gt $((5 << 20)) ]
 else
 	skip "without limits and capabilities" "needs root and setpriv"
 fi
+
+# A stranger who has the mutex of the locks for ever: it costs time, and the locks are as good.
+"$STASIS" locks >"$work/out"
+flock -x -o "$STASIS_LOCK_DIR/mutex" sleep 120 &
+pids+=($!)
+for ((i = 0; i < 100; i++)); do
+	flock -n "$STASIS_LOCK_DIR/mutex" true || break
+	sleep 0.1
+done
+run poweroff
+ok "an ordinary run goes on without the mutex" [ $status = 0 ]
+ok "… and says who has it" \
+	grep -q "perf: host CPUs locked without the mutex: .*/mutex is held by .*does not let go" "$work/report"
+if [ -z "$lacks" ]; then
+	run poweroff --perf
+	ok "so does --perf" [ $status = 0 ]
+	ok "… with CPUs of its own" grep -q '"own_cpus": true' "$work/report"
+else
+	skip "--perf without the mutex" "$lacks"
+fi
+kill "${pids[@]}"
+wait "${pids[@]}" 2>/dev/null
+pids=()
 
 # Two runs: the second is refused, waits, or gets its turn.
 if [ -z "$lacks" ]; then

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <linux/capability.h>
 #include <linux/mempolicy.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,13 +23,17 @@
 #include "base/util.h"
 #include "vm/perf/room.h"
 
-#define CHUNK	       MIB(64)
-#define THREADS_MAX    16
-#define TICK_NS	       200000000
-#define DEFAULT_SLACK  0 /* prctl: back to the default */
-#define RT_RUNTIME     "/proc/sys/kernel/sched_rt_runtime_us"
-#define LARGE_PAGE     "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
-#define OWN_LOCKED_MAX MIB(64) /* of the process besides the guest's memory */
+#define CHUNK	      MIB(64)
+#define THREADS_MAX   16
+#define TICK_NS	      200000000
+#define DEFAULT_SLACK 0 /* prctl: back to the default */
+#define RT_RUNTIME    "/proc/sys/kernel/sched_rt_runtime_us"
+#define LARGE_PAGE    "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+#define INTAKE_STACK  KIB(64)
+/* What mlockall() counts besides the guest: all address space of the process, used or not. Measured
+ * and rounded up, see docs/decisions.md. */
+#define OWN_LOCKED  MIB(64)
+#define VCPU_LOCKED KIB(512) /* a stack, histograms, the run pages */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -80,17 +85,21 @@ static bool has_capability(unsigned cap)
 	       data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap);
 }
 
-static void check_lock_limit(uint64_t bytes, struct perf_missing *m)
+static void check_lock_limit(const struct perf_need *need, struct perf_missing *m)
 {
+	uint64_t own = OWN_LOCKED + need->vcpus * VCPU_LOCKED;
 	struct rlimit limit;
 	char shown[32];
 
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
-	    limit.rlim_cur >= bytes + OWN_LOCKED_MAX || has_capability(CAP_IPC_LOCK))
+	    limit.rlim_cur >= need->span + own || has_capability(CAP_IPC_LOCK))
 		return;
 	perf_missing_add(m, "ulimit -l unlimited (limits.conf: memlock), or CAP_IPC_LOCK",
-			 "locking the guest's memory is refused: RLIMIT_MEMLOCK is %s",
-			 format_size(limit.rlim_cur, shown, sizeof(shown)));
+			 "locking memory is refused: RLIMIT_MEMLOCK is %s, and %" PRIu64
+			 " KiB are needed: %" PRIu64 " for the guest's addresses, %" PRIu64
+			 " for stasis itself",
+			 format_size(limit.rlim_cur, shown, sizeof(shown)),
+			 (need->span + own) >> 10, need->span >> 10, own >> 10);
 }
 
 /* bytes: without what is on huge pages that the host has set aside. */
@@ -108,12 +117,12 @@ static bool check_memory(uint64_t bytes, struct perf_missing *m)
 	return room.bytes >= bytes;
 }
 
-bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing)
+bool perf_apply_check(const struct perf_need *need, struct perf_missing *missing)
 {
 	check_realtime(missing);
 	check_throttle(missing);
-	check_lock_limit(bytes, missing);
-	return check_memory(hugetlb ? 0 : bytes, missing);
+	check_lock_limit(need, missing);
+	return check_memory(need->hugetlb ? 0 : need->bytes, missing);
 }
 
 /* ---- exits and the clock ------------------------------------------------------------------- */
@@ -314,12 +323,19 @@ static void *intake_thread(void *arg)
 static int take_all_in(struct intake *in, bool (*tick)(uint64_t done, void *arg), void *arg)
 {
 	pthread_t thread[THREADS_MAX];
+	pthread_attr_t attr;
 	uint64_t want = MIN(in->total / CHUNK, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
+	size_t least = ALIGN_UP((size_t)sysconf(_SC_THREAD_STACK_MIN) + KIB(16), KIB(4));
 	unsigned n = 0;
 
-	while (n < MIN(want, (uint64_t)THREADS_MAX) &&
-	       pthread_create(&thread[n], NULL, intake_thread, in) == 0)
-		n++;
+	/* Stacks stay with the process, to be used again: those of 8 MiB would be locked. */
+	if (pthread_attr_init(&attr) == 0) {
+		pthread_attr_setstacksize(&attr, MAX(INTAKE_STACK, least));
+		while (n < MIN(want, (uint64_t)THREADS_MAX) &&
+		       pthread_create(&thread[n], &attr, intake_thread, in) == 0)
+			n++;
+		pthread_attr_destroy(&attr);
+	}
 	if (n == 0)
 		intake_thread(in);
 	for (unsigned i = 0; i < n; i++) {
@@ -409,6 +425,8 @@ int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
 	struct intake in = {.mem = mem};
 	int r;
 
+	/* An arena for each thread that allocates would count as 64 MiB of locked memory. */
+	(void)mallopt(M_ARENA_MAX, 1);
 	for (unsigned i = 0; i < mem->count; i++)
 		in.total += mem->region[i].range.size;
 	r = take_all_in(&in, tick, arg);

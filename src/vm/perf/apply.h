@@ -16,10 +16,17 @@
 #define PERF_VCPU_PRIORITY    1
 #define PERF_CONTROL_PRIORITY 2
 
-/* What can be known before anything is built: limits, capabilities, memory. bytes: the guest's;
- * hugetlb: on huge pages of its own, which the host keeps apart. Whether all of it has room in
- * the host and in the control groups that we are in. */
-bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing);
+/* What a run will need of memory. */
+struct perf_need {
+	uint64_t bytes; /* the guest's */
+	uint64_t span;	/* of address space, with the holes between */
+	unsigned vcpus;
+	bool hugetlb; /* on huge pages of its own, which the host keeps apart */
+};
+
+/* What can be known before anything is built: limits, capabilities, memory. Whether all of the
+ * guest's memory has room in the host and in the control groups that we are in. */
+bool perf_apply_check(const struct perf_need *need, struct perf_missing *missing);
 /* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
  * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups. */
 void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);

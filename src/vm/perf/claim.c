@@ -11,6 +11,9 @@
 
 #define SYSFS	     "/sys"
 #define LOOK_EACH_NS 50000000
+/* Without the mutex a refusal may be another's look: microseconds. */
+#define ALONE_TRIES 20
+#define ALONE_NS    2000000
 
 struct claiming {
 	const struct perf_request *request;
@@ -207,11 +210,27 @@ static int claim_ordinary(const struct claiming *c, const struct perf_held *held
 
 /* ---- both ---------------------------------------------------------------------------------- */
 
+/* The mutex, or without it where somebody never gives it back: that is noted once. */
+static int begin(const struct claiming *c)
+{
+	struct perf_locks *locks = &c->claim->locks;
+	bool first = locks->patience_ns > 0;
+	struct error inner = {0};
+	int r = perf_locks_begin(locks, &inner);
+
+	if (r < 0 && r != -EBUSY)
+		*c->err = inner;
+	else if (r == -EBUSY && first)
+		perf_missing_note(&c->claim->missing, NULL,
+				  "host CPUs locked without the mutex: %s", inner.what);
+	return r == -EBUSY ? 0 : r;
+}
+
 static int try_once(const struct claiming *c)
 {
 	bool anywhere = c->request->mode == PERF_OFF && c->request->cpus_budget == 0;
 	struct perf_held held;
-	int r = perf_locks_begin(&c->claim->locks, c->err);
+	int r = begin(c);
 
 	if (r == 0 && anywhere) {
 		r = perf_locks_take_all(&c->claim->locks, c->name, c->err);
@@ -247,20 +266,26 @@ bool perf_interrupted(uint64_t ns)
 static int wait_and_try(const struct claiming *c)
 {
 	uint64_t until_ns = UINT64_MAX;
+	unsigned tries = 0;
 	int r;
 
 	if (c->request->wait_ns > 0)
 		until_ns = now_ns() + c->request->wait_ns;
 	for (;;) {
-		uint64_t now;
+		bool again = c->request->wait;
+		uint64_t now, pause_ns = LOOK_EACH_NS;
 
 		*c->err = (struct error){0};
 		r = try_once(c);
 		now = now_ns();
-		if (r != -EBUSY || !c->request->wait || now >= until_ns)
+		if (c->claim->locks.patience_ns == 0 && tries++ < ALONE_TRIES) {
+			again = true;
+			pause_ns = ALONE_NS;
+		}
+		if (r != -EBUSY || !again || now >= until_ns)
 			return r;
 		/* Not always the same time, so that two who wait don't walk in step. */
-		if (perf_interrupted(MIN(LOOK_EACH_NS + now % LOOK_EACH_NS, until_ns - now))) {
+		if (perf_interrupted(MIN(pause_ns + now % pause_ns, until_ns - now))) {
 			*c->err = (struct error){0};
 			return error_set(c->err, -EINTR, "waiting for host CPUs");
 		}

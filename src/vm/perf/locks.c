@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "base/text.h"
 #include "base/util.h"
+#include "vm/perf/lock_holder.h"
 
 #define OPEN_TO_ALL    01777
 #define RECORD_MAX     KIB(64)
@@ -103,12 +105,22 @@ static int open_file(int dir_fd, const char *name)
 	return -EAGAIN;
 }
 
-/* A file that a stranger put there so that we can't use it is a lock that they hold. */
+/* Whether another has it: a file that a stranger put there so that we can't use it is a lock that
+ * they hold. */
+static bool is_held(int r)
+{
+	return r == -EWOULDBLOCK || r == -EACCES || r == -EPERM || r == -ELOOP;
+}
+
 static int cannot_open(const struct perf_locks *locks, const char *name, int r, struct error *err)
 {
-	if (r != -EACCES && r != -EPERM && r != -ELOOP)
+	struct stat st;
+
+	if (!is_held(r))
 		return error_set_shortage(err, r, "opening %s/%s", locks->path, name);
-	error_contention(err, "%s/%s of another user can't be locked: %s", locks->path, name,
+	if (fstatat(locks->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		st.st_uid = 0;
+	error_contention(err, "%s/%s of user %u can't be locked: %s", locks->path, name, st.st_uid,
 			 strerror(-r));
 	error_hint(err, "its owner or root removes it");
 	return -EBUSY;
@@ -160,32 +172,44 @@ int perf_locks_open(struct perf_locks *locks, struct error *err)
 		.dir_fd = fd,
 		.mutex_fd = -1,
 		.record_fd = -1,
+		.patience_ns = PERF_LOCKS_PATIENCE_NS,
 	};
 	return 0;
 }
 
 /* ---- the mutex ----------------------------------------------------------------------------- */
 
+static bool holder_of(const struct perf_locks *locks, const char *name, char *buf, size_t len)
+{
+	struct stat st;
+
+	return fstatat(locks->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       lock_holder(&st, buf, len);
+}
+
 int perf_locks_begin(struct perf_locks *locks, struct error *err)
 {
-	uint64_t until_ns = now_ns() + PERF_LOCKS_PATIENCE_NS;
+	uint64_t until_ns = now_ns() + locks->patience_ns;
+	char who[128] = "a process that lslocks finds";
 	int fd;
 
 	/* Not a call that blocks: whoever holds it may be stopped, and our signals are blocked. */
-	while ((fd = lock_file(locks->dir_fd, "mutex", LOCK_EX)) == -EWOULDBLOCK) {
+	while ((fd = lock_file(locks->dir_fd, "mutex", LOCK_EX)) == -EWOULDBLOCK &&
+	       now_ns() < until_ns) {
 		struct timespec pause = {.tv_nsec = PAUSE_NS + now_ns() % PAUSE_NS};
 
-		if (now_ns() > until_ns)
-			return error_contention(err,
-						"%s/mutex is held by a process that does not "
-						"let go (lslocks finds it)",
-						locks->path);
 		nanosleep(&pause, NULL);
 	}
-	if (fd < 0)
+	if (fd >= 0) {
+		locks->mutex_fd = fd;
+		return 0;
+	}
+	locks->patience_ns = 0;
+	if (fd != -EWOULDBLOCK)
 		return cannot_open(locks, "mutex", fd, err);
-	locks->mutex_fd = fd;
-	return 0;
+	(void)holder_of(locks, "mutex", who, sizeof(who));
+	return error_contention(err, "%s/mutex is held by %s, which does not let go", locks->path,
+				who);
 }
 
 void perf_locks_end(struct perf_locks *locks)
@@ -200,7 +224,7 @@ static void file_name(const char *kind, unsigned n, char *buf, size_t len)
 	snprintf(buf, len, "%s-%u", kind, n);
 }
 
-/* Under the mutex, so that nobody who keeps to the rules misses a lock because of this look. */
+/* Under the mutex nobody misses a lock because of this look. */
 static int look_at(const struct perf_locks *locks, const char *kind, unsigned n,
 		   struct host_cpu_set *any, struct host_cpu_set *exclusive, struct error *err)
 {
@@ -209,14 +233,14 @@ static int look_at(const struct perf_locks *locks, const char *kind, unsigned n,
 
 	file_name(kind, n, name, sizeof(name));
 	fd = open_file(locks->dir_fd, name);
-	if (fd < 0)
+	if (fd < 0 && !is_held(fd))
 		return cannot_open(locks, name, fd, err);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		host_cpu_set_add(any, n);
-		if (flock(fd, LOCK_SH | LOCK_NB) < 0)
+		if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0)
 			host_cpu_set_add(exclusive, n);
 	}
-	close(fd);
+	fd_close(&fd);
 	return 0;
 }
 
@@ -234,9 +258,9 @@ int perf_locks_look(struct perf_locks *locks, const struct host_cpus *host,
 	if (r < 0)
 		return r;
 	fd = lock_file(locks->dir_fd, "all", LOCK_EX);
-	if (fd < 0 && fd != -EWOULDBLOCK)
+	if (fd < 0 && !is_held(fd))
 		return cannot_open(locks, "all", fd, err);
-	held.all = fd == -EWOULDBLOCK;
+	held.all = fd < 0;
 	fd_close(&fd);
 	*ret_held = held;
 	return 0;
@@ -324,13 +348,44 @@ static void sweep(int dir_fd)
 	closedir(dir);
 }
 
-/* For people: best effort. Not waited for, since anyone can lock the file for reading. */
+/* The file of a record, locked before a lister can find it: one that is found
+ * unlocked counts as stale, and is locked by the one who looks at that instant. It has no name
+ * until name_record. Where the file system has no such files (EOPNOTSUPP, EISDIR) it has one at
+ * once. */
+static int make_record(int dir_fd, const char *name, bool *ret_named)
+{
+	int fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644), r = 0;
+
+	*ret_named = fd < 0;
+	if (fd < 0)
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -errno;
+	if (fchmod(fd, 0644) < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		r = -errno;
+	if (r < 0 && *ret_named)
+		(void)unlinkat(dir_fd, name, 0);
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+static int name_record(int dir_fd, const char *name, int fd)
+{
+	char self[32];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, self, dir_fd, name, AT_SYMLINK_FOLLOW);
+}
+
+/* For people: best effort, and not waited for. */
 static void write_record(struct perf_locks *locks, const char *mode, const char *caches,
 			 const char *cpus, const char *name)
 {
 	CLEANUP_FREE char *text = NULL;
 	uint32_t random = 0;
 	json_t *json;
+	bool named;
 	int fd;
 
 	sweep(locks->dir_fd);
@@ -342,22 +397,25 @@ static void write_record(struct perf_locks *locks, const char *mode, const char 
 		return;
 	(void)getrandom(&random, sizeof(random), 0);
 	snprintf(locks->record, sizeof(locks->record), "vm-%d-%08x", (int)getpid(), random);
-	fd = openat(locks->dir_fd, locks->record,
-		    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	fd = make_record(locks->dir_fd, locks->record, &named);
 	if (fd < 0)
 		return;
-	(void)fchmod(fd, 0644);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fd_write_all(fd, text, strlen(text)) < 0) {
-		(void)unlinkat(locks->dir_fd, locks->record, 0);
+	if (fd_write_all(fd, text, strlen(text)) < 0 ||
+	    (!named && name_record(locks->dir_fd, locks->record, fd) < 0)) {
+		if (named)
+			(void)unlinkat(locks->dir_fd, locks->record, 0);
 		close(fd);
 		return;
 	}
 	locks->record_fd = fd;
 }
 
+/* Not one, but whoever may run anywhere. */
+#define ANY UINT_MAX
+
 struct search {
 	const char *key; /* "caches" or "cpus" */
-	unsigned n;
+	unsigned n;	 /* or ANY */
 	char *text;
 	size_t len;
 };
@@ -410,8 +468,8 @@ static bool matches(json_t *record, void *arg)
 	struct host_cpu_set set;
 	char name[NAME_MAX_SHOWN + 1];
 
-	if (!list || (strcmp(list, "all") &&
-		      (host_cpu_set_parse(list, &set) < 0 || !host_cpu_set_has(&set, s->n))))
+	if (!list || (strcmp(list, "all") && (s->n == ANY || host_cpu_set_parse(list, &set) < 0 ||
+					      !host_cpu_set_has(&set, s->n))))
 		return false;
 	print_name(record, name, sizeof(name));
 	snprintf(s->text, s->len, "VM %s (pid %lld, user %lld)", name,
@@ -439,10 +497,11 @@ static void keep(struct perf_locks *locks, const char *name, int fd)
 	snprintf(lock->name, sizeof(lock->name), "%s", name);
 }
 
+/* file: the one that was tried for it. */
 static int held_by_other(const struct perf_locks *locks, const char *kind, unsigned n,
-			 struct error *err)
+			 const char *file, struct error *err)
 {
-	char who[160] = "a process that does not say who it is (lslocks finds it)";
+	char who[160] = "a process that does not say who it is (lslocks finds it)", process[128];
 	struct search s = {
 		.key = !strcmp(kind, "cpu") ? "cpus" : "caches",
 		.n = n,
@@ -450,9 +509,14 @@ static int held_by_other(const struct perf_locks *locks, const char *kind, unsig
 		.len = sizeof(who),
 	};
 
-	each_record(locks->dir_fd, matches, &s);
-	error_contention(err, "%s %u of the host is held by %s",
-			 !strcmp(kind, "cpu") ? "CPU" : "the cache of CPU", n, who);
+	if (!each_record(locks->dir_fd, matches, &s) &&
+	    holder_of(locks, file, process, sizeof(process)))
+		snprintf(who, sizeof(who), "a process that does not say who it is: %s", process);
+	if (n == ANY)
+		error_contention(err, "all CPUs of the host are held by %s", who);
+	else
+		error_contention(err, "%s %u of the host is held by %s",
+				 !strcmp(kind, "cpu") ? "CPU" : "the cache of CPU", n, who);
 	error_hint(err, "--wait, or stasis locks");
 	return -EBUSY;
 }
@@ -469,7 +533,7 @@ static int take_set(struct perf_locks *locks, const char *kind, const struct hos
 		file_name(kind, n, name, sizeof(name));
 		fd = lock_file(locks->dir_fd, name, operation);
 		if (fd == -EWOULDBLOCK)
-			return held_by_other(locks, kind, n, err);
+			return held_by_other(locks, kind, n, name, err);
 		if (fd < 0)
 			return cannot_open(locks, name, fd, err);
 		keep(locks, name, fd);
@@ -477,22 +541,23 @@ static int take_set(struct perf_locks *locks, const char *kind, const struct hos
 	return 0;
 }
 
-/* No ordinary VM may run anywhere, and none will from now on. */
+/* No ordinary VM may run anywhere, and none will from now on. Said first, then asked: see
+ * perf_locks_take_all. */
 static int be_performance_run(struct perf_locks *locks, struct error *err)
 {
-	int fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+	int fd = lock_file(locks->dir_fd, "perf", LOCK_SH);
 
 	if (fd == -EWOULDBLOCK)
-		return held_by_other(locks, "cpu", 0, err);
-	if (fd < 0)
-		return cannot_open(locks, "all", fd, err);
-	close(fd);
-	fd = lock_file(locks->dir_fd, "perf", LOCK_SH);
-	if (fd == -EWOULDBLOCK)
-		return held_by_other(locks, "cpu", 0, err);
+		return held_by_other(locks, "cpu", ANY, "perf", err);
 	if (fd < 0)
 		return cannot_open(locks, "perf", fd, err);
 	keep(locks, "perf", fd);
+	fd = lock_file(locks->dir_fd, "all", LOCK_EX);
+	if (fd == -EWOULDBLOCK)
+		return held_by_other(locks, "cpu", ANY, "all", err);
+	if (fd < 0)
+		return cannot_open(locks, "all", fd, err);
+	close(fd);
 	return 0;
 }
 
@@ -533,24 +598,22 @@ int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, 
 
 int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error *err)
 {
-	int fd = lock_file(locks->dir_fd, "perf", LOCK_EX);
+	int all, perf;
 
-	if (fd == -EWOULDBLOCK)
-		return 0;
-	if (fd < 0)
-		return cannot_open(locks, "perf", fd, err);
-	/* Under the mutex none comes before we have the other. */
-	close(fd);
 	locks->held = calloc(1, sizeof(*locks->held));
 	if (!locks->held)
 		return error_set(err, -ENOMEM, "locking host CPUs");
-	fd = lock_file(locks->dir_fd, "all", LOCK_SH);
-	if (fd < 0) {
+	all = lock_file(locks->dir_fd, "all", LOCK_SH);
+	if (all >= 0)
+		keep(locks, "all", all);
+	/* Our own first and theirs after it, as a performance run does the other way around: of two
+	 * at once, one at least sees the other, with the mutex or without. */
+	perf = all < 0 ? all : lock_file(locks->dir_fd, "perf", LOCK_EX);
+	if (perf < 0) {
 		drop(locks);
-		return fd == -EWOULDBLOCK ? held_by_other(locks, "cpu", 0, err)
-					  : cannot_open(locks, "all", fd, err);
+		return is_held(perf) ? 0 : cannot_open(locks, all < 0 ? "all" : "perf", perf, err);
 	}
-	keep(locks, "all", fd);
+	close(perf);
 	write_record(locks, "shared", "all", "all", name);
 	return 1;
 }

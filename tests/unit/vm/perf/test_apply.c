@@ -118,7 +118,7 @@ static void test_check_names_what_lacks(void **state UNUSED)
 	struct perf_missing missing = {0};
 	bool found = false;
 
-	perf_apply_check(UINT64_C(1) << 50, false, &missing);
+	perf_apply_check(&(struct perf_need){.bytes = UINT64_C(1) << 50, .vcpus = 1}, &missing);
 	for (unsigned i = 0; i < missing.count; i++)
 		found |= missing.item[i].fatal && strstr(missing.item[i].what, " MiB too few");
 	assert_true(found);

@@ -49,6 +49,21 @@ static struct perf_lock_set shared(const char *caches, const char *cpus)
 	return (struct perf_lock_set){.cache_shared = set_of(caches), .cpu_shared = set_of(cpus)};
 }
 
+/* Begins as a VM does that has no patience left for the mutex: with it or without. */
+static int begin_alone(struct perf_locks *locks, struct error *err)
+{
+	struct error inner = {0};
+	int r;
+
+	locks->patience_ns = 0;
+	r = perf_locks_begin(locks, &inner);
+	if (r < 0 && r != -EBUSY)
+		*err = inner;
+	return r == -EBUSY ? 0 : r;
+}
+
+static bool alone; /* a stranger has the mutex */
+
 /* Takes want as a VM of this name would; the error is kept in err. */
 static int take(struct perf_locks *locks, struct perf_lock_set want, const char *name,
 		struct error *err)
@@ -59,9 +74,29 @@ static int take(struct perf_locks *locks, struct perf_lock_set want, const char 
 	*locks = nothing;
 	r = perf_locks_open(locks, err);
 	if (r == 0)
-		r = perf_locks_begin(locks, err);
+		r = alone ? begin_alone(locks, err) : perf_locks_begin(locks, err);
 	if (r == 0)
 		r = perf_locks_take(locks, &want, name, err);
+	perf_locks_end(locks);
+	if (r < 0)
+		perf_locks_close(locks);
+	return r;
+}
+
+/* Takes what stands for all; where that is refused, want. 1: all. */
+static int take_all(struct perf_locks *locks, struct perf_lock_set want, struct error *err)
+{
+	int r;
+
+	*err = (struct error){0};
+	*locks = nothing;
+	r = perf_locks_open(locks, err);
+	if (r == 0)
+		r = alone ? begin_alone(locks, err) : perf_locks_begin(locks, err);
+	if (r == 0)
+		r = perf_locks_take_all(locks, "anywhere", err);
+	if (r == 0)
+		r = perf_locks_take(locks, &want, "anywhere", err);
 	perf_locks_end(locks);
 	if (r < 0)
 		perf_locks_close(locks);
@@ -175,6 +210,56 @@ static void test_all(void **state UNUSED)
 	}
 }
 
+/* ---- listers ------------------------------------------------------------------------------- */
+
+static void list_for_ever(void)
+{
+	struct error err = {0};
+	json_t *list;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		if (perf_locks_list(&list, &err) < 0)
+			_exit(1);
+		json_decref(list);
+	}
+}
+
+/* Who looks has each record locked for an instant: none is lost or shown half for that. */
+static void test_listers_lose_no_record(void **state UNUSED)
+{
+	uint64_t until_ns = now_ns() + 2000000000;
+	unsigned taken = 0, lost = 0, unlisted = 0;
+	pid_t lister[2];
+	int status;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(lister); i++) {
+		lister[i] = fork();
+		if (lister[i] == 0)
+			list_for_ever();
+	}
+	while (now_ns() < until_ns) {
+		struct perf_locks a;
+		struct error err;
+
+		assert_int_equal(take(&a, shared("0", "0"), "seen", &err), 0);
+		lost += a.record_fd < 0;
+		if (taken % 16 == 0)
+			unlisted += listed() != 1;
+		perf_locks_close(&a);
+		taken++;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(lister); i++) {
+		kill(lister[i], SIGKILL);
+		assert_int_equal(waitpid(lister[i], &status, 0), lister[i]);
+		assert_true(WIFSIGNALED(status)); /* none gave up before */
+	}
+	print_message("taken %u, lost %u, not listed %u\n", taken, lost, unlisted);
+	assert_true(taken > 100);
+	assert_int_equal(lost, 0);
+	assert_int_equal(unlisted, 0);
+}
+
 /* ---- strangers ----------------------------------------------------------------------------- */
 
 static void in_dir(const char *name, char *buf, size_t len)
@@ -245,6 +330,143 @@ static void test_strangers(void **state UNUSED)
 	assert_int_equal(setenv("STASIS_LOCK_DIR", dir, 1), 0);
 }
 
+/* A process of its own that holds a file of the directory for ever. */
+static pid_t hold(const char *name, int operation)
+{
+	char path[128], byte;
+	int ready[2];
+	pid_t pid;
+
+	in_dir(name, path, sizeof(path));
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "str\033nger");
+		if (flock(fd, operation) < 0 || write(ready[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	close(ready[1]);
+	return pid;
+}
+
+static void end_hold(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* The mutex for ever: it is named who has it, after that time; and all locks are as good. */
+static void test_held_mutex(void **state UNUSED)
+{
+	pid_t pid = hold("mutex", LOCK_EX);
+	struct perf_locks a = nothing, b, c;
+	struct perf_held held;
+	struct error err = {0};
+	char who[64];
+	uint64_t begun_ns;
+
+	assert_int_equal(perf_locks_open(&a, &err), 0);
+	assert_int_equal(a.patience_ns, PERF_LOCKS_PATIENCE_NS);
+	a.patience_ns = 200000000;
+	begun_ns = now_ns();
+	assert_int_equal(perf_locks_begin(&a, &err), -EBUSY);
+	assert_true(now_ns() - begun_ns >= 200000000);
+	assert_int_equal(err.kind, ERROR_CONTENTION);
+	snprintf(who, sizeof(who), "held by str?nger (pid %d, user %u)", (int)pid, getuid());
+	/* A file system whose stat() names another device than /proc/locks does can't be asked. */
+	if (!strstr(err.what, "lslocks"))
+		assert_non_null(strstr(err.what, who));
+	assert_int_equal(a.patience_ns, 0);
+	err = (struct error){0};
+	begun_ns = now_ns();
+	assert_int_equal(perf_locks_begin(&a, &err), -EBUSY);
+	assert_true(now_ns() - begun_ns < 200000000);
+	perf_locks_close(&a);
+
+	alone = true;
+	assert_int_equal(take(&a, exclusive("0", "0-1"), "one", &err), 0);
+	assert_int_equal(take(&b, shared("0,2", "0-3"), "two", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "VM one"));
+	assert_int_equal(take_all(&b, shared("2,4", "2-5"), &err), 0);
+	assert_int_equal(take(&c, exclusive("4,6", "4-7"), "three", &err), -EBUSY);
+	assert_int_equal(take(&c, exclusive("6", "6-7"), "three", &err), 0);
+	assert_int_equal(listed(), 3);
+	perf_locks_close(&a);
+	perf_locks_close(&b);
+	perf_locks_close(&c);
+	assert_int_equal(take_all(&a, shared("0", "0"), &err), 1);
+	assert_int_equal(take(&b, exclusive("6", "6-7"), "two", &err), -EBUSY);
+	assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+	assert_true(held.all);
+	perf_locks_close(&a);
+	alone = false;
+	end_hold(pid);
+	assert_int_equal(take(&a, exclusive("0,2,4,6", "0-7"), "one", &err), 0);
+	perf_locks_close(&a);
+}
+
+/* What stands for all, and for performance runs: held or made unfit by a stranger, it keeps no
+ * ordinary VM off, only performance runs, which are told who it is. */
+static void test_held_by_stranger(void **state UNUSED)
+{
+	static const char *const names[] = {"all", "perf"};
+	struct perf_locks a, b;
+	struct perf_held held;
+	struct error err;
+	char path[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		pid_t pid = hold(names[i], LOCK_EX);
+		char who[32];
+
+		assert_int_equal(take_all(&a, shared("0", "0-1"), &err), 0);
+		assert_int_equal(a.count, 3); /* cache-0, cpu-0, cpu-1 */
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), -EBUSY);
+		snprintf(who, sizeof(who), "(pid %d, user ", (int)pid);
+		if (!strstr(err.what, "lslocks"))
+			assert_non_null(strstr(err.what, who));
+		end_hold(pid);
+		perf_locks_close(&a);
+		in_dir(names[i], path, sizeof(path));
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(mkfifo(path, 0666), 0);
+		assert_int_equal(take_all(&a, shared("0", "0-1"), &err), 0);
+		assert_int_equal(take(&b, exclusive("6", "6-7"), "perf", &err), -EBUSY);
+		assert_non_null(strstr(err.what, names[i]));
+		perf_locks_close(&a);
+		assert_int_equal(unlink(path), 0);
+	}
+	/* A CPU's file that can't be locked is a CPU that is held: others are there. */
+	in_dir("cpu-3", path, sizeof(path));
+	(void)unlink(path);
+	assert_int_equal(mkfifo(path, 0666), 0);
+	assert_int_equal(take(&a, shared("0", "0-1"), "one", &err), 0);
+	assert_int_equal(perf_locks_begin(&a, &err), 0);
+	assert_int_equal(perf_locks_look(&a, &host, &held, &err), 0);
+	assert_true(host_cpu_set_has(&held.cpu_exclusive, 3));
+	assert_false(host_cpu_set_has(&held.cpu_exclusive, 2));
+	perf_locks_close(&a);
+	assert_int_equal(unlink(path), 0);
+	/* Nor does a mutex that is none. */
+	in_dir("mutex", path, sizeof(path));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0666), 0);
+	assert_int_equal(take(&a, shared("0", "0-1"), "one", &err), -EBUSY);
+	assert_non_null(strstr(err.what, "mutex"));
+	alone = true;
+	assert_int_equal(take(&a, shared("0", "0-1"), "one", &err), 0);
+	alone = false;
+	perf_locks_close(&a);
+	assert_int_equal(unlink(path), 0);
+}
+
 /* Records are somebody's word: nonsense and control characters do no harm. */
 static void test_false_records(void **state UNUSED)
 {
@@ -288,6 +510,76 @@ static void test_false_records(void **state UNUSED)
 	in_dir("vm-0", path, sizeof(path));
 	assert_int_equal(access(path, F_OK), -1);
 	perf_locks_close(&a);
+}
+
+/* ---- every order without the mutex ---------------------------------------------------------- */
+
+/* At the flock call of this number another VM does all that it does; 0: never. */
+static struct {
+	unsigned at, calls;
+	bool performance; /* what the other is */
+	struct perf_locks other;
+	int other_r;
+} between;
+
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+
+static int take_one_of_both(struct perf_locks *locks, bool performance)
+{
+	struct error err;
+
+	return performance ? take(locks, exclusive("6", "6-7"), "perf", &err)
+			   : take_all(locks, shared("0", "0-1"), &err);
+}
+
+int __wrap_flock(int fd, int operation)
+{
+	if (between.at > 0 && ++between.calls == between.at) {
+		between.at = 0;
+		between.other_r = take_one_of_both(&between.other, between.performance);
+	}
+	return __real_flock(fd, operation);
+}
+
+/* A performance run and one that may run anywhere, one between any two steps of the other. */
+static void test_every_order(void **state UNUSED)
+{
+	pid_t pid = hold("mutex", LOCK_EX);
+	unsigned both_went = 0, orders = 0;
+
+	alone = true;
+	for (int performance = 0; performance < 2; performance++) {
+		for (unsigned at = 1;; at++) {
+			struct perf_locks mine;
+			int r;
+
+			between.at = at;
+			between.calls = 0;
+			between.performance = !performance;
+			r = take_one_of_both(&mine, performance);
+			if (between.at > 0) { /* fewer calls than that */
+				between.at = 0;
+				assert_int_equal(r, !performance);
+				perf_locks_close(&mine);
+				break;
+			}
+			/* One has the host and the other is refused, or takes CPUs one by one. */
+			if (r >= 0 && between.other_r >= 0) {
+				assert_int_equal(performance ? between.other_r : r, 0);
+				both_went++;
+			}
+			orders++;
+			if (r >= 0)
+				perf_locks_close(&mine);
+			if (between.other_r >= 0)
+				perf_locks_close(&between.other);
+		}
+	}
+	alone = false;
+	end_hold(pid);
+	print_message("%u orders, in %u of them both\n", orders, both_went);
+	assert_true(both_went > 0 && both_went < orders);
 }
 
 /* ---- many, under kill -9 ------------------------------------------------------------------- */
@@ -343,6 +635,7 @@ static bool overlaps(const struct row *mine)
 static void turn(struct row *mine, unsigned random)
 {
 	int mode = random % 3 ? LOCK_SH : LOCK_EX;
+	bool anywhere = random % 12 == 1;
 	struct perf_lock_set want = {0};
 	struct perf_locks locks;
 	struct error err;
@@ -355,7 +648,12 @@ static void turn(struct row *mine, unsigned random)
 				 c & ~1u);
 		host_cpu_set_add(mode == LOCK_EX ? &want.cpu_exclusive : &want.cpu_shared, c);
 	}
-	r = take(&locks, want, "worker", &err);
+	if (anywhere)
+		r = take_all(&locks, want, &err);
+	else
+		r = take(&locks, want, "worker", &err);
+	if (r > 0)
+		want = shared("0,2,4,6", "0-7");
 	if (r == -EBUSY)
 		page->refused++;
 	else if (r < 0)
@@ -389,7 +687,7 @@ static pid_t start_worker(unsigned life)
 		turn(&page->row[life], (unsigned)random());
 }
 
-static void test_fifty_under_kill(void **state UNUSED)
+static void fifty_under_kill(void)
 {
 	pid_t worker[WORKERS];
 	unsigned lives = 0;
@@ -431,6 +729,22 @@ static void test_fifty_under_kill(void **state UNUSED)
 	assert_int_equal(listed(), 1);
 	perf_locks_close(&all);
 	munmap(page, sizeof(*page));
+}
+
+static void test_fifty_under_kill(void **state UNUSED)
+{
+	fifty_under_kill();
+}
+
+/* The same where nobody ever has the mutex. */
+static void test_fifty_without_mutex(void **state UNUSED)
+{
+	pid_t pid = hold("mutex", LOCK_EX);
+
+	alone = true;
+	fifty_under_kill();
+	alone = false;
+	end_hold(pid);
 }
 
 /* ---- a holder that stands still ------------------------------------------------------------ */
@@ -499,10 +813,15 @@ int main(void)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_listers_lose_no_record),
 		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_held_mutex),
+		cmocka_unit_test(test_held_by_stranger),
 		cmocka_unit_test(test_false_records),
 		cmocka_unit_test(test_stopped_holder),
+		cmocka_unit_test(test_every_order),
 		cmocka_unit_test(test_fifty_under_kill),
+		cmocka_unit_test(test_fifty_without_mutex),
 	};
 
 	return cmocka_run_group_tests(tests, make_base, remove_base);
