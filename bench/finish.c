@@ -11,6 +11,7 @@
 #include "bench.h"
 #include "facts.h"
 #include "report.h"
+#include "vm/perf/host_cpus.h"
 
 static const struct option longs[] = {
 	{"rounds", required_argument, NULL, 'r'},
@@ -174,11 +175,38 @@ static int check_writable(const char *path, struct error *err)
 	return path && fd < 0 ? error_set(err, -errno, "writing %s", path) : 0;
 }
 
+/* One CPU for both threads is what there is where we may use one. */
+static int check_cpus(const struct bench_options *o, struct error *err)
+{
+	struct host_cpu_set ours;
+	char list[128];
+	int r;
+
+	if (o->cpu[0] < 0)
+		return 0;
+	r = host_cpu_set_allowed(&ours, err);
+	if (r < 0)
+		return r;
+	host_cpu_set_text(&ours, list, sizeof(list));
+	for (int i = 0; i < 2; i++)
+		if (!host_cpu_set_has(&ours, (unsigned)o->cpu[i]))
+			return error_usage(err,
+					   "--cpus %d,%d: host CPU %d is not one that stasis may "
+					   "use here: %s",
+					   o->cpu[0], o->cpu[1], o->cpu[i], list);
+	if (o->cpu[0] == o->cpu[1] && host_cpu_set_count(&ours) > 1)
+		return error_usage(err, "--cpus %d,%d: two different host CPUs are needed, of %s",
+				   o->cpu[0], o->cpu[1], list);
+	return 0;
+}
+
 int bench_options_check(const struct bench_options *o, struct error *err)
 {
 	struct results before = {0};
-	int r = o->compare ? results_load(&before, o->compare, err) : 0;
+	int r = check_cpus(o, err);
 
+	if (r == 0 && o->compare)
+		r = results_load(&before, o->compare, err);
 	results_done(&before);
 	if (r == 0)
 		r = check_writable(o->json, err);

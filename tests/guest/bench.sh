@@ -43,6 +43,10 @@ ok "there are no more passes than rounds" is "$(cat "$work/err")" \
 "$STASIS" bench console.out --passes 0 >"$work/out" 2>"$work/err"
 ok "no pass at all is a usage error" is $? 125
 ok "… that says what is accepted" grep -qx 'stasis: --passes 0: not 1 to 1000' "$work/err"
+"$STASIS" bench console.out --rounds 1 --cpus 8190,8191 >"$work/out" 2>"$work/err"
+ok "CPUs that are not there are a usage error" is $? 125
+ok "… that says which there are" grep -q -- "--cpus 8190,8191: host CPU 8190 is not one that stasis may use here: $(
+	sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)$" "$work/err"
 # The peer's rows are there, or said to be missing.
 mkdir "$work/no-programs"
 PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"

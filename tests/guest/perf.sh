@@ -86,6 +86,24 @@ fi
 
 run poweroff --cpus-budget 1 -c 2
 ok "--cpus-budget 1 runs" [ $status = 0 ]
+run poweroff --cpus-budget $((cpus + 1))
+ok "a budget of more CPUs than there are is a usage error" [ $status = 125 ]
+ok "… that says how many there are" \
+	grep -q -- "--cpus-budget $((cpus + 1)): stasis may use $cpus host CPUs* here, and 1 to $cpus are" "$work/err"
+
+# Two vCPUs on one host CPU: theirs to try, but not in performance mode.
+first=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
+run poweroff -c 2 --pin "$first,$first"
+ok "a host CPU for two vCPUs is one that they share" [ $status = 0 ]
+run poweroff --perf -c 2 --pin "$first,$first"
+ok "… and --perf refuses it" [ $status = 77 ]
+ok "… and names it" grep -q -- "--pin gives host CPU $first to more than one vCPU" "$work/err"
+run poweroff --perf=relaxed -c 2 --pin "$first,$first"
+if [ $status = 77 ]; then
+	skip "… --perf=relaxed records it" "$(tail -n 1 "$work/err")"
+else
+	ok "… --perf=relaxed records it" grep -q "perf: --pin gives host CPU $first to" "$work/report"
+fi
 
 # Without the limits, and without the capabilities that go past them.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
