@@ -43,6 +43,11 @@ else
 		grep -q "perf: $((cpus + 1)) host CPUs are needed" "$work/report"
 fi
 
+"$STASIS" doctor --json >"$work/doctor"
+ok "doctor says whose performance it is, where stock kernels go to the lab" holds "$work/doctor" \
+	'map({(.name): .}) | add | .performance.ok == false or
+		.["stock kernels"].ok == (.performance.found | contains("--no-lab") | not)'
+
 run poweroff --perf=never
 ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
 
