@@ -115,7 +115,7 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 		argv[n++] = passed[i][0];
 		argv[n++] = passed[i][1];
 	}
-	r = spawned_run((char *const *)argv, false);
+	r = spawned_run((char *const *)argv, false, err);
 	job->left_out = r == SKIPPED;
 	/* It is not asked again, so this is said once. */
 	if (job->left_out && pass > 1)
@@ -125,8 +125,8 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 		r = results_load(all, json, err);
 	else if (r == SKIPPED)
 		r = 0;
-	else
-		r = error_set(err, r < 0 ? r : -EPROTO, "running %s", job->path);
+	else if (r > 0)
+		r = spawned_failed(job->path, r, err);
 	unlink(json);
 	return r;
 }
@@ -235,10 +235,10 @@ static int list(const struct programs *p, struct error *err)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		char *const argv[] = {p->path[i], (char[]){"--list"}, NULL};
-		int r = spawned_run(argv, true);
+		int r = spawned_run(argv, true, err);
 
 		if (r != 0)
-			return error_set(err, r < 0 ? r : -EPROTO, "running %s", p->path[i]);
+			return r < 0 ? r : spawned_failed(p->path[i], r, err);
 	}
 	return 0;
 }

@@ -136,7 +136,7 @@ static int floor_once(struct bench *b, unsigned vcpus, struct error *err)
 		floor_stop(&f);
 	}
 	if (r == 0 && f.failed < 0)
-		r = error_set(err, f.failed, "setting up the floor's vCPUs");
+		r = floor_failed(f.failed, "setting up the floor's vCPUs", err);
 	floor_vm_close(&f.vm);
 	return r;
 }

@@ -101,7 +101,8 @@ done
 # A program that fails ends the run, too; one that can't run any more doesn't.
 "$STASIS" bench console.out start --rounds 2 --stasis /bin/false --json "$work/failed.json" >"$work/out" 2>"$work/err"
 ok "a failure ends it" is $? 125
-ok "… is told last" grep -q '^stasis: running ' <(tail -n 1 "$work/err")
+ok "… is told last" grep -qx 'stasis: bench-start ended with status 125; why is said above' <(tail -n 1 "$work/err")
+ok "… and why it was, above" grep -q '^stasis: /bin/false: it ended ' "$work/err"
 ok "… and what was measured before is written" grep -q '"name":"console.out"' "$work/failed.json"
 programs=$(realpath "$(dirname "$STASIS")/../../bench")
 mkdir "$work/late"
@@ -116,6 +117,12 @@ chmod +x "$work/late/bench-late"
 ok "one that stops in a later pass does not" is $? 0
 ok "… and is told of once" is "$(grep "left out" "$work/err")" "late: left out from pass 2 on: its rows are of 1 pass"
 ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
+
+# One that a signal ends is no other thing than that.
+printf '#!/bin/sh\nkill -SEGV $$\n' >"$work/late/bench-late"
+"$work/late/stasis-bench" >"$work/out" 2>"$work/err"
+ok "one that crashes is a failure" is $? 125
+ok "… that names the signal" is "$(cat "$work/err")" "stasis: bench-late was ended by signal 11 (Segmentation fault)"
 
 "$STASIS" bench no-such >"$work/out" 2>"$work/err"
 ok "an unknown one is a usage error" is $? 125
