@@ -105,3 +105,24 @@ void facts_line(const json_t *facts, char *buf, size_t len)
 		 (long long)json_integer_value(json_object_get(facts, "cpus")), kernel ?: "?",
 		 model ?: "?");
 }
+
+void facts_origin(const json_t *facts, char *buf, size_t len)
+{
+	const char *words[3][2] = {
+		{"", json_string_value(json_object_get(facts, "cpu_model"))},
+		{"Linux ", json_string_value(json_object_get(facts, "kernel"))},
+		{"stasis ", json_string_value(json_object_get(facts, "stasis"))},
+	};
+	time_t began = (time_t)json_integer_value(json_object_get(facts, "time"));
+	char day[32] = "";
+	struct tm tm;
+	size_t at = 0;
+
+	if (began > 0 && gmtime_r(&began, &tm))
+		strftime(day, sizeof(day), "%Y-%m-%d, ", &tm);
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(words) && at < len; i++)
+		if (words[i][1])
+			at += (size_t)snprintf(buf + at, len - at, "%s%s%s%s", at ? ", " : "",
+					       i == 2 ? day : "", words[i][0], words[i][1]);
+}

@@ -10,4 +10,8 @@ json_t *facts_gather(void);
  * processes after the first found more (results_from_json); buf is len bytes. */
 void facts_line(const json_t *facts, char *buf, size_t len);
 
+/* "AMD EPYC, Linux 6.12.0, 2026-01-31, stasis 0.1.0": where and when that was; "" where nothing is
+ * known. facts may be NULL. */
+void facts_origin(const json_t *facts, char *buf, size_t len);
+
 #endif

@@ -229,14 +229,15 @@ static int write_json(const char *path, const struct results *r, struct error *e
 	return e;
 }
 
-static int write_plot(const char *path, const struct report_row *rows, size_t n, struct error *err)
+static int write_plot(const char *path, const struct report_row *rows, size_t n, const json_t *host,
+		      struct error *err)
 {
 	FILE *out = fopen(path, "we");
 	bool failed;
 
 	if (!out)
 		return error_set(err, -errno, "writing %s", path);
-	report_plot_svg(out, rows, n);
+	report_plot_svg(out, rows, n, host);
 	failed = ferror(out) != 0;
 	if (fclose(out) != 0 || failed)
 		return error_set(err, errno ? -errno : -EIO, "writing %s", path);
@@ -267,7 +268,7 @@ int bench_finish(const struct bench_options *o, const struct results *r, struct 
 	if (e == 0 && o->json)
 		e = write_json(o->json, r, err);
 	if (e == 0 && o->plot)
-		e = write_plot(o->plot, rows, n, err);
+		e = write_plot(o->plot, rows, n, r->host, err);
 	if (e < 0)
 		return e;
 	facts_line(r->host, line, sizeof(line));

@@ -23,6 +23,11 @@ for name in $names; do
 	ok "$name: gives a ratio for each" [ "$(sed -n '/^stasis \/ floor/,$p' "$work/out" |
 		grep -c "^$name\.")" -ge "$rows" ]
 	ok "$name: draws" grep -q '</svg>' "$work/$name.svg"
+	command -v python3 >/dev/null && ok "… what can be read, and says of which host" python3 -c '
+import sys, xml.etree.ElementTree as tree
+texts = [t.text for t in tree.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}text")]
+assert any("Linux " in t and ", stasis " in t and t.endswith("1 pass × 2 rounds") for t in texts), texts
+' "$work/$name.svg"
 	row=$(sed -n "s/^\($name\.[^ ]*\) .*/\1/p" "$work/out" | head -n 1)
 	"$STASIS" bench "$row" --rounds 2 --passes 1 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
 	ok "$name: compares" grep -Eq "^$row  *(faster|slower|smaller|larger|no difference seen) " "$work/out"
