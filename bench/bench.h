@@ -22,6 +22,8 @@ struct bench_options {
 	const char *stasis; /* the program that is measured */
 	const char *work;   /* folder for files */
 	bool help, list;
+	bool wait;	  /* for host CPUs that performance runs have; the runner's */
+	uint64_t wait_ns; /* … no longer than this; 0: for ever */
 };
 
 struct bench {

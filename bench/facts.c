@@ -95,14 +95,16 @@ void facts_line(const json_t *facts, char *buf, size_t len)
 {
 	const char *kernel = json_string_value(json_object_get(facts, "kernel"));
 	const char *model = json_string_value(json_object_get(facts, "cpu_model"));
+	const char *locks = json_string_value(json_object_get(facts, "locks"));
 	double load = json_number_value(json_array_get(json_object_get(facts, "load"), 0));
 	double most = json_number_value(json_object_get(facts, "load_most"));
 	char later[32] = "";
 
 	if (most > load)
 		snprintf(later, sizeof(later), ", at most %.2f", most);
-	snprintf(buf, len, "load %.2f%s on %lld CPUs, Linux %s, %s", load, later,
-		 (long long)json_integer_value(json_object_get(facts, "cpus")), kernel ?: "?",
+	snprintf(buf, len, "load %.2f%s on %lld CPUs%s, Linux %s, %s", load, later,
+		 (long long)json_integer_value(json_object_get(facts, "cpus")),
+		 strncmp(locks ?: "", "none", 4) ? "" : " without locks", kernel ?: "?",
 		 model ?: "?");
 }
 

@@ -19,6 +19,7 @@ static const struct option longs[] = {
 	/* From the runner. */
 	{"pass", required_argument, NULL, 'k'},
 	{"cpus", required_argument, NULL, 'c'},
+	{"wait", optional_argument, NULL, 'W'},
 	{"json", required_argument, NULL, 'j'},
 	{"plot", required_argument, NULL, 'p'},
 	{"compare", required_argument, NULL, 'o'},
@@ -97,6 +98,10 @@ static bool take(struct bench_options *o, int letter, const char *value)
 			return false;
 		memcpy(o->cpu, cpus.cpu, sizeof(o->cpu));
 		return true;
+	case 'W':
+		o->wait = true;
+		o->wait_ns = 0;
+		return !value || (parse_duration(value, &o->wait_ns) == 0 && o->wait_ns > 0);
 	case 'j':
 		o->json = value;
 		return true;
@@ -134,6 +139,8 @@ static const char *accepted(int letter)
 		return "1 to 1000";
 	case 'k':
 		return "K/N, the K-th of N passes";
+	case 'W':
+		return "a duration such as 500ms, 30s or 5m";
 	default:
 		return "two host CPUs, A,B";
 	}

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -99,12 +100,33 @@ static void cpus_are_ours(void **state UNUSED)
 	assert_int_equal(sched_setaffinity(0, sizeof(ours), &ours), 0);
 }
 
+/* A wait has an end where one is given. */
+static void waits(void **state UNUSED)
+{
+	char *alone[] = {(char[]){"bench"}, (char[]){"--wait"}, NULL};
+	char *some[] = {(char[]){"bench"}, (char[]){"--wait=2s"}, NULL};
+	char *none[] = {(char[]){"bench"}, (char[]){"--wait=0s"}, NULL};
+	struct bench_options o;
+	int rest, status = 0;
+
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, alone, "", &rest, &status), 0);
+	assert_true(o.wait && o.wait_ns == 0);
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, some, "", &rest, &status), 0);
+	assert_true(o.wait && o.wait_ns == 2000000000u);
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, none, "", &rest, &status), 1);
+	assert_int_equal(status, 125);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares),
 		cmocka_unit_test(a_pass_without_rounds),
 		cmocka_unit_test(cpus_are_ours),
+		cmocka_unit_test(waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
