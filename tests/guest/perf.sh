@@ -95,6 +95,19 @@ run poweroff --cpus-budget $((cpus + 1))
 ok "a budget of more CPUs than there are is a usage error" [ $status = 125 ]
 ok "… that says how many there are" \
 	grep -q -- "--cpus-budget $((cpus + 1)): stasis may use $cpus host CPUs* here, and 1 to $cpus are" "$work/err"
+# A lock as a performance run has it, on one of them.
+if command -v flock >/dev/null && [ "$cpus" -gt 1 ]; then
+	last=$(sed -n 's/^Cpus_allowed_list:.*[^0-9]\([0-9]*\)$/\1/p' /proc/self/status)
+	exec 9>"$STASIS_LOCK_DIR/cpu-$last"
+	flock -x 9
+	run poweroff --cpus-budget "$cpus"
+	exec 9>&-
+	ok "a budget that performance runs have some of goes on" [ $status = 0 ]
+	ok "… and says how many they leave" grep -q \
+		"perf: performance runs leave $((cpus - 1)) of the $cpus host CPUs of --cpus-budget" "$work/report"
+else
+	skip "a budget that performance runs have some of" "one CPU, or no flock"
+fi
 
 # Two vCPUs on one host CPU: theirs to try, but not in performance mode.
 first=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
