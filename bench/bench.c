@@ -183,6 +183,9 @@ static int measure(struct bench *b, const struct bench_program *program, struct 
 		return error_set_shortage(err, -ENOMEM, "gathering facts");
 	json_object_set_new(b->results.host, "pinned",
 			    json_pack("[ii]", b->options.cpu[0], b->options.cpu[1]));
+	if (b->options.pass == 0)
+		json_object_set_new(b->results.host, "locks",
+				    json_string("none: a benchmark alone takes none"));
 	return program->run(b, err);
 }
 
@@ -211,6 +214,8 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 	else if (b.options.passes > 0 && b.options.pass == 0)
 		r = error_usage(&err, "--passes: for stasis bench; "
 				      "a benchmark alone is one pass");
+	else if (b.options.wait)
+		r = error_usage(&err, "--wait: for stasis bench; a benchmark alone takes no locks");
 	else if (rest < argc)
 		r = error_usage(&err, "%s: no words are taken", argv[rest]);
 	else

@@ -22,6 +22,8 @@ struct bench_options {
 	const char *stasis; /* the program that is measured */
 	const char *work;   /* folder for files */
 	bool help, list;
+	bool wait;	  /* for host CPUs that performance runs have; the runner's */
+	uint64_t wait_ns; /* … no longer than this; 0: for ever */
 };
 
 struct bench {
@@ -73,7 +75,8 @@ int bench_kvm(struct error *err) MUST_CHECK;
 /* 0; 1: the caller ends with *ret_status. rest is the index of the first word. */
 int bench_options_parse(struct bench_options *o, int argc, char **argv, const char *usage,
 			int *ret_rest, int *ret_status);
-/* Before anything is measured: whether the files that were named can be read, or written. */
+/* Before anything is measured: whether the host CPUs that were named are ours, and the files can be
+ * read, or written. */
 int bench_options_check(const struct bench_options *o, struct error *err) MUST_CHECK;
 /* Writes and prints what was asked for. */
 int bench_finish(const struct bench_options *o, const struct results *r,

@@ -62,7 +62,8 @@ static int run_floor(struct bench *b, struct floor_block *f, uint64_t reads, str
 		}
 	}
 	if (f->failed)
-		return error_set(err, -EIO, "the floor's reads");
+		return error_failed(err, "%llu of the floor's reads failed or were short",
+				    (unsigned long long)f->failed);
 	return bench_sample(b, RESULTS_FLOOR, per_second(reads, now_ns() - begin_ns), err);
 }
 
@@ -90,7 +91,8 @@ static int run_product(struct bench *b, struct blk_driver *d, unsigned depth, ui
 			blk_driver_kick(d);
 	}
 	if (d->failed)
-		return error_set(err, -EIO, "the disk's reads");
+		return error_failed(err, "%llu of the disk's reads failed",
+				    (unsigned long long)d->failed);
 	return bench_sample(b, RESULTS_PRODUCT, per_second(reads, now_ns() - begin_ns), err);
 }
 

@@ -130,7 +130,7 @@ static int console_open(struct console *c, int out_fd, struct error *err)
 		return r;
 	c->dev = virtio_console_device(c->console);
 	bring_up(c);
-	return virtio_running(c->dev) ? 0 : error_set(err, -EPROTO, "bringing the console up");
+	return virtio_running(c->dev) ? 0 : error_failed(err, "the console refused its driver");
 }
 
 static void quiet(struct virtio_device *dev UNUSED, void *arg)

@@ -112,7 +112,7 @@ int blk_driver_init(struct blk_driver *d, const char *path, bool direct, struct 
 	d->dev = virtio_blk_device(d->blk);
 	fill(d);
 	bring_up(d);
-	return virtio_running(d->dev) ? 0 : error_set(err, -EPROTO, "bringing the disk up");
+	return virtio_running(d->dev) ? 0 : error_failed(err, "the disk refused its driver");
 }
 
 static void quiet(struct virtio_device *dev UNUSED, void *arg)

@@ -95,13 +95,36 @@ void facts_line(const json_t *facts, char *buf, size_t len)
 {
 	const char *kernel = json_string_value(json_object_get(facts, "kernel"));
 	const char *model = json_string_value(json_object_get(facts, "cpu_model"));
+	const char *locks = json_string_value(json_object_get(facts, "locks"));
 	double load = json_number_value(json_array_get(json_object_get(facts, "load"), 0));
 	double most = json_number_value(json_object_get(facts, "load_most"));
 	char later[32] = "";
 
 	if (most > load)
 		snprintf(later, sizeof(later), ", at most %.2f", most);
-	snprintf(buf, len, "load %.2f%s on %lld CPUs, Linux %s, %s", load, later,
-		 (long long)json_integer_value(json_object_get(facts, "cpus")), kernel ?: "?",
+	snprintf(buf, len, "load %.2f%s on %lld CPUs%s, Linux %s, %s", load, later,
+		 (long long)json_integer_value(json_object_get(facts, "cpus")),
+		 strncmp(locks ?: "", "none", 4) ? "" : " without locks", kernel ?: "?",
 		 model ?: "?");
+}
+
+void facts_origin(const json_t *facts, char *buf, size_t len)
+{
+	const char *words[3][2] = {
+		{"", json_string_value(json_object_get(facts, "cpu_model"))},
+		{"Linux ", json_string_value(json_object_get(facts, "kernel"))},
+		{"stasis ", json_string_value(json_object_get(facts, "stasis"))},
+	};
+	time_t began = (time_t)json_integer_value(json_object_get(facts, "time"));
+	char day[32] = "";
+	struct tm tm;
+	size_t at = 0;
+
+	if (began > 0 && gmtime_r(&began, &tm))
+		strftime(day, sizeof(day), "%Y-%m-%d, ", &tm);
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(words) && at < len; i++)
+		if (words[i][1])
+			at += (size_t)snprintf(buf + at, len - at, "%s%s%s%s", at ? ", " : "",
+					       i == 2 ? day : "", words[i][0], words[i][1]);
 }

@@ -11,6 +11,7 @@
 #include "bench.h"
 #include "facts.h"
 #include "report.h"
+#include "vm/perf/host_cpus.h"
 
 static const struct option longs[] = {
 	{"rounds", required_argument, NULL, 'r'},
@@ -18,6 +19,7 @@ static const struct option longs[] = {
 	/* From the runner. */
 	{"pass", required_argument, NULL, 'k'},
 	{"cpus", required_argument, NULL, 'c'},
+	{"wait", optional_argument, NULL, 'W'},
 	{"json", required_argument, NULL, 'j'},
 	{"plot", required_argument, NULL, 'p'},
 	{"compare", required_argument, NULL, 'o'},
@@ -96,6 +98,10 @@ static bool take(struct bench_options *o, int letter, const char *value)
 			return false;
 		memcpy(o->cpu, cpus.cpu, sizeof(o->cpu));
 		return true;
+	case 'W':
+		o->wait = true;
+		o->wait_ns = 0;
+		return !value || (parse_duration(value, &o->wait_ns) == 0 && o->wait_ns > 0);
 	case 'j':
 		o->json = value;
 		return true;
@@ -133,6 +139,8 @@ static const char *accepted(int letter)
 		return "1 to 1000";
 	case 'k':
 		return "K/N, the K-th of N passes";
+	case 'W':
+		return "a duration such as 500ms, 30s or 5m";
 	default:
 		return "two host CPUs, A,B";
 	}
@@ -174,11 +182,38 @@ static int check_writable(const char *path, struct error *err)
 	return path && fd < 0 ? error_set(err, -errno, "writing %s", path) : 0;
 }
 
+/* One CPU for both threads is what there is where we may use one. */
+static int check_cpus(const struct bench_options *o, struct error *err)
+{
+	struct host_cpu_set ours;
+	char list[128];
+	int r;
+
+	if (o->cpu[0] < 0)
+		return 0;
+	r = host_cpu_set_allowed(&ours, err);
+	if (r < 0)
+		return r;
+	host_cpu_set_text(&ours, list, sizeof(list));
+	for (int i = 0; i < 2; i++)
+		if (!host_cpu_set_has(&ours, (unsigned)o->cpu[i]))
+			return error_usage(err,
+					   "--cpus %d,%d: host CPU %d is not one that stasis may "
+					   "use here: %s",
+					   o->cpu[0], o->cpu[1], o->cpu[i], list);
+	if (o->cpu[0] == o->cpu[1] && host_cpu_set_count(&ours) > 1)
+		return error_usage(err, "--cpus %d,%d: two different host CPUs are needed, of %s",
+				   o->cpu[0], o->cpu[1], list);
+	return 0;
+}
+
 int bench_options_check(const struct bench_options *o, struct error *err)
 {
 	struct results before = {0};
-	int r = o->compare ? results_load(&before, o->compare, err) : 0;
+	int r = check_cpus(o, err);
 
+	if (r == 0 && o->compare)
+		r = results_load(&before, o->compare, err);
 	results_done(&before);
 	if (r == 0)
 		r = check_writable(o->json, err);
@@ -201,14 +236,15 @@ static int write_json(const char *path, const struct results *r, struct error *e
 	return e;
 }
 
-static int write_plot(const char *path, const struct report_row *rows, size_t n, struct error *err)
+static int write_plot(const char *path, const struct report_row *rows, size_t n, const json_t *host,
+		      struct error *err)
 {
 	FILE *out = fopen(path, "we");
 	bool failed;
 
 	if (!out)
 		return error_set(err, -errno, "writing %s", path);
-	report_plot_svg(out, rows, n);
+	report_plot_svg(out, rows, n, host);
 	failed = ferror(out) != 0;
 	if (fclose(out) != 0 || failed)
 		return error_set(err, errno ? -errno : -EIO, "writing %s", path);
@@ -239,7 +275,7 @@ int bench_finish(const struct bench_options *o, const struct results *r, struct 
 	if (e == 0 && o->json)
 		e = write_json(o->json, r, err);
 	if (e == 0 && o->plot)
-		e = write_plot(o->plot, rows, n, err);
+		e = write_plot(o->plot, rows, n, r->host, err);
 	if (e < 0)
 		return e;
 	facts_line(r->host, line, sizeof(line));

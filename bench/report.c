@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,16 @@ int report_make(const struct results *r, struct report_row **ret_rows, size_t *r
 	rows = NULL;
 	*ret_n = n;
 	return 0;
+}
+
+/* Rounds of a pass stand together. */
+size_t report_passes(const struct results_row *row)
+{
+	size_t n = row->rounds > 0;
+
+	for (size_t i = 1; i < row->rounds; i++)
+		n += row->round[i].pass != row->round[i - 1].pass;
+	return n;
 }
 
 const char *report_number(double value, const char *unit, char *buf, size_t len)
@@ -110,30 +121,46 @@ static const char *against(const struct bootstrap_interval *ci, double goal, boo
 	return ci->high <= goal ? "met" : ci->low > goal ? "missed" : "open";
 }
 
-static void print_goals(FILE *out, const struct report_row *r)
+static PRINTF_LIKE(3, 4) void append(char *buf, size_t len, const char *fmt, ...)
+{
+	size_t at = strlen(buf);
+	va_list ap;
+
+	if (at > 0)
+		at += (size_t)snprintf(buf + at, len - at, "; ");
+	if (at >= len)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(buf + at, len - at, fmt, ap);
+	va_end(ap);
+}
+
+const char *report_goals(const struct report_row *r, char *buf, size_t len)
 {
 	const struct results_spec *spec = &r->row->spec;
 	const char *side = spec->more_is_better ? "at least" : "at most";
 	double tail = r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR];
 	char text[32];
 
+	buf[0] = '\0';
 	if (spec->goal > 0)
-		fprintf(out, "  %s %.2f: %s", side, spec->goal,
-			against(&r->ratio.ratio_ci, spec->goal, spec->more_is_better));
+		append(buf, len, "%s %.2f: %s", side, spec->goal,
+		       against(&r->ratio.ratio_ci, spec->goal, spec->more_is_better));
 	if (spec->goal_p99 > 0)
-		fprintf(out, "; p99 %s %.2f: %s", side, spec->goal_p99,
-			(tail <= spec->goal_p99) != spec->more_is_better ? "met" : "missed");
+		append(buf, len, "p99 %s %.2f: %s", side, spec->goal_p99,
+		       (tail <= spec->goal_p99) != spec->more_is_better ? "met" : "missed");
 	if (spec->limit > 0)
-		fprintf(out, "  at most %s: %s",
-			report_number(spec->limit, spec->unit, text, sizeof(text)),
-			against(&r->ratio.product_ci, spec->limit, false));
-	if (!(spec->goal > 0 || spec->goal_p99 > 0 || spec->limit > 0))
-		fprintf(out, "  %s is better", spec->more_is_better ? "more" : "less");
+		append(buf, len, "at most %s: %s",
+		       report_number(spec->limit, spec->unit, text, sizeof(text)),
+		       against(&r->ratio.product_ci, spec->limit, false));
+	if (!buf[0])
+		append(buf, len, "%s is better", spec->more_is_better ? "more" : "less");
+	return buf;
 }
 
 void report_print(FILE *out, const struct report_row *rows, size_t n)
 {
-	char name[REPORT_NAME];
+	char name[REPORT_NAME], goals[REPORT_GOALS];
 
 	print_values(out, rows, n);
 	fprintf(out, "\n%-18s %6s  %-16s %6s   %s\n", "stasis / floor", "ratio", "95 % interval",
@@ -145,8 +172,7 @@ void report_print(FILE *out, const struct report_row *rows, size_t n)
 			report_text(r->row->spec.name, name, sizeof(name)), r->ratio.ratio,
 			r->ratio.ratio_ci.low, r->ratio.ratio_ci.high,
 			r->p99[RESULTS_PRODUCT] / r->p99[RESULTS_FLOOR]);
-		print_goals(out, r);
-		fputc('\n', out);
+		fprintf(out, "  %s\n", report_goals(r, goals, sizeof(goals)));
 	}
 }
 

@@ -15,6 +15,7 @@
 #include "base/parse.h"
 #include "base/text.h"
 #include "bench.h"
+#include "hold.h"
 #include "spawned.h"
 
 #define PREFIX	 "bench-"
@@ -115,7 +116,7 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 		argv[n++] = passed[i][0];
 		argv[n++] = passed[i][1];
 	}
-	r = spawned_run((char *const *)argv, false);
+	r = spawned_run((char *const *)argv, false, err);
 	job->left_out = r == SKIPPED;
 	/* It is not asked again, so this is said once. */
 	if (job->left_out && pass > 1)
@@ -125,8 +126,8 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 		r = results_load(all, json, err);
 	else if (r == SKIPPED)
 		r = 0;
-	else
-		r = error_set(err, r < 0 ? r : -EPROTO, "running %s", job->path);
+	else if (r > 0)
+		r = spawned_failed(job->path, r, err);
 	unlink(json);
 	return r;
 }
@@ -180,21 +181,32 @@ static int remove_one(const char *path, const struct stat *st UNUSED, int type U
 	return remove(path);
 }
 
-/* Whatever ends a program in the middle, what it made in there goes. */
-static int run_in_folder(const struct bench_options *options, struct job *jobs, size_t n,
-			 struct results *all, struct error *err)
+/* On host CPUs that no performance run has. Whatever ends a program in the middle, what it made in
+ * its folder goes. */
+static int run_held(const struct bench_options *options, struct job *jobs, size_t n,
+		    struct results *all, struct error *err)
 {
 	struct bench_options o = *options;
+	struct hold hold = HOLD_NONE;
 	const char *under = o.work ?: getenv("TMPDIR") ?: "/tmp";
 	CLEANUP_FREE char *folder = text_format("%s/stasis-bench-XXXXXX", under);
-	int r;
+	int r = hold_take(&hold, &o, err);
 
-	if (!folder || !mkdtemp(folder))
-		return error_set_shortage(err, folder ? -errno : -ENOMEM, "making a folder in %s",
-					  under);
+	if (r < 0)
+		goto out;
+	/* Whoever waits above is ended by a signal as it comes. */
+	spawned_init();
+	if (!folder || !mkdtemp(folder)) {
+		r = error_set_shortage(err, folder ? -errno : -ENOMEM, "making a folder in %s",
+				       under);
+		goto out;
+	}
 	o.work = folder;
 	r = run_jobs(&o, jobs, n, all, err);
 	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	hold_tell(&hold, all->host);
+out:
+	hold_done(&hold);
 	return r;
 }
 
@@ -213,7 +225,7 @@ static int run(const struct bench_options *o, const struct programs *p, int word
 			jobs[i] = (struct job){.path = p->path[i]};
 	}
 	if (r == 0)
-		r = run_in_folder(o, jobs, n, &all, err);
+		r = run_held(o, jobs, n, &all, err);
 	if (r == 0 && all.rows == 0)
 		r = error_contention(err, "none of these benchmarks can run here");
 	/* What was measured before a failure, or a signal, can't be had again. */
@@ -233,12 +245,13 @@ static int run(const struct bench_options *o, const struct programs *p, int word
 
 static int list(const struct programs *p, struct error *err)
 {
+	spawned_init();
 	for (size_t i = 0; i < p->n; i++) {
 		char *const argv[] = {p->path[i], (char[]){"--list"}, NULL};
-		int r = spawned_run(argv, true);
+		int r = spawned_run(argv, true, err);
 
 		if (r != 0)
-			return error_set(err, r < 0 ? r : -EPROTO, "running %s", p->path[i]);
+			return r < 0 ? r : spawned_failed(p->path[i], r, err);
 	}
 	return 0;
 }
@@ -254,7 +267,9 @@ int main(int argc, char **argv)
 		"a\n"
 		"lab where this host's KVM boots no Linux.\n\n"
 		"      --list          what there is\n"
-		"      --passes N      over how many passes the rounds are spread (default: 5)";
+		"      --passes N      over how many passes the rounds are spread (default: 5)\n"
+		"      --wait[=TIME]   wait for host CPUs that performance runs have, else status "
+		"77";
 	struct programs programs = {0};
 	struct bench_options options;
 	struct error err = {0};
@@ -263,7 +278,6 @@ int main(int argc, char **argv)
 	if (bench_options_parse(&options, argc, argv, usage, &rest, &status))
 		return status;
 	signal(SIGPIPE, SIG_IGN);
-	spawned_init();
 	r = find_all(&programs, &err);
 	if (r == 0 && options.pass > 0)
 		r = error_usage(&err, "--pass: for one benchmark's program; "

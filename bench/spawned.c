@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -63,7 +64,20 @@ static int spawn(char *const *argv, bool output)
 	return r;
 }
 
-int spawned_run(char *const *argv, bool output)
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+int spawned_failed(const char *path, int status, struct error *err)
+{
+	return error_failed(err, "%s ended with status %d; why is said above", name_of(path),
+			    status);
+}
+
+int spawned_run(char *const *argv, bool output, struct error *err)
 {
 	const struct timespec pause = {.tv_nsec = 10000000};
 	int r, status = 0;
@@ -72,7 +86,7 @@ int spawned_run(char *const *argv, bool output)
 	fflush(stdout);
 	r = spawn(argv, output);
 	if (r < 0)
-		return r;
+		return error_set(err, r, "running %s", argv[0]);
 	pid = (pid_t)group;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -81,7 +95,12 @@ int spawned_run(char *const *argv, bool output)
 	for (unsigned i = 0; i < LAST_TRIES && kill(-pid, 0) == 0; i++)
 		nanosleep(&pause, NULL);
 	group = 0;
-	return came || !WIFEXITED(status) ? -EINTR : WEXITSTATUS(status);
+	if (came)
+		return error_set(err, -EINTR, "running %s", argv[0]);
+	if (!WIFEXITED(status))
+		return error_failed(err, "%s was ended by signal %d (%s)", name_of(argv[0]),
+				    WTERMSIG(status), sigdescr_np(WTERMSIG(status)) ?: "?");
+	return WEXITSTATUS(status);
 }
 
 void spawned_die(void)

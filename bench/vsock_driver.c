@@ -244,7 +244,8 @@ static void bring_up(struct vsock_driver *d)
 static int connect_up(struct vsock_driver *d, struct error *err)
 {
 	uint64_t limit_ns = now_ns() + STALL_NS;
-	int r = virtio_running(d->dev) ? 0 : error_set(err, -EPROTO, "bringing the sockets up");
+	int r = virtio_running(d->dev) ? 0
+				       : error_failed(err, "the socket device refused its driver");
 
 	offer_control(d, VIRTIO_VSOCK_OP_REQUEST);
 	while (r == 0 && !d->up)

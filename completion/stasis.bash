@@ -79,7 +79,7 @@ _stasis() {
 		case $prev in
 		--json | --plot | --compare | --stasis) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 		--work) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
-		*) mapfile -t COMPREPLY < <(compgen -W "--list --rounds --passes --only --cpus --json --plot --compare --work --stasis --help
+		*) mapfile -t COMPREPLY < <(compgen -W "--list --rounds --passes --only --cpus --wait --json --plot --compare --work --stasis --help
 			$(stasis bench --list 2>/dev/null | awk '{ print $1 }')" -- "$cur") ;;
 		esac
 		;;

@@ -161,8 +161,11 @@ static int measure(struct bench *b, const struct kind *kind, struct error *err)
 		r = rig_start(&rig, err);
 	if (r == 0)
 		r = rig_hold(&rig, err);
-	if (r == 0 && pthread_getcpuclockid(vcpu_pool_get(rig.pool, 0)->thread, &pieces.clock) != 0)
-		r = error_set(err, -EPROTO, "finding the clock of the vCPU's thread");
+	if (r == 0) {
+		r = -pthread_getcpuclockid(vcpu_pool_get(rig.pool, 0)->thread, &pieces.clock);
+		if (r < 0)
+			error_set(err, r, "finding the clock of the vCPU's thread");
+	}
 	if (r == 0)
 		r = bench_pin(b, 1, err);
 	while (r == 0 && bench_round(b, err))

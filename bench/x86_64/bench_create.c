@@ -107,7 +107,7 @@ static int sample(struct bench *b, enum results_side side, uint64_t begin_ns, st
 	uint64_t entered_ns = rig_entries_wait();
 
 	if (!entered_ns)
-		return error_set(err, -ETIMEDOUT, "starting: not every vCPU ran");
+		return error_failed(err, "starting: not every vCPU ran in time");
 	return bench_sample(b, side, (double)(entered_ns - begin_ns), err);
 }
 
@@ -136,7 +136,7 @@ static int floor_once(struct bench *b, unsigned vcpus, struct error *err)
 		floor_stop(&f);
 	}
 	if (r == 0 && f.failed < 0)
-		r = error_set(err, f.failed, "setting up the floor's vCPUs");
+		r = floor_failed(f.failed, "setting up the floor's vCPUs", err);
 	floor_vm_close(&f.vm);
 	return r;
 }

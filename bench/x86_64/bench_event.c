@@ -167,7 +167,8 @@ static int interrupt(struct bench *b, enum results_side side, struct irq_line *l
 	       now - begin_ns < PATIENCE_NS)
 		now = now_ns();
 	if (now - begin_ns >= PATIENCE_NS)
-		return error_set(err, -ETIMEDOUT, "waiting for the guest to take its interrupt");
+		return error_failed(err, "the guest took no interrupt for %llu s",
+				    PATIENCE_NS / 1000000000ull);
 	return bench_sample(b, side, (double)(now_ns() - begin_ns), err);
 }
 

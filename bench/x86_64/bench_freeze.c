@@ -39,7 +39,7 @@ static int sample_thaw(struct bench *b, enum results_side side, uint64_t begin_n
 	uint64_t entered_ns = rig_entries_wait();
 
 	if (!entered_ns)
-		return error_set(err, -ETIMEDOUT, "thawing: not every vCPU went on");
+		return error_failed(err, "thawing: not every vCPU went on in time");
 	return bench_sample_companion(b, side, (double)(entered_ns - begin_ns), err);
 }
 

@@ -62,11 +62,10 @@ static int no_word(const char *who, char *said, size_t len, struct error *err)
 	last = last ? last + 1 : said;
 	text_one_line(last);
 	if (words)
-		return error_set(err, -EPROTO, "the guest of %s never came to its init: %s", who,
-				 words);
-	return error_set(err, -EPROTO,
-			 "the guest of %s never came to its init; its console ends in \"%.200s\"",
-			 who, last);
+		return error_failed(err, "the guest of %s never came to its init: %s", who, words);
+	return error_failed(
+		err, "the guest of %s never came to its init; its console ends in \"%.200s\"", who,
+		last);
 }
 
 /* fd: the guest's console. */

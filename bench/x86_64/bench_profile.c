@@ -127,9 +127,9 @@ static int product_open(struct product *p, const struct bench *b, struct error *
 		r = vcpu_pool_sample_init(p->rig.pool, &sampling, err);
 	if (r == 0 && profile_new(1, &p->profile) < 0)
 		r = error_set_shortage(err, -ENOMEM, "making a profile");
-	if (r == 0 && pthread_getcpuclockid(the_vcpu(p)->thread, &p->clock) != 0)
-		r = error_set(err, -EPROTO, "finding the clock of the vCPU's thread");
-	return r;
+	if (r == 0)
+		r = -pthread_getcpuclockid(the_vcpu(p)->thread, &p->clock);
+	return r < 0 ? error_set(err, r, "finding the clock of the vCPU's thread") : 0;
 }
 
 static int product_run(struct product *p, struct error *err)
@@ -202,9 +202,8 @@ static int check_side(const char *whose, uint64_t all, uint64_t shallow, struct 
 {
 	if (shallow <= all / 2 + SHALLOW_FEW)
 		return 0;
-	return error_set(err, -EPROTO,
-			 "%llu of %llu samples of %s side don't have the guest's stack",
-			 (unsigned long long)shallow, (unsigned long long)all, whose);
+	return error_failed(err, "%llu of %llu samples of %s side don't have the guest's stack",
+			    (unsigned long long)shallow, (unsigned long long)all, whose);
 }
 
 static int check(const struct product *p, const struct floor_kick *floor, struct error *err)

@@ -23,7 +23,7 @@ static int hear(int fd, uint64_t *ret_ns, struct error *err)
 	char word;
 
 	if (poll(&says, 1, HEARD_MS) != 1 || read(fd, &word, 1) != 1)
-		return error_set(err, -EPROTO, "waiting for what the restored guest says");
+		return error_failed(err, "the restored guest said nothing: it ended or hangs");
 	*ret_ns = now_ns();
 	return 0;
 }

@@ -62,8 +62,7 @@ static void on_debug(struct kvm_run *run UNUSED, const struct arch_exit *exit, v
 	struct rig *rig = arg;
 
 	if (exit->reason != KVM_EXIT_DEBUG)
-		error_set(&rig->failure, -EPROTO, "an exit that is no watched store (%u)",
-			  exit->reason);
+		error_failed(&rig->failure, "an exit that is no watched store (%u)", exit->reason);
 	else
 		(void)!freeze_start(&rig->freeze, "watch", &rig->wait, &rig->failure);
 }

@@ -62,11 +62,12 @@ static int outcome_from(const struct child *child, const char *who,
 
 	if (poll(&fd, 1, OUTCOME_MS) != 1 ||
 	    fd_read_all(child->fd, &outcome, sizeof(outcome)) != (ssize_t)sizeof(outcome))
-		return error_set(err, -EPROTO, "%s: it ended or hung while its guest read", who);
+		return error_failed(err, "%s: it ended or hung while its guest read", who);
 	if (outcome.problem != DISK_FINE)
-		return error_set(err, -EIO, "the guest of %s %s", who,
-				 outcome.problem < ARRAY_SIZE(problems) ? problems[outcome.problem]
-									: "is confused");
+		return error_failed(err, "the guest of %s %s", who,
+				    outcome.problem < ARRAY_SIZE(problems)
+					    ? problems[outcome.problem]
+					    : "is confused");
 	*ret_outcome = outcome;
 	return 0;
 }
@@ -84,8 +85,8 @@ static int give(const struct child *child, enum results_side side, const struct 
 	if (r < 0)
 		return r;
 	if (outcome.sum != expected_sum(order))
-		return error_set(err, -EIO, "the guest of %s got other data than the file has",
-				 side_name[side]);
+		return error_failed(err, "the guest of %s got other data than the file has",
+				    side_name[side]);
 	*ret_outcome = outcome;
 	return 0;
 }

@@ -54,10 +54,10 @@ static int no_stamp(struct child *child, const char *name, struct error *err)
 	fd_close(&child->fd);
 	text = child_said();
 	if (!text)
-		return error_set(err, -EPROTO, "%s: it ended or hung before its guest ran", name);
+		return error_failed(err, "%s: it ended or hung before its guest ran", name);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
 		return error_contention(err, "%s: %s", name, text);
-	return error_set(err, -EPROTO, "%s: %s", name, text);
+	return error_failed(err, "%s: %s", name, text);
 }
 
 static int spawn(char *const *argv, const char *said, int fd, int out_fd, pid_t *ret_pid)

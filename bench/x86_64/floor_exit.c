@@ -141,7 +141,7 @@ int floor_exit_run(struct floor_exit *f, uint64_t exits, uint64_t *ret_ns, struc
 	while ((running = f->running) > 0)
 		futex_wait(&f->running, running);
 	if (f->failed < 0)
-		return error_set(err, f->failed, "running the floor's guest");
+		return floor_failed(f->failed, "running the floor's guest", err);
 	*ret_ns = f->last_ns - f->first_ns;
 	return 0;
 }

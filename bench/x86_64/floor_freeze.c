@@ -154,7 +154,7 @@ int floor_freeze_hold(struct floor_freeze *f, struct error *err)
 	wait_for_all(f);
 	if (f->failed == 0 && ioctl(f->vm.fd, KVM_GET_CLOCK, &f->clock) < 0)
 		f->failed = -errno;
-	return f->failed < 0 ? error_set(err, f->failed, "freezing the floor's guest") : 0;
+	return f->failed < 0 ? floor_failed(f->failed, "freezing the floor's guest", err) : 0;
 }
 
 void floor_freeze_wait_hit(struct floor_freeze *f)

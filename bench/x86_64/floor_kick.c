@@ -203,7 +203,7 @@ int floor_kick_run(struct floor_kick *f, uint32_t work, uint64_t mean_ns, uint64
 	while ((done = f->done) != go)
 		futex_wait(&f->done, done);
 	if (f->failed < 0)
-		return error_set(err, f->failed, "running the floor's guest");
+		return floor_failed(f->failed, "running the floor's guest", err);
 	*ret_ns = f->ns;
 	*ret_kicks = f->kicks;
 	return 0;

@@ -25,6 +25,16 @@ struct kvm_cpuid2 *floor_cpuid(int kvm_fd)
 	return NULL;
 }
 
+int floor_failed(int failed, const char *doing, struct error *err)
+{
+	if (failed != -EPROTO)
+		return error_set(err, failed, "%s", doing);
+	return error_failed(err,
+			    "%s: KVM did not take a register, or the guest left by an exit that "
+			    "its program does not have",
+			    doing);
+}
+
 int floor_msr(int vcpu_fd, unsigned long request, uint32_t index, uint64_t *value)
 {
 	_Alignas(struct kvm_msrs)

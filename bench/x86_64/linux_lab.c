@@ -156,15 +156,15 @@ static int judge(const struct inside *in, struct error *err)
 
 	if (s->state < SESSION_DONE) {
 		show_console(in);
-		return error_set(err, -EPROTO, "the lab's machine ended before it was done");
+		return error_failed(err, "the lab's machine ended before it was done");
 	}
 	if (s->failed)
-		return error_set(err, -EPROTO, "starting the benchmark in the lab: %s", s->text);
+		return error_failed(err, "starting the benchmark in the lab: %s", s->text);
 	if (!s->signalled && s->status == 77)
 		return error_contention(err, "linux: left out, for the reason above");
 	if (s->signalled || s->status != 0)
-		return error_set(err, -EPROTO, "the benchmark in the lab ended with %s %d",
-				 s->signalled ? "signal" : "status", s->status);
+		return error_failed(err, "the benchmark in the lab ended with %s %d",
+				    s->signalled ? "signal" : "status", s->status);
 	return 0;
 }
 
@@ -300,13 +300,13 @@ static int add_rows(struct bench *b, const struct linux_lab *lab, const char *te
 		    struct error *err)
 {
 	json_t *json = json_loads(text, 0, NULL);
-	int r = json ? 0 : error_set(err, -EPROTO, "what came out of the lab is no result");
+	int r = json ? 0 : error_failed(err, "what came out of the lab is no result");
 
 	if (r == 0)
 		r = results_from_foreign(&b->results, json, lab->rows, lab->row_count,
 					 MAX(1, b->options.pass), "the lab", err);
 	if (r == 0 && b->results.rows == 0)
-		r = error_set(err, -EPROTO, "the benchmark in the lab measured nothing");
+		r = error_failed(err, "the benchmark in the lab measured nothing");
 	if (r == 0)
 		json_object_set(b->results.host, "lab", json_object_get(json, "host"));
 	json_decref(json);

@@ -77,6 +77,16 @@ int error_set_shortage(struct error *err, int code, const char *fmt, ...)
 	return code;
 }
 
+int error_failed(struct error *err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	record(err, -EPROTO, ERROR_HOST, false, fmt, ap);
+	va_end(ap);
+	return -EPROTO;
+}
+
 int error_contention(struct error *err, const char *fmt, ...)
 {
 	va_list ap;

@@ -28,6 +28,8 @@ int error_set(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 
 /* Like error_set, for calls whose failure can be a shortage of the host's: the codes above make
  * it contention, any other a host failure. */
 int error_set_shortage(struct error *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* A host failure that no errno tells of: returns -EPROTO, and the text stands alone. */
+int error_failed(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A contention error without an errno's text; returns -EBUSY. */
 int error_contention(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A wrong option, file or value; returns -EINVAL. The text stands alone. */

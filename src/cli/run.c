@@ -581,6 +581,29 @@ static int resolve_pin(struct run_request *q, struct error *err)
 	return 0;
 }
 
+/* The claim keeps to what is there, so it would take a larger budget for all host CPUs. */
+static int resolve_budget(const struct run_request *q, struct error *err)
+{
+	unsigned budget = q->config.perf.cpus_budget, ours;
+	struct host_cpu_set allowed;
+	int r;
+
+	if (!budget)
+		return 0;
+	if (q->pin || q->config.perf.mode != PERF_OFF)
+		return error_usage(err, "--cpus-budget and %s exclude each other",
+				   q->pin ? "--pin" : "--perf");
+	r = host_cpu_set_allowed(&allowed, err);
+	if (r < 0)
+		return r;
+	ours = host_cpu_set_count(&allowed);
+	return budget <= ours ? 0
+			      : error_usage(err,
+					    "--cpus-budget %u: stasis may use %u host CPU%s here, "
+					    "and 1 to %u are accepted",
+					    budget, ours, ours == 1 ? "" : "s", ours);
+}
+
 static int resolve_command(struct run_request *q, int argc, char **argv, int rest, bool dashes,
 			   struct error *err)
 {
@@ -670,9 +693,8 @@ static int resolve(struct run_request *q, int argc, char **argv, struct error *e
 	r = topology_resolve(&q->shape, DEFAULT_MEMORY, &q->config.topology, err);
 	if (r == 0)
 		r = resolve_pin(q, err);
-	if (r == 0 && q->config.perf.cpus_budget && (q->pin || q->config.perf.mode != PERF_OFF))
-		r = error_usage(err, "--cpus-budget and %s exclude each other",
-				q->pin ? "--pin" : "--perf");
+	if (r == 0)
+		r = resolve_budget(q, err);
 	if (r == 0)
 		r = resolve_command(q, argc, argv, rest, dashes, err);
 	if (r == 0)

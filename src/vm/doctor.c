@@ -224,6 +224,23 @@ static int check_init(char *found, size_t len, struct error *err)
 	return r;
 }
 
+/* Which guests the isolation is for, where that isn't all: --perf never goes to the lab. */
+static int add_whose(char *found, size_t len, struct error *err)
+{
+	struct host_ability ability;
+	size_t at = strlen(found);
+	int r = host_ability(&ability, err);
+
+	if (r < 0 || ability.runs_linux)
+		return r;
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		return error_usage(err, "%s", ability.why);
+	snprintf(found + at, len - at,
+		 "; with --no-lab only, for guests that this KVM runs: stock kernels go to the "
+		 "lab, whose guests are never isolated");
+	return 0;
+}
+
 /* As one line: the CPUs that a performance run could have, and the first thing that it would lack.
  */
 static int check_perf(char *found, size_t len, struct error *err)
@@ -248,7 +265,7 @@ static int check_perf(char *found, size_t len, struct error *err)
 		if (missing.item[i].fatal)
 			return error_usage(err, "%s (try: %s)", missing.item[i].what,
 					   missing.item[i].mend);
-	return 0;
+	return add_whose(found, len, err);
 }
 
 static int check_locks(char *found, size_t len, struct error *err)

@@ -3,7 +3,7 @@
 # business here.
 # usage: bench.sh STASIS PAYLOAD-DIR; TAP on standard output.
 . "$(dirname "$0")/lib.sh"
-export TMPDIR=$work
+export TMPDIR=$work STASIS_LOCK_DIR=$work/locks
 
 # tests/linux/bench.sh runs the one that boots Linux.
 names=$("$STASIS" bench --list | cut -d ' ' -f 1 | grep -v '^linux$')
@@ -23,6 +23,11 @@ for name in $names; do
 	ok "$name: gives a ratio for each" [ "$(sed -n '/^stasis \/ floor/,$p' "$work/out" |
 		grep -c "^$name\.")" -ge "$rows" ]
 	ok "$name: draws" grep -q '</svg>' "$work/$name.svg"
+	command -v python3 >/dev/null && ok "… what can be read, and says of which host" python3 -c '
+import sys, xml.etree.ElementTree as tree
+texts = [t.text for t in tree.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}text")]
+assert any("Linux " in t and ", stasis " in t and t.endswith("1 pass × 2 rounds") for t in texts), texts
+' "$work/$name.svg"
 	row=$(sed -n "s/^\($name\.[^ ]*\) .*/\1/p" "$work/out" | head -n 1)
 	"$STASIS" bench "$row" --rounds 2 --passes 1 --compare "$work/$name.json" >"$work/out" 2>"$work/err"
 	ok "$name: compares" grep -Eq "^$row  *(faster|slower|smaller|larger|no difference seen) " "$work/out"
@@ -43,6 +48,10 @@ ok "there are no more passes than rounds" is "$(cat "$work/err")" \
 "$STASIS" bench console.out --passes 0 >"$work/out" 2>"$work/err"
 ok "no pass at all is a usage error" is $? 125
 ok "… that says what is accepted" grep -qx 'stasis: --passes 0: not 1 to 1000' "$work/err"
+"$STASIS" bench console.out --rounds 1 --cpus 8190,8191 >"$work/out" 2>"$work/err"
+ok "CPUs that are not there are a usage error" is $? 125
+ok "… that says which there are" grep -q -- "--cpus 8190,8191: host CPU 8190 is not one that stasis may use here: $(
+	sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)$" "$work/err"
 # The peer's rows are there, or said to be missing.
 mkdir "$work/no-programs"
 PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
@@ -97,7 +106,8 @@ done
 # A program that fails ends the run, too; one that can't run any more doesn't.
 "$STASIS" bench console.out start --rounds 2 --stasis /bin/false --json "$work/failed.json" >"$work/out" 2>"$work/err"
 ok "a failure ends it" is $? 125
-ok "… is told last" grep -q '^stasis: running ' <(tail -n 1 "$work/err")
+ok "… is told last" grep -qx 'stasis: bench-start ended with status 125; why is said above' <(tail -n 1 "$work/err")
+ok "… and why it was, above" grep -q '^stasis: /bin/false: it ended ' "$work/err"
 ok "… and what was measured before is written" grep -q '"name":"console.out"' "$work/failed.json"
 programs=$(realpath "$(dirname "$STASIS")/../../bench")
 mkdir "$work/late"
@@ -112,6 +122,72 @@ chmod +x "$work/late/bench-late"
 ok "one that stops in a later pass does not" is $? 0
 ok "… and is told of once" is "$(grep "left out" "$work/err")" "late: left out from pass 2 on: its rows are of 1 pass"
 ok "nothing is left behind" is "$(find "$work" -name 'stasis-bench-*' | wc -l)" 0
+
+# One that a signal ends is no other thing than that.
+printf '#!/bin/sh\nkill -SEGV $$\n' >"$work/late/bench-late"
+"$work/late/stasis-bench" >"$work/out" 2>"$work/err"
+ok "one that crashes is a failure" is $? 125
+ok "… that names the signal" is "$(cat "$work/err")" "stasis: bench-late was ended by signal 11 (Segmentation fault)"
+
+# Beside a performance run: refused, or its turn comes; and none comes beside a benchmark.
+"$STASIS" run --no-lab --perf --name first -m 64M -k "$payloads/payload-halt.elf" -i "$work/empty" \
+	</dev/null >"$work/out" 2>"$work/first" &
+pid=$!
+# held NAME: until it is on the list.
+held() {
+	for _ in $(seq 100); do
+		"$STASIS" locks --json | grep -q "\"name\": \"$1\"" && return
+		[ -d /proc/$pid ] || return
+		sleep 0.1
+	done
+}
+held first
+if ! [ -d /proc/$pid ]; then
+	skip "a performance run keeps it off" "$(tail -n 1 "$work/first")"
+elif [ "$(nproc)" -gt 3 ]; then
+	skip "a performance run keeps it off" "this host has CPUs for both"
+	kill $pid
+else
+	"$STASIS" bench console.out --rounds 1 >"$work/out" 2>"$work/err"
+	ok "a performance run keeps it off" is $? 77
+	ok "… and is named" grep -q "held by VM first (pid $pid," "$work/err"
+	begin=$SECONDS
+	"$STASIS" bench console.out --rounds 1 --wait=1s >"$work/out" 2>"$work/err"
+	ok "… as with --wait=1s, after it" [ $? = 77 -a $((SECONDS - begin)) -ge 1 ]
+	"$STASIS" bench console.out --rounds 1 --cpus 1,0 --wait >"$work/out" 2>"$work/err" &
+	waiter=$!
+	sleep 1
+	kill $waiter
+	wait $waiter
+	ok "a signal ends the wait" is $? 143
+	"$STASIS" bench console.out start.1 --rounds 1 --wait --json "$work/waited.json" >"$work/out" 2>"$work/err" &
+	waiter=$!
+	sleep 1
+	ok "one that waits says for whom" grep -q '^waiting: .*held by VM first' "$work/err"
+	kill $pid
+	wait $waiter
+	ok "… and runs when that has ended" is $? 0
+	ok "… what it measured says so" grep -q '"locks":"shared"' "$work/waited.json"
+	"$STASIS" bench console.out --rounds 100000 >"$work/out" 2>"$work/err" &
+	pid=$!
+	held bench
+	"$STASIS" run --no-lab --perf -m 64M -k "$payloads/payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out2" 2>"$work/second"
+	ok "a benchmark keeps performance runs off" is $? 77
+	ok "… by name" grep -q "held by VM bench (pid $pid," "$work/second"
+	"$STASIS" run --no-lab -m 64M -k "$payloads/payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out2" 2>"$work/second"
+	ok "… and no ordinary ones" is $? 0
+	kill $pid
+	wait $pid
+fi
+"$STASIS" bench console.out --wait=soon >"$work/out" 2>"$work/err"
+ok "a wait that is none is a usage error" is $? 125
+ok "… that says what is accepted" grep -q -- '--wait soon: not a duration such as' "$work/err"
+STASIS_LOCK_DIR=/proc/none "$STASIS" bench console.out --rounds 1 --json "$work/none.json" >"$work/out" 2>"$work/err"
+ok "without a place for locks it goes on" is $? 0
+ok "… and says so" grep -q '"locks":"none: ' "$work/none.json"
+ok "… in the first line, too" grep -q '^load .* CPUs without locks, ' "$work/out"
 
 "$STASIS" bench no-such >"$work/out" 2>"$work/err"
 ok "an unknown one is a usage error" is $? 125

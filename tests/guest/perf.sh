@@ -43,6 +43,11 @@ else
 		grep -q "perf: $((cpus + 1)) host CPUs are needed" "$work/report"
 fi
 
+"$STASIS" doctor --json >"$work/doctor"
+ok "doctor says whose performance it is, where stock kernels go to the lab" holds "$work/doctor" \
+	'map({(.name): .}) | add | .performance.ok == false or
+		.["stock kernels"].ok == (.performance.found | contains("--no-lab") | not)'
+
 run poweroff --perf=never
 ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
 
@@ -86,6 +91,37 @@ fi
 
 run poweroff --cpus-budget 1 -c 2
 ok "--cpus-budget 1 runs" [ $status = 0 ]
+run poweroff --cpus-budget $((cpus + 1))
+ok "a budget of more CPUs than there are is a usage error" [ $status = 125 ]
+ok "… that says how many there are" \
+	grep -q -- "--cpus-budget $((cpus + 1)): stasis may use $cpus host CPUs* here, and 1 to $cpus are" "$work/err"
+# A lock as a performance run has it, on one of them.
+if command -v flock >/dev/null && [ "$cpus" -gt 1 ]; then
+	last=$(sed -n 's/^Cpus_allowed_list:.*[^0-9]\([0-9]*\)$/\1/p' /proc/self/status)
+	exec 9>"$STASIS_LOCK_DIR/cpu-$last"
+	flock -x 9
+	run poweroff --cpus-budget "$cpus"
+	exec 9>&-
+	ok "a budget that performance runs have some of goes on" [ $status = 0 ]
+	ok "… and says how many they leave" grep -q \
+		"perf: performance runs leave $((cpus - 1)) of the $cpus host CPUs of --cpus-budget" "$work/report"
+else
+	skip "a budget that performance runs have some of" "one CPU, or no flock"
+fi
+
+# Two vCPUs on one host CPU: theirs to try, but not in performance mode.
+first=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
+run poweroff -c 2 --pin "$first,$first"
+ok "a host CPU for two vCPUs is one that they share" [ $status = 0 ]
+run poweroff --perf -c 2 --pin "$first,$first"
+ok "… and --perf refuses it" [ $status = 77 ]
+ok "… and names it" grep -q -- "--pin gives host CPU $first to more than one vCPU" "$work/err"
+run poweroff --perf=relaxed -c 2 --pin "$first,$first"
+if [ $status = 77 ]; then
+	skip "… --perf=relaxed records it" "$(tail -n 1 "$work/err")"
+else
+	ok "… --perf=relaxed records it" grep -q "perf: --pin gives host CPU $first to" "$work/report"
+fi
 
 # Without the limits, and without the capabilities that go past them.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then

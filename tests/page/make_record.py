@@ -330,6 +330,11 @@ def main():
                      "profile: user space has no frame pointers in 12 % of the stacks"],
     }
     speedscope = speedscope_of(stacks, report["name"])
+    # One of the vCPUs alone makes it noisy: all others together had 16 times less.
+    for vcpu in report["evidence"]["vcpus"]:
+        delay = next(name for name in ("run_delay_ns", "steal_ns") if name in vcpu)
+        vcpu[delay] = 96_000_000 if vcpu["vcpu"] == 1 else 6_000_000 // shape["vcpus"]
+    report["evidence"].update({delay: sum(v[delay] for v in report["evidence"]["vcpus"]), "noisy": True})
     if given.hostile:
         be_hostile(report, speedscope)
     for name, what in (("report.json", report), ("profile.speedscope.json", speedscope)):

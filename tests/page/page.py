@@ -89,6 +89,9 @@ def numbers(b, folder):
     ok("every exit is a row, with its count", sorted(row[1] for row in rows) == sorted("{:,}".format(a["count"]) for a in accounts), rows)
     ok("... dearest first", rows[0][1] == "{:,}".format(max(accounts, key=lambda a: a["time_ns"])["count"]), rows[0])
     ok("freezes and watches are there", len(b.all("#freeze-rows tr")) == len(r["freezes"]) and len(b.all("#watch-rows tr")) == 1)
+    e = r["evidence"]
+    ok("the host is called noisy by the vCPU that fared worst", b.text("#noise") == "The host was noisy: vCPU 1, which fared worst, was ready and had no host CPU for "
+       "96.0\u202fms, %s of the time. Times on this page include that." % percent(96e6 / e["wall_ns"]), b.text("#noise"))
     ok("what was degraded is there", [e.text for e in b.all("#degraded-list li")] == r["degraded"])
 
 

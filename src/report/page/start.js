@@ -23,10 +23,14 @@ part("freezes", section => {
 part("host", section => {
   const e = obj(report.evidence), vcpus = rows(e.vcpus), wall = num(e.wall_ns);
   if (!wall) return false;
-  const share = x => percent(num(x) / wall / Math.max(vcpus.length, 1));
+  // As the report judges: by the vCPU that fared worst, not by the mean of all.
+  const delay = v => num("run_delay_ns" in v ? v.run_delay_ns : v.steal_ns); // the second in older reports
+  const worst = d3.greatest(vcpus, delay), most = worst ? delay(worst) : 0, stolen = num(e.host_stolen_ticks);
+  const fared = most ? "vCPU " + count(worst.vcpu) + ", which fared worst, was ready and had no host CPU for " + ns(most) + ", " + percent(most / wall) + " of the time"
+    : vcpus.some(v => "run_delay_ns" in v || "steal_ns" in v) ? "no vCPU was ready without a host CPU" : "how long vCPUs waited for a CPU of it, it does not say";
   const box = card(section, null, "What this host's kernel says of the threads of the vCPUs, since " + (e.since === "command" ? "COMMAND's start" : "the guest's start") + ".");
-  box.append("p").text(e.noisy === true ? "The host was noisy: vCPUs were ready and had no host CPU for " + share(e.steal_ns) + " of the time. Times on this page include that."
-    : "The host was quiet: vCPUs were ready and had no host CPU for " + share(e.steal_ns) + " of the time.");
+  box.append("p").attr("id", "noise").text("The host was " + (e.noisy === true ? "noisy: " : "quiet: ") + fared
+    + (stolen ? "; hosts below it took " + many(stolen, "clock tick") + " of all its CPUs" : "") + "." + (e.noisy === true ? " Times on this page include that." : ""));
   facts(box, [
     ["host load, before and after", digits(num(e.host_load_before), 2) + ", " + digits(num(e.host_load_after), 2)],
     ["vCPU threads switched away", count(d3.sum(vcpus, v => num(v.involuntary_switches))) + " times against their will, " + count(d3.sum(vcpus, v => num(v.voluntary_switches))) + " times to wait"],

@@ -205,7 +205,13 @@ static int claim_ordinary(const struct claiming *c, const struct perf_held *held
 		host_cpu_set_add(&want.cpu_shared, id);
 		host_cpu_set_add(&want.cache_shared, host->group[host->cpu[i].group].id);
 	}
-	return r < 0 ? r : perf_locks_take(&claim->locks, &want, c->name, c->err);
+	if (r == 0)
+		r = perf_locks_take(&claim->locks, &want, c->name, c->err);
+	if (r == 0 && !c->pin && host_cpu_set_count(&claim->vcpus) < c->request->cpus_budget)
+		perf_missing_note(&claim->missing, "--wait",
+				  "performance runs leave %u of the %u host CPUs of --cpus-budget",
+				  host_cpu_set_count(&claim->vcpus), c->request->cpus_budget);
+	return r;
 }
 
 /* ---- both ---------------------------------------------------------------------------------- */

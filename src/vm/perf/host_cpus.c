@@ -42,6 +42,34 @@ int host_cpu_set_parse(const char *list, struct host_cpu_set *ret_set)
 	return r;
 }
 
+const char *host_cpu_set_text(const struct host_cpu_set *set, char *buf, size_t len)
+{
+	static const char more[] = "…";
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < HOST_CPUS_MAX; i++) {
+		unsigned first = i;
+		char item[32];
+		int n;
+
+		if (!host_cpu_set_has(set, i))
+			continue;
+		while (host_cpu_set_has(set, i + 1))
+			i++;
+		n = snprintf(item, sizeof(item), i > first ? "%s%u-%u" : "%s%u", at ? "," : "",
+			     first, i);
+		/* There is always room left to say that there are more. */
+		if (at + (size_t)n + sizeof(more) > len) {
+			memcpy(buf + at, more, sizeof(more));
+			break;
+		}
+		memcpy(buf + at, item, (size_t)n + 1);
+		at += (size_t)n;
+	}
+	return buf;
+}
+
 int host_cpu_set_allowed(struct host_cpu_set *ret_set, struct error *err)
 {
 	size_t size = CPU_ALLOC_SIZE(HOST_CPUS_MAX);

@@ -5,6 +5,7 @@
 #define STASIS_VM_PERF_HOST_CPUS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/error.h"
 
@@ -34,6 +35,9 @@ static inline void host_cpu_set_remove(struct host_cpu_set *set, unsigned cpu)
 unsigned host_cpu_set_count(const struct host_cpu_set *set);
 /* "0-3,8", as sysfs and people write it; "" is none. -EINVAL, or -ERANGE past HOST_CPUS_MAX. */
 int host_cpu_set_parse(const char *list, struct host_cpu_set *ret_set) MUST_CHECK;
+/* The same back, for people: what does not fit into buf's len bytes (16 at least) ends in "…".
+ * Returns buf. */
+const char *host_cpu_set_text(const struct host_cpu_set *set, char *buf, size_t len);
 /* What the calling thread may run on: its affinity within its cpuset. */
 int host_cpu_set_allowed(struct host_cpu_set *ret_set, struct error *err) MUST_CHECK;
 

@@ -559,6 +559,23 @@ static void count_shared_cores(struct planner *p)
 	}
 }
 
+/* Which host CPUs run more than one vCPU, of a plan that has such. */
+static void check_twice(const struct planner *p, struct perf_missing *m)
+{
+	struct host_cpu_set once = {0}, twice = {0};
+	char list[64];
+
+	for (unsigned v = 0; v < p->plan->vcpus; v++) {
+		unsigned id = cpu_of(p, v)->id;
+
+		host_cpu_set_add(host_cpu_set_has(&once, id) ? &twice : &once, id);
+	}
+	perf_missing_add(m, "another --pin, or none",
+			 "--pin gives host CPU%s %s to more than one vCPU",
+			 host_cpu_set_count(&twice) == 1 ? "" : "s",
+			 host_cpu_set_text(&twice, list, sizeof(list)));
+}
+
 static void check(struct planner *p, struct perf_missing *m)
 {
 	bool counts = check_counts(p, m);
@@ -569,7 +586,7 @@ static void check(struct planner *p, struct perf_missing *m)
 	if (p->plan->cpu[0] < 0)
 		return;
 	if (n < p->plan->vcpus)
-		perf_missing_add(m, "another --pin, or none", "--pin names a host CPU twice");
+		check_twice(p, m);
 	else if (p->plan->control < 0 && counts)
 		perf_missing_add(m, "wait for other VMs",
 				 "no host CPU is left for the control "

@@ -69,9 +69,9 @@ static void only_shortages_become_contention(void **state)
 	assert_int_equal(error_exit_status(&err), 125);
 }
 
-static void usage_and_contention_stand_alone(void **state)
+static void what_no_errno_tells_stands_alone(void **state)
 {
-	struct error usage = {0}, contention = {0};
+	struct error usage = {0}, contention = {0}, failed = {0};
 
 	(void)state;
 	error_usage(&usage, "--memory %s: a size is needed", "x");
@@ -80,6 +80,10 @@ static void usage_and_contention_stand_alone(void **state)
 	error_contention(&contention, "only %d CPUs", 2);
 	assert_string_equal(contention.what, "only 2 CPUs");
 	assert_int_equal(error_exit_status(&contention), 77);
+	assert_int_equal(error_failed(&failed, "%s ended with status %d", "x", 3), -EPROTO);
+	assert_string_equal(failed.what, "x ended with status 3");
+	assert_int_equal(failed.code, -EPROTO);
+	assert_int_equal(error_exit_status(&failed), 125);
 }
 
 static void the_cause_of_a_long_text_is_kept(void **state)
@@ -113,6 +117,7 @@ static void nobody_need_listen(void **state)
 {
 	(void)state;
 	assert_int_equal(error_set(NULL, -EIO, "x"), -EIO);
+	assert_int_equal(error_failed(NULL, "x"), -EPROTO);
 	assert_int_equal(error_contention(NULL, "x"), -EBUSY);
 	assert_int_equal(error_usage(NULL, "x"), -EINVAL);
 	error_hint(NULL, "x");
@@ -125,7 +130,7 @@ int main(void)
 		cmocka_unit_test(an_unknown_errno_is_told_as_a_number),
 		cmocka_unit_test(the_first_failure_stays),
 		cmocka_unit_test(only_shortages_become_contention),
-		cmocka_unit_test(usage_and_contention_stand_alone),
+		cmocka_unit_test(what_no_errno_tells_stands_alone),
 		cmocka_unit_test(the_cause_of_a_long_text_is_kept),
 		cmocka_unit_test(control_characters_are_replaced),
 		cmocka_unit_test(nobody_need_listen),

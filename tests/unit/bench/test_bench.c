@@ -1,8 +1,11 @@
 /* How rounds are shared out among passes. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -62,11 +65,68 @@ static void a_pass_without_rounds(void **state UNUSED)
 	results_done(&b.results);
 }
 
+/* Both threads on one CPU only where there is one; and only on ours. */
+static void cpus_are_ours(void **state UNUSED)
+{
+	struct bench_options o = {.cpu = {-1, -1}};
+	struct error err = {0};
+	cpu_set_t ours, one;
+	int first = 0, other;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(ours), &ours), 0);
+	while (!CPU_ISSET(first, &ours))
+		first++;
+	for (other = first + 1; other < CPU_SETSIZE && !CPU_ISSET(other, &ours);)
+		other++;
+	assert_int_equal(bench_options_check(&o, &err), 0);
+	o.cpu[0] = o.cpu[1] = first;
+	if (other < CPU_SETSIZE) {
+		assert_true(bench_options_check(&o, &err) < 0);
+		assert_int_equal(err.kind, ERROR_USAGE);
+		assert_non_null(strstr(err.what, ": two different host CPUs are needed, of "));
+		err = (struct error){0};
+		o.cpu[1] = other;
+		assert_int_equal(bench_options_check(&o, &err), 0);
+	}
+	CPU_ZERO(&one);
+	CPU_SET(first, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	o.cpu[1] = first;
+	assert_int_equal(bench_options_check(&o, &err), 0);
+	o.cpu[1] = first + 1;
+	assert_true(bench_options_check(&o, &err) < 0);
+	assert_int_equal(err.kind, ERROR_USAGE);
+	assert_non_null(strstr(err.what, " is not one that stasis may use here: "));
+	assert_int_equal(sched_setaffinity(0, sizeof(ours), &ours), 0);
+}
+
+/* A wait has an end where one is given. */
+static void waits(void **state UNUSED)
+{
+	char *alone[] = {(char[]){"bench"}, (char[]){"--wait"}, NULL};
+	char *some[] = {(char[]){"bench"}, (char[]){"--wait=2s"}, NULL};
+	char *none[] = {(char[]){"bench"}, (char[]){"--wait=0s"}, NULL};
+	struct bench_options o;
+	int rest, status = 0;
+
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, alone, "", &rest, &status), 0);
+	assert_true(o.wait && o.wait_ns == 0);
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, some, "", &rest, &status), 0);
+	assert_true(o.wait && o.wait_ns == 2000000000u);
+	optind = 0;
+	assert_int_equal(bench_options_parse(&o, 2, none, "", &rest, &status), 1);
+	assert_int_equal(status, 125);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares),
 		cmocka_unit_test(a_pass_without_rounds),
+		cmocka_unit_test(cpus_are_ours),
+		cmocka_unit_test(waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -188,10 +188,17 @@ static void new_rows_are_named(void **state)
 	results_done(&new);
 }
 
+static const json_t *plot_host;
+
+static void plot_svg(FILE *out, const struct report_row *rows, size_t n)
+{
+	report_plot_svg(out, rows, n, plot_host);
+}
+
 /* A name from a file can't become markup, and what is off any scale stays on the paper. */
 static void plots(void **state)
 {
-	const struct results_spec evil = {"<a&b>", "", "ns", .goal = 1.1},
+	const struct results_spec evil = {"<a&b>\"'\xef\xbf\xbe\xff", "", "ns", .goal = 1.1},
 				  huge = {"huge", "", "ns"};
 	struct results r = {0};
 	char *text;
@@ -199,15 +206,96 @@ static void plots(void **state)
 	(void)state;
 	add_row(&r, &evil, 1.2);
 	add_row(&r, &huge, 1e9);
-	text = text_of(&r, report_plot_svg);
+	text = text_of(&r, plot_svg);
 	assert_null(strstr(text, "<a&b>"));
-	assert_non_null(strstr(text, "&#60;a&#38;b&#62;"));
+	assert_non_null(strstr(text, ">&#60;a&#38;b&#62;&#34;&#39;?"
+				     "?</text>"));
 	assert_non_null(strstr(text, "</svg>"));
 	free(text);
 	text = text_of(&r, report_plot_text);
 	has_line(text, "", "<a&b>", "o");
 	free(text);
 	results_done(&r);
+}
+
+/* What it is, and of which host; in text that can be no markup. */
+static void plots_say_of_what(void **state)
+{
+	const struct results_spec time = {"time", "", "ns"};
+	json_t *host = json_pack("{s:s, s:s, s:s, s:i}", "cpu_model", "A & B <C>", "kernel",
+				 "6.12.1", "stasis", "9.8.7", "time", 86400 * 365);
+	struct results r = {0};
+	char *text;
+
+	(void)state;
+	assert_non_null(host);
+	add_row(&r, &time, 1.2); /* 30 rounds, of one pass */
+	plot_host = host;
+	text = text_of(&r, plot_svg);
+	assert_non_null(strstr(text, "<title>stasis against its floors</title>"));
+	assert_non_null(strstr(text, ">A &#38; B &#60;C&#62;, Linux 6.12.1, 1971-01-01, "
+				     "stasis 9.8.7, 1 pass × 30 rounds</text>"));
+	free(text);
+	for (size_t i = 0; i < 30; i++)
+		r.row[0]->round[i].pass = 1 + (unsigned)i / 10;
+	plot_host = NULL;
+	text = text_of(&r, plot_svg);
+	assert_non_null(strstr(text, ">3 passes × 10 rounds</text>"));
+	free(text);
+	r.row[0]->rounds = 29;
+	text = text_of(&r, plot_svg);
+	assert_non_null(strstr(text, ">29 rounds in 3 passes</text>"));
+	free(text);
+	add_row(&r, &time, 1);
+	text = text_of(&r, plot_svg);
+	assert_non_null(strstr(text, ">29 to 30 rounds of a row in 3 passes</text>"));
+	free(text);
+	r.row[0]->rounds = 30; /* what is freed */
+	json_decref(host);
+	results_done(&r);
+}
+
+/* The x of the first element of that class; less than 0: there is none. */
+static double x_of(const char *text, const char *class)
+{
+	const char *at = strstr(text, class);
+
+	while (at && at > text && memcmp(at, "<line x1=\"", 10) != 0)
+		at--;
+	return at ? strtod(at + 10, NULL) : -1;
+}
+
+/* A limit of the product alone is where the product would have it: here at four times the floor, as
+ * the goal is of a row that has one of 4. */
+static void plots_have_both_goals(void **state)
+{
+	const struct results_spec size = {"size", "", "B", .limit = 400},
+				  ratio = {"ratio", "", "ns", .goal = 4}, none = {"none", "", "ns"};
+	struct results r = {0}, other = {0};
+	char *text;
+	double x;
+
+	(void)state;
+	add_row(&r, &size, 2);
+	text = text_of(&r, plot_svg);
+	x = x_of(text, "class=\"limit\"");
+	assert_true(x > 0);
+	assert_true(x_of(text, "class=\"goal\"") < 0);
+	assert_non_null(strstr(text, ">2.00 (200 B), at most 400 B: met</text>"));
+	free(text);
+	text = text_of(&r, report_plot_text);
+	has_line(text, "", "size", ";");
+	free(text);
+	add_row(&other, &ratio, 2);
+	add_row(&other, &none, 3.5); /* so that the axis is as long */
+	text = text_of(&other, plot_svg);
+	assert_true(x_of(text, "class=\"limit\"") < 0);
+	assert_true(x_of(text, "class=\"goal\"") == x);
+	assert_non_null(strstr(text, ", at most 4.00: met</text>"));
+	assert_non_null(strstr(text, ", less is better</text>"));
+	free(text);
+	results_done(&r);
+	results_done(&other);
 }
 
 /* ESC, a line of its own, C1 in UTF-8, and a direction: from a file, or a machine's row. */
@@ -262,6 +350,8 @@ int main(void)
 		cmocka_unit_test(one_pass_is_told),
 		cmocka_unit_test(new_rows_are_named),
 		cmocka_unit_test(plots),
+		cmocka_unit_test(plots_say_of_what),
+		cmocka_unit_test(plots_have_both_goals),
 		cmocka_unit_test(terminals_are_not_driven),
 		cmocka_unit_test(numbers),
 	};

@@ -84,6 +84,22 @@ static void test_two_sockets(void **state UNUSED)
 	assert_as_table(&all);
 }
 
+static void test_set_text(void **state UNUSED)
+{
+	static const char *const lists[] = {"", "0", "0-1", "2-3,8-11,19", "0,2,4,8191", "0-8191"};
+	struct host_cpu_set set;
+	char text[16];
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		assert_int_equal(host_cpu_set_parse(lists[i], &set), 0);
+		assert_string_equal(host_cpu_set_text(&set, text, sizeof(text)), lists[i]);
+	}
+	assert_int_equal(host_cpu_set_parse("100-101,200-201,3000", &set), 0);
+	assert_string_equal(host_cpu_set_text(&set, text, sizeof(text)), "100-101…");
+	assert_int_equal(host_cpu_set_parse("8000-8001,8100-8101", &set), 0);
+	assert_string_equal(host_cpu_set_text(&set, text, sizeof(text)), "8000-8001…");
+}
+
 static void test_offline_and_cpuset(void **state UNUSED)
 {
 	struct host_cpu_set all = tree_all(512), some;
@@ -267,6 +283,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_two_sockets),
+		cmocka_unit_test(test_set_text),
 		cmocka_unit_test(test_offline_and_cpuset),
 		cmocka_unit_test(test_asymmetric_and_hybrid),
 		cmocka_unit_test(test_without_third_level),

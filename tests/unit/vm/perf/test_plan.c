@@ -202,7 +202,10 @@ static void test_pin(void **state UNUSED)
 	make_on("1n2l1c2t", &all, &(struct perf_wish){.pin = (int[]){0, 4, 1, 5}});
 	assert_lacks(1, "--pin does not put each last-level cache");
 	make_on("1n1l2c1t", &all, &(struct perf_wish){.pin = (int[]){3, 3}});
-	assert_lacks(1, "twice");
+	assert_lacks(1, "--pin gives host CPU 3 to more than one vCPU");
+	assert_false(plan.own);
+	make_on("1n1l4c1t", &all, &(struct perf_wish){.pin = (int[]){3, 6, 6, 3}});
+	assert_lacks(1, "--pin gives host CPUs 3,6 to more than one vCPU");
 	assert_false(plan.own);
 	assert_int_equal(topology_from_cpus(1, &topology, &err), 0);
 	perf_plan_done(&plan);
