@@ -198,9 +198,21 @@ static void print_queues(FILE *out, const json_t *now, const json_t *before, dou
 		number(now, "stall_count"));
 }
 
+/* What the times don't say. */
+static void print_lacks(FILE *out, const json_t *lacks)
+{
+	const json_t *sentence;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)lacks, i, sentence)
+	{
+		fprintf(out, "degraded   %s\n", json_string_value(sentence) ?: "");
+	}
+}
+
 size_t stats_table_head(const json_t *stats)
 {
-	return 3 + (member(member(stats, "exits"), "host") != NULL) +
+	return 3 + json_array_size(member(member(stats, "exits"), "lacks")) + (member(member(stats, "exits"), "host") != NULL) +
 	       (member(member(stats, "exits"), "counters") != NULL) +
 	       (member(stats, "monitor") != NULL);
 }
@@ -223,6 +235,7 @@ void stats_table_print(FILE *out, const json_t *stats, const json_t *before, siz
 		seconds > 0 ? (number(exits, "total") - number(exits_before, "total")) / seconds
 			    : 0);
 	print_times(out, times, times_before, wall_ns);
+	print_lacks(out, member(exits, "lacks"));
 	if (member(exits, "host"))
 		print_host(out, member(exits, "host"), member(exits_before, "host"), wall_ns);
 	if (member(exits, "counters"))

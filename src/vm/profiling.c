@@ -282,12 +282,16 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 	struct profiling *p = &m->profiling;
 	char text[200];
 
-	if (!atomic_load(&p->kernel))
+	if (!atomic_load(&p->kernel)) {
 		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
 			    "names, and there are no tasks");
-	else if (!m->inspect->types)
+		if (m->halts_unseen)
+			degraded(p, "profile: a vCPU that halts does not leave the guest "
+				    "(performance mode): without a known kernel, that is busy");
+	} else if (!m->inspect->types) {
 		degraded(p, "profile: the guest's kernel has no type information (BTF): no tasks, "
 			    "and no names of modules and programs");
+	}
 	if (lost) {
 		snprintf(text, sizeof(text), "profile: %llu samples were dropped",
 			 (unsigned long long)lost);

@@ -383,3 +383,14 @@ void stats_add_host(json_t *exits, struct vcpu_pool *pool)
 	json_object_del(sum, "cpu");
 	json_object_set_new(exits, "host", sum);
 }
+
+/* ---- what they don't say ----------------------------------------------------------------- */
+
+void stats_add_lacks(json_t *exits, bool halts_unseen)
+{
+	if (halts_unseen)
+		json_object_set_new(
+			exits, "lacks",
+			json_pack("[s]", "a vCPU that halts does not leave the guest (performance "
+					 "mode), so that idle time is in guest time"));
+}

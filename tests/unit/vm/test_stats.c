@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -114,12 +115,27 @@ static void a_halt_under_way_is_idle(void **state)
 	json_decref(all);
 }
 
+static void halts_that_nobody_sees_are_told(void **state)
+{
+	json_t *exits = json_object(), *lacks;
+
+	(void)state;
+	stats_add_lacks(exits, false);
+	assert_null(json_object_get(exits, "lacks"));
+	stats_add_lacks(exits, true);
+	lacks = json_object_get(exits, "lacks");
+	assert_int_equal(json_array_size(lacks), 1);
+	assert_non_null(strstr(json_string_value(json_array_get(lacks, 0)), "halts"));
+	json_decref(exits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(halted_is_idle),
 		cmocka_unit_test(a_halt_under_way_is_idle),
 		cmocka_unit_test(nobody_else_pays),
+		cmocka_unit_test(halts_that_nobody_sees_are_told),
 		cmocka_unit_test(one_that_was_started_unseen_has_run),
 	};
 
