@@ -155,9 +155,11 @@ static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, vo
 
 static void add(struct machine *m, unsigned vcpu, const struct sample *sample)
 {
-	profile_add(m->profiling.profile, vcpu, sample);
+	const struct sample idle = {.kind = SAMPLE_IDLE, .at_ns = sample->at_ns};
+	bool busy = profile_add(m->profiling.profile, vcpu, sample);
+
 	if (m->trace && m->profiling.of_run)
-		trace_sample(m->trace, vcpu, sample);
+		trace_sample(m->trace, vcpu, busy ? sample : &idle);
 }
 
 static void take(struct machine *m)

@@ -82,8 +82,8 @@ void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 /* ---- profiling_sample.c ------------------------------------------------------------------------
  */
 
-/* vCPU thread: fills kind to frame but for kernel (see struct sampling's capture), of a vCPU that
- * does not idle. kernel: NULL where none is known; nobody frees it meanwhile. */
+/* vCPU thread: fills kind and complete to frame but for kernel (see struct sampling's capture), of
+ * a vCPU that does not idle. kernel: NULL where none is known; nobody frees it meanwhile. */
 void profiling_sample(const struct glimpse_kernel *kernel, const struct guest_memory *mem,
 		      unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample);
 
