@@ -142,14 +142,14 @@ static void print_times(FILE *out, const json_t *now, const json_t *before, doub
 static void print_host(FILE *out, const json_t *now, const json_t *before, double wall_ns)
 {
 	const char *why = text(now, "unavailable");
-	double steal = number(now, "steal_ns") - number(before, "steal_ns");
+	double delay = number(now, "run_delay_ns") - number(before, "run_delay_ns");
 
 	if (why[0]) {
 		fprintf(out, "host       unavailable %s\n", why);
 		return;
 	}
 	fprintf(out, "host       run delay %.2f%% voluntary switches %.0f involuntary %.0f\n",
-		wall_ns > 0 ? 100 * steal / wall_ns : 0,
+		wall_ns > 0 ? 100 * delay / wall_ns : 0,
 		number(now, "voluntary_switches") - number(before, "voluntary_switches"),
 		number(now, "involuntary_switches") - number(before, "involuntary_switches"));
 }

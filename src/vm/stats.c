@@ -344,7 +344,7 @@ void stats_add_counters(json_t *exits, const struct counters *counters)
 void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host)
 {
 	json_int_t on_cpu = json_integer_value(json_object_get(host, "run_ns")) +
-			    json_integer_value(json_object_get(host, "steal_ns"));
+			    json_integer_value(json_object_get(host, "run_delay_ns"));
 	json_int_t guest = json_integer_value(json_object_get(times, "guest"));
 
 	if (!json_integer_value(json_object_get(stats, "blocking")) ||

@@ -24,9 +24,10 @@ part("host", section => {
   const e = obj(report.evidence), vcpus = rows(e.vcpus), wall = num(e.wall_ns);
   if (!wall) return false;
   const share = x => percent(num(x) / wall / Math.max(vcpus.length, 1));
+  const delay = "run_delay_ns" in e ? e.run_delay_ns : e.steal_ns; // its name in older reports
   const box = card(section, null, "What this host's kernel says of the threads of the vCPUs, since " + (e.since === "command" ? "COMMAND's start" : "the guest's start") + ".");
-  box.append("p").text(e.noisy === true ? "The host was noisy: vCPUs were ready and had no host CPU for " + share(e.steal_ns) + " of the time. Times on this page include that."
-    : "The host was quiet: vCPUs were ready and had no host CPU for " + share(e.steal_ns) + " of the time.");
+  box.append("p").text(e.noisy === true ? "The host was noisy: vCPUs were ready and had no host CPU for " + share(delay) + " of the time. Times on this page include that."
+    : "The host was quiet: vCPUs were ready and had no host CPU for " + share(delay) + " of the time.");
   facts(box, [
     ["host load, before and after", digits(num(e.host_load_before), 2) + ", " + digits(num(e.host_load_after), 2)],
     ["vCPU threads switched away", count(d3.sum(vcpus, v => num(v.involuntary_switches))) + " times against their will, " + count(d3.sum(vcpus, v => num(v.voluntary_switches))) + " times to wait"],

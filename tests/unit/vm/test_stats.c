@@ -93,7 +93,7 @@ static void one_that_was_started_unseen_has_run(void **state)
 /* Whose halt KVM has not counted yet. */
 static void a_halt_under_way_is_idle(void **state)
 {
-	json_t *host = json_pack("{s:i, s:i}", "run_ns", 250, "steal_ns", 50);
+	json_t *host = json_pack("{s:i, s:i}", "run_ns", 250, "run_delay_ns", 50);
 	json_t *halted = json_pack("{s:i}", "blocking", 1), *runs = json_object();
 	json_t *one = times(1000, 5), *all = times(3000, 10), *nothing = json_object();
 
