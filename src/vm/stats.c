@@ -386,11 +386,36 @@ void stats_add_host(json_t *exits, struct vcpu_pool *pool)
 
 /* ---- what they don't say ----------------------------------------------------------------- */
 
+/* Values that the histograms of all rows had no room for. */
+static uint64_t not_in_buckets(const json_t *accounts)
+{
+	static const char *const names[] = {"guest", "hand_off", "waiting", "served"};
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < json_array_size(accounts); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(names); k++)
+			n += (uint64_t)json_integer_value(json_object_get(
+				json_object_get(json_array_get(accounts, i), names[k]),
+				"not_in_buckets"));
+	return n;
+}
+
 void stats_add_lacks(json_t *exits, bool halts_unseen)
 {
+	uint64_t lost = not_in_buckets(json_object_get(exits, "accounts"));
+	json_t *lacks = json_array();
+
 	if (halts_unseen)
-		json_object_set_new(
-			exits, "lacks",
-			json_pack("[s]", "a vCPU that halts does not leave the guest (performance "
-					 "mode), so that idle time is in guest time"));
+		json_array_append_new(
+			lacks,
+			json_string("a vCPU that halts does not leave the guest (performance "
+				    "mode), so that idle time is in guest time"));
+	if (lost)
+		json_array_append_new(
+			lacks, json_sprintf("distributions had no room for %llu times, which are "
+					    "in no median or percentile",
+					    (unsigned long long)lost));
+	if (json_array_size(lacks))
+		json_object_set(exits, "lacks", lacks);
+	json_decref(lacks);
 }

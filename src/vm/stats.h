@@ -34,8 +34,8 @@ void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *
 #define STATS_HOST_MAX 64u
 void stats_add_host(json_t *exits, struct vcpu_pool *pool);
 
-/* Adds "lacks", an array of sentences, where the times can't be taken at their word. halts_unseen:
- * halted vCPUs stay in the guest. */
+/* Adds "lacks", an array of sentences, where the times and "accounts" can't be taken at their word:
+ * what found no room in the histograms; halts_unseen: halted vCPUs stay in the guest. */
 void stats_add_lacks(json_t *exits, bool halts_unseen);
 
 #endif

@@ -229,6 +229,7 @@ def exits_of(shape, duration_ns, init):
         row["served"] = histogram(n if serve else 0, serve, 0.6)
         row["time_ns"] = sum(row[k].get("sum_ns", 0) for k in (("hand_off",) if posted else ("hand_off", "waiting", "served")))
         accounts.append(row)
+    accounts[0]["served"]["not_in_buckets"] = 1234
     accounts.sort(key=lambda a: -a["count"])
     wall = (duration_ns + init) * shape["vcpus"]
     parts = {k: sum(a[k].get("sum_ns", 0) for a in accounts) for k in ("hand_off", "waiting", "served")}

@@ -129,6 +129,23 @@ static void halts_that_nobody_sees_are_told(void **state)
 	json_decref(exits);
 }
 
+static void times_without_a_bucket_are_told(void **state)
+{
+	json_t *exits = json_pack("{s:[{s:{s:i}, s:{s:i}}, {}, {s:{s:i, s:i}}]}", "accounts",
+				  "guest", "not_in_buckets", 3, "served", "count", 9, "hand_off",
+				  "count", 50, "not_in_buckets", 40);
+	json_t *lacks;
+
+	(void)state;
+	stats_add_lacks(exits, false);
+	lacks = json_object_get(exits, "lacks");
+	assert_int_equal(json_array_size(lacks), 1);
+	assert_non_null(strstr(json_string_value(json_array_get(lacks, 0)), " 43 times"));
+	stats_add_lacks(exits, true);
+	assert_int_equal(json_array_size(json_object_get(exits, "lacks")), 2);
+	json_decref(exits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +153,7 @@ int main(void)
 		cmocka_unit_test(a_halt_under_way_is_idle),
 		cmocka_unit_test(nobody_else_pays),
 		cmocka_unit_test(halts_that_nobody_sees_are_told),
+		cmocka_unit_test(times_without_a_bucket_are_told),
 		cmocka_unit_test(one_that_was_started_unseen_has_run),
 	};
 
