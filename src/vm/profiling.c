@@ -288,8 +288,8 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
 			    "names, and there are no tasks");
 		if (m->halts_unseen)
-			degraded(p, "profile: a vCPU that halts does not leave the guest "
-				    "(performance mode): without a known kernel, that is busy");
+			degraded(p, "profile: a halt that does not leave the guest (performance "
+				    "mode) counts as busy where the kernel is not known");
 	} else if (!m->inspect->types) {
 		degraded(p, "profile: the guest's kernel has no type information (BTF): no tasks, "
 			    "and no names of modules and programs");

@@ -35,7 +35,8 @@ void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *
 void stats_add_host(json_t *exits, struct vcpu_pool *pool);
 
 /* Adds "lacks", an array of sentences, where the times and "accounts" can't be taken at their word:
- * what found no room in the histograms; halts_unseen: halted vCPUs stay in the guest. */
+ * what found no room in the histograms; halts_unseen: KVM was told to leave halted vCPUs in the
+ * guest, unless its own statistics have halts. After stats_add_kvm. */
 void stats_add_lacks(json_t *exits, bool halts_unseen);
 
 #endif

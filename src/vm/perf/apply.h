@@ -22,7 +22,7 @@
 bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing);
 /* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
  * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups.
- * Whether the host no longer sees that a vCPU is halted. */
+ * Whether KVM agreed not to see that a vCPU is halted. */
 bool perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
 /* Before anything touches the memory: each guest node strictly on the host nodes of its vCPUs (one
  * without vCPUs: of all), and transparent huge pages for what the pre-fault brings in. Memory that

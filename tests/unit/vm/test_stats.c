@@ -126,6 +126,10 @@ static void halts_that_nobody_sees_are_told(void **state)
 	lacks = json_object_get(exits, "lacks");
 	assert_int_equal(json_array_size(lacks), 1);
 	assert_non_null(strstr(json_string_value(json_array_get(lacks, 0)), "halts"));
+	json_object_del(exits, "lacks");
+	json_object_set_new(exits, "kvm", json_pack("{s:{s:i}}", "vcpus", "halt_exits", 1));
+	stats_add_lacks(exits, true);
+	assert_null(json_object_get(exits, "lacks"));
 	json_decref(exits);
 }
 
