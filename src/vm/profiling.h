@@ -7,6 +7,7 @@
 #include "inspect/runqueues.h"
 #include "loop/loop.h"
 #include "vm/profile.h"
+#include "vm/profiling_pace.h"
 #include "vm/qmp/ops.h"
 
 struct machine;
@@ -58,9 +59,9 @@ struct profiling {
 	struct profiling_kernel *replaced;
 	struct profiling_hazard *hazard; /* of each vCPU; NULL: never profiled */
 	uint32_t kernels;
-	bool unknown;		   /* a sample lay in code that the newest does not know */
-	uint64_t look_ns, wait_ns; /* when to look for the kernel, or for unknown code; 0: not */
-	uint64_t opened_ns;	   /* the newest */
+	bool unknown; /* a sample lay in code that the newest does not know */
+	bool put_off; /* code had come that was not looked for at once, for coming so often */
+	struct profiling_pace pace;
 };
 
 /* The guest's init is there: the kernel is looked into before COMMAND starts. */
