@@ -212,7 +212,8 @@ static void print_lacks(FILE *out, const json_t *lacks)
 
 size_t stats_table_head(const json_t *stats)
 {
-	return 3 + json_array_size(member(member(stats, "exits"), "lacks")) + (member(member(stats, "exits"), "host") != NULL) +
+	return 3 + json_array_size(member(member(stats, "exits"), "lacks")) +
+	       (member(member(stats, "exits"), "host") != NULL) +
 	       (member(member(stats, "exits"), "counters") != NULL) +
 	       (member(stats, "monitor") != NULL);
 }

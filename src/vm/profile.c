@@ -339,8 +339,8 @@ bool profile_add(struct profile *p, unsigned vcpu, const struct sample *sample)
 		count = frames_of(p, sample, frames, class_of);
 	if (sample->kind == SAMPLE_KERNEL)
 		waits = sched_waits_for(class_of, count);
-	/* Where KVM does not say that it halted, its place does; where KVM does, its place says that
-	 * it was not for want of work. */
+	/* Where KVM does not say that it halted, its place does; where KVM does, its place says
+	 * that it was not for want of work. */
 	if (sample->kind == SAMPLE_IDLE || waits == SCHED_IS_IDLE ||
 	    (sample->halted && waits != SCHED_IS_LOCK)) {
 		v->idle += sample->weight;

@@ -45,7 +45,7 @@ struct profile_task {
 struct profile_vcpu {
 	uint64_t samples; /* records */
 	uint64_t idle, user, kernel;
-	uint64_t lock; /* of kernel: halted until a spin lock is free */
+	uint64_t lock;		       /* of kernel: halted until a spin lock is free */
 	uint64_t class[SCHED_CLASSES]; /* of kernel */
 };
 

@@ -40,8 +40,9 @@ static json_t *times_json(const struct profile_vcpu *v, unsigned hz)
 
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "samples", (json_int_t)v->samples,
 			 "idle_ns", ns_of(v->idle, hz), "user_ns", ns_of(v->user, hz), "kernel_ns",
-			 ns_of(v->kernel, hz), "lock_wait_ns", ns_of(v->lock, hz), "scheduling_ns", ns_of(profile_scheduling(v), hz),
-			 "scheduling_share", share(profile_scheduling(v), busy));
+			 ns_of(v->kernel, hz), "lock_wait_ns", ns_of(v->lock, hz), "scheduling_ns",
+			 ns_of(profile_scheduling(v), hz), "scheduling_share",
+			 share(profile_scheduling(v), busy));
 }
 
 static json_t *classes_json(const struct profile_vcpu *v, unsigned hz)
@@ -457,8 +458,8 @@ void profile_print(const json_t *profile, FILE *f)
 		number(profile, "samples"), number(profile, "hz_had"), number(profile, "hz"),
 		number(profile, "dropped"));
 	if (all > 0) {
-		fprintf(f, "  vCPU time     idle %.1f%%, user %.1f%%, kernel %.1f%%", 100 * idle / all,
-			100 * user / all, 100 * kernel / all);
+		fprintf(f, "  vCPU time     idle %.1f%%, user %.1f%%, kernel %.1f%%",
+			100 * idle / all, 100 * user / all, 100 * kernel / all);
 		if (number(profile, "lock_wait_ns") > 0)
 			fprintf(f, " (halted for spin locks %.1f%%)",
 				100 * number(profile, "lock_wait_ns") / all);

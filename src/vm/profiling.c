@@ -13,9 +13,9 @@
 #include "vm/record.h"
 #include "vm/trace.h"
 
-#define NS_PER_S      UINT64_C(1000000000)
-#define DRAIN_MIN_NS  UINT64_C(4000000)
-#define DRAIN_MAX_NS  UINT64_C(100000000)
+#define NS_PER_S     UINT64_C(1000000000)
+#define DRAIN_MIN_NS UINT64_C(4000000)
+#define DRAIN_MAX_NS UINT64_C(100000000)
 
 /* ---- vCPU threads ------------------------------------------------------------------------ */
 

@@ -37,7 +37,7 @@ void profiling_pace_read(struct profiling_pace *p, enum profiling_reason why, bo
 {
 	if (why == PROFILING_COME)
 		note_come(p, now_ns);
-	p->seek_wait_ns = found ? MAX(p->come_wait_ns, PROFILING_PACE_FIRST_NS)
-				: doubled(p->seek_wait_ns);
+	p->seek_wait_ns =
+		found ? MAX(p->come_wait_ns, PROFILING_PACE_FIRST_NS) : doubled(p->seek_wait_ns);
 	p->read_ns = now_ns;
 }

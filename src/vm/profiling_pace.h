@@ -27,7 +27,8 @@ struct profiling_pace {
 
 /* Whether to read now. */
 bool profiling_pace_due(const struct profiling_pace *p, enum profiling_reason why, uint64_t now_ns);
-/* It was read, or tried to; found: by this a kernel is known that was not, or code that has come. */
+/* It was read, or tried to; found: by this a kernel is known that was not, or code that has come.
+ */
 void profiling_pace_read(struct profiling_pace *p, enum profiling_reason why, bool found,
 			 uint64_t now_ns);
 /* Whether code that comes waits longer than at first. */

@@ -394,9 +394,10 @@ static uint64_t not_in_buckets(const json_t *accounts)
 
 	for (size_t i = 0; i < json_array_size(accounts); i++)
 		for (size_t k = 0; k < ARRAY_SIZE(names); k++)
-			n += (uint64_t)json_integer_value(json_object_get(
-				json_object_get(json_array_get(accounts, i), names[k]),
-				"not_in_buckets"));
+			n += (uint64_t)json_integer_value(
+				json_object_get(json_object_get(json_array_get(accounts, i),
+								names[k]),
+						"not_in_buckets"));
 	return n;
 }
 

@@ -79,8 +79,8 @@ int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *re
 		(void)number_of(status, "voluntary_ctxt_switches", &e.voluntary);
 		(void)number_of(status, "nonvoluntary_ctxt_switches", &e.involuntary);
 	}
-	e.has_schedstat =
-		schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns, &e.run_delay_ns) == 2;
+	e.has_schedstat = schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns,
+					      &e.run_delay_ns) == 2;
 	e.has_migrations = sched && number_of(sched, "se.nr_migrations", &e.migrations);
 	*ret = e;
 	return 0;

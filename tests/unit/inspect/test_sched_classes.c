@@ -97,8 +97,8 @@ static void waits_are_for_work_or_a_lock(void **state)
 	assert_int_equal(WAITS("sched_tick", "asm_sysvec_apic_timer_interrupt",
 			       "pv_native_safe_halt", "default_idle", "do_idle"),
 			 SCHED_IS_NONE);
-	assert_int_equal(WAITS("pv_native_safe_halt", "kvm_wait",
-			       "__pv_queued_spin_lock_slowpath", "_raw_spin_lock"),
+	assert_int_equal(WAITS("pv_native_safe_halt", "kvm_wait", "__pv_queued_spin_lock_slowpath",
+			       "_raw_spin_lock"),
 			 SCHED_IS_LOCK);
 	assert_int_equal(WAITS("kvm_wait", "__pv_queued_spin_lock_slowpath"), SCHED_IS_LOCK);
 	/* The class is that of who wants the lock. */
