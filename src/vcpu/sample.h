@@ -1,7 +1,8 @@
 /* Sampling: each vCPU is interrupted by a timer of its own, at random, and writes down what it did.
  *
- *   timer ──SIGRTMIN──► request bit, immediate_exit ──► out of KVM_RUN ──► capture ──► ring ──►
- * timer
+ *   timer ──SIGRTMIN──► request bit, immediate_exit ──► out of KVM_RUN ──► capture ──► ring
+ *   ▲                                                                                   │
+ *   └──────────────────────────────── the next interval ────────────────────────────────┘
  *
  * Intervals are exponential, by each vCPU's own generator, so they keep step with nothing. Nobody
  * is stopped but the vCPU itself. While it is found halted, they double, up to SAMPLE_HALTED_MAX

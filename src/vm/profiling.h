@@ -80,17 +80,14 @@ void machine_profile_done(struct machine *m);
 void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 			    const struct runqueues_sample *s);
 
-/* ---- profiling_sample.c ------------------------------------------------------------------------
- */
+/* ---- profiling_sample.c -------------------------------------------------------------------- */
 
 /* vCPU thread: fills kind and complete to frame but for kernel (see struct sampling's capture), of
  * a vCPU that does not idle. kernel: NULL where none is known; nobody frees it meanwhile. */
 void profiling_sample(const struct glimpse_kernel *kernel, const struct guest_memory *mem,
 		      unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample);
 
-/* ---- profiling_counts.c, for profiling.c: what else the windows count
- * ----------------------------
- */
+/* ---- profiling_counts.c, for profiling.c: what else the windows count ------------------------ */
 
 /* It begins now, since_ns. False without memory: nothing is counted then. */
 bool profiling_counts_begin(struct machine *m);
