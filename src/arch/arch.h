@@ -197,6 +197,9 @@ int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
 		     struct arch_vcpu_state *state) MUST_CHECK;
 /* Whether it was halted, where KVM says so, or never started; its registers may then be old. */
 bool arch_vcpu_idle(const struct arch_vcpu_state *state);
+/* Whether it is idle by that, but was halted with interrupts off: as one is that waits for a spin
+ * lock, or that is gone for good. Its registers are there. */
+bool arch_vcpu_halted_deaf(const struct arch_vcpu_state *state);
 /* vCPU thread, out of KVM_RUN: whether it still waits for the guest to start it. */
 bool arch_vcpu_unstarted(int vcpu_fd);
 /* Whether it ran at the kernel's privilege. */

@@ -142,14 +142,14 @@ static void print_times(FILE *out, const json_t *now, const json_t *before, doub
 static void print_host(FILE *out, const json_t *now, const json_t *before, double wall_ns)
 {
 	const char *why = text(now, "unavailable");
-	double steal = number(now, "steal_ns") - number(before, "steal_ns");
+	double delay = number(now, "run_delay_ns") - number(before, "run_delay_ns");
 
 	if (why[0]) {
 		fprintf(out, "host       unavailable %s\n", why);
 		return;
 	}
 	fprintf(out, "host       run delay %.2f%% voluntary switches %.0f involuntary %.0f\n",
-		wall_ns > 0 ? 100 * steal / wall_ns : 0,
+		wall_ns > 0 ? 100 * delay / wall_ns : 0,
 		number(now, "voluntary_switches") - number(before, "voluntary_switches"),
 		number(now, "involuntary_switches") - number(before, "involuntary_switches"));
 }
@@ -198,9 +198,22 @@ static void print_queues(FILE *out, const json_t *now, const json_t *before, dou
 		number(now, "stall_count"));
 }
 
+/* What the times don't say. */
+static void print_lacks(FILE *out, const json_t *lacks)
+{
+	const json_t *sentence;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)lacks, i, sentence)
+	{
+		fprintf(out, "degraded   %s\n", json_string_value(sentence) ?: "");
+	}
+}
+
 size_t stats_table_head(const json_t *stats)
 {
-	return 3 + (member(member(stats, "exits"), "host") != NULL) +
+	return 3 + json_array_size(member(member(stats, "exits"), "lacks")) +
+	       (member(member(stats, "exits"), "host") != NULL) +
 	       (member(member(stats, "exits"), "counters") != NULL) +
 	       (member(stats, "monitor") != NULL);
 }
@@ -223,6 +236,7 @@ void stats_table_print(FILE *out, const json_t *stats, const json_t *before, siz
 		seconds > 0 ? (number(exits, "total") - number(exits_before, "total")) / seconds
 			    : 0);
 	print_times(out, times, times_before, wall_ns);
+	print_lacks(out, member(exits, "lacks"));
 	if (member(exits, "host"))
 		print_host(out, member(exits, "host"), member(exits_before, "host"), wall_ns);
 	if (member(exits, "counters"))

@@ -20,7 +20,9 @@ static const struct row {
 	{SCHED_IS_IDLE, "default_idle native_safe_halt pv_native_safe_halt native_halt "
 			"acpi_safe_halt acpi_idle_do_entry mwait_idle mwait_idle_with_hints* "
 			"intel_idle* poll_idle cpu_idle_poll cpu_do_idle arch_cpu_idle "
-			"haltpoll_* kvm_wait"},
+			"haltpoll_*"},
+	/* arch/x86/kernel/kvm.c, arch/x86/xen/spinlock.c, arch/x86/hyperv/hv_spinlock.c. */
+	{SCHED_IS_LOCK, "kvm_wait xen_qlock_wait hv_qlock_wait"},
 
 	/* kernel/sched/ext.c: before the classes whose operations it implements. */
 	{SCHED_IS_EXT, "*_scx scx_* bpf_scx_* __scx_* do_enqueue_task direct_dispatch "
@@ -179,6 +181,20 @@ enum sched_class sched_class_of_stack(const uint8_t *class_of, size_t n)
 			return class_of[i];
 	}
 	return SCHED_IS_NONE;
+}
+
+enum sched_class sched_waits_for(const uint8_t *class_of, size_t n)
+{
+	enum sched_class found = SCHED_IS_NONE;
+
+	/* A lock's wait halts by the function that the idle loop halts by. */
+	for (size_t i = 0; i < n && class_of[i] != SCHED_IS_ENTRY; i++) {
+		if (class_of[i] == SCHED_IS_LOCK)
+			return SCHED_IS_LOCK;
+		if (class_of[i] == SCHED_IS_IDLE)
+			found = SCHED_IS_IDLE;
+	}
+	return found;
 }
 
 const char *sched_class_name(enum sched_class c)

@@ -26,6 +26,7 @@ enum sched_class {
 	/* Of functions, never of a sample. */
 	SCHED_IS_ENTRY = SCHED_CLASSES, /* the kernel was entered there */
 	SCHED_IS_IDLE,			/* the CPU waits for work */
+	SCHED_IS_LOCK,			/* … or halts until a spin lock is free */
 };
 
 /* "pick", "queue", …: as JSON has it; of the classes of samples, and "entry". */
@@ -41,5 +42,8 @@ const char *sched_program(const char *name, size_t *ret_len);
 size_t sched_within_ext(const uint8_t *class_of, size_t n);
 /* Of a stack in the kernel; class_of each frame, innermost first. */
 enum sched_class sched_class_of_stack(const uint8_t *class_of, size_t n);
+/* What a CPU waits for by its stack, as above: SCHED_IS_IDLE, SCHED_IS_LOCK or SCHED_IS_NONE. What
+ * the idle loop's waits call (clocks) is idle, interrupts in them are not. */
+enum sched_class sched_waits_for(const uint8_t *class_of, size_t n);
 
 #endif

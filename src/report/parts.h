@@ -13,6 +13,8 @@
 #define REPORT_NODES   40000u /* of the tree of stacks */
 #define REPORT_DEPTH   256u   /* frames of a stack, from the outermost on */
 #define REPORT_NAME    256u   /* bytes of a frame's name */
+/* The page counts to there one by one; as ns, a hundred days. */
+#define REPORT_NUMBER_MAX (UINT64_C(1) << 53)
 
 /* Each gives NULL and says why, in words, where the content is none or memory is lacking. */
 

@@ -86,7 +86,7 @@ static bool number(const char *from, size_t len, uint64_t *ret)
 			return false;
 	}
 	*ret = n;
-	return len > 0 && n <= INT64_MAX;
+	return len > 0 && n <= REPORT_NUMBER_MAX;
 }
 
 /* Whether the line has all that is wanted, and it can be. */

@@ -1,8 +1,9 @@
 /* What exits cost, always on: each vCPU's time by what it was spent on, and for each thing that it
  * left the guest for, how often and how long. Kept by each thread for itself, read by any.
  *
- *   vCPU thread     in the guest ──┐exit,   ┌post                        ┌reply seen ──► in the
- * guest └hand-off┘ waiting · served · hand-off┘ control thread ······│serve begins │ends
+ *   vCPU thread     in the guest │ hand-off │ waiting │ served │ hand-off │ in the guest
+ *                               exit       post       │        │       KVM_RUN
+ *   control thread                                  begins    ends
  *
  * An exit that needs no answer is waited for by nobody: its vCPU is back in the guest after the
  * hand-off, and what it waits and is served is the control thread's time only. */

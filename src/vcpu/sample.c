@@ -200,7 +200,8 @@ static void put_down(struct vcpu *vcpu, bool halted)
 	sample->period = s->period;
 	sample->weight = s->halted;
 	sample->at_ns = now_ns();
-	if (halted)
+	sample->halted = halted && arch_vcpu_halted_deaf(vcpu->sampled);
+	if (halted && !sample->halted)
 		sample->kind = SAMPLE_IDLE;
 	else
 		sampling->capture(vcpu->index, vcpu->sampled, sample, sampling->arg);

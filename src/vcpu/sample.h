@@ -1,7 +1,8 @@
 /* Sampling: each vCPU is interrupted by a timer of its own, at random, and writes down what it did.
  *
- *   timer ──SIGRTMIN──► request bit, immediate_exit ──► out of KVM_RUN ──► capture ──► ring ──►
- * timer
+ *   timer ──SIGRTMIN──► request bit, immediate_exit ──► out of KVM_RUN ──► capture ──► ring
+ *   ▲                                                                                   │
+ *   └──────────────────────────────── the next interval ────────────────────────────────┘
  *
  * Intervals are exponential, by each vCPU's own generator, so they keep step with nothing. Nobody
  * is stopped but the vCPU itself. While it is found halted, they double, up to SAMPLE_HALTED_MAX
@@ -25,7 +26,7 @@ struct vcpu_pool;
 #define SAMPLE_COMM	  16u
 
 enum sample_kind {
-	SAMPLE_IDLE, /* halted, or never started */
+	SAMPLE_IDLE, /* halted to wait for an interrupt, or never started */
 	SAMPLE_USER,
 	SAMPLE_KERNEL,
 };
@@ -35,6 +36,7 @@ struct sample {
 	uint32_t weight; /* mean intervals that it stands for */
 	uint64_t at_ns;	 /* CLOCK_MONOTONIC */
 	uint8_t kind;	 /* enum sample_kind */
+	bool halted;	 /* of the others: KVM says so, and its interrupts are off */
 	bool complete;	 /* the stack goes down to its end */
 	bool has_task;
 	uint8_t frames;
@@ -47,7 +49,8 @@ struct sample {
 };
 
 struct sampling {
-	/* vCPU thread, out of KVM_RUN: fills kind to frame of one that does not idle. */
+	/* vCPU thread, out of KVM_RUN: fills kind and complete to frame of one that is not
+	 * SAMPLE_IDLE. */
 	void (*capture)(unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample,
 			void *arg);
 	void *arg;

@@ -94,6 +94,7 @@ static json_t *stats(void *arg)
 		stats_add_kvm(exits, m->kvm.vm_fd, m->pool);
 		stats_add_host(exits, m->pool);
 		stats_add_counters(exits, &m->counters);
+		stats_add_lacks(exits, m->halts_unseen);
 		json_object_set_new(json, "disks", machine_disks(m));
 		json_object_set_new(json, "nets", machine_nets(m));
 	}

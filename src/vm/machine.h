@@ -81,6 +81,7 @@ struct machine {
 	struct board board;
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
+	bool halts_unseen; /* a halted vCPU stays in the guest */
 	struct evidence evidence;
 	uint64_t threads_ns;	  /* when the vCPU threads were about to begin */
 	struct counters counters; /* with config->counters */

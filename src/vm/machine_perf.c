@@ -79,7 +79,7 @@ void machine_perf_vm(struct machine *m)
 	if (!asked(m))
 		return;
 	if (machine_perf_own_cpus(m))
-		perf_apply_exits(&m->kvm, &m->claim.missing);
+		m->halts_unseen = perf_apply_exits(&m->kvm, &m->claim.missing);
 	m->mem.copies = true;
 	m->claim.fits =
 		perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan,

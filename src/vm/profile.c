@@ -325,29 +325,35 @@ static void add_busy(struct profile *p, struct profile_vcpu *v, const struct sam
 	add_stack(p, &key, class, sample->weight);
 }
 
-void profile_add(struct profile *p, unsigned vcpu, const struct sample *sample)
+bool profile_add(struct profile *p, unsigned vcpu, const struct sample *sample)
 {
 	struct profile_vcpu *v = &p->vcpu[vcpu];
 	uint8_t class_of[SAMPLE_FRAMES];
 	uint32_t frames[SAMPLE_FRAMES], count = 0;
-	enum sched_class class = SCHED_IS_NONE;
+	enum sched_class class = SCHED_IS_NONE, waits = SCHED_IS_NONE;
 	/* One that was due before the start is of the start. */
 	uint64_t at_ns = sample->at_ns - MIN(p->since_ns, sample->at_ns);
 
 	v->samples++;
 	if (sample->kind != SAMPLE_IDLE)
 		count = frames_of(p, sample, frames, class_of);
-	/* Where KVM does not say that it halted, its place does. */
-	if (sample->kind == SAMPLE_IDLE ||
-	    (sample->kind == SAMPLE_KERNEL && count && class_of[0] == SCHED_IS_IDLE)) {
+	if (sample->kind == SAMPLE_KERNEL)
+		waits = sched_waits_for(class_of, count);
+	/* Where KVM does not say that it halted, its place does; where KVM does, its place says
+	 * that it was not for want of work. */
+	if (sample->kind == SAMPLE_IDLE || waits == SCHED_IS_IDLE ||
+	    (sample->halted && waits != SCHED_IS_LOCK)) {
 		v->idle += sample->weight;
 		windows_add(p->windows, at_ns, vcpu, SAMPLE_IDLE, class, sample->weight);
-		return;
+		return false;
 	}
 	if (sample->kind == SAMPLE_KERNEL)
 		class = sched_class_of_stack(class_of, count);
+	if (waits == SCHED_IS_LOCK)
+		v->lock += sample->weight;
 	windows_add(p->windows, at_ns, vcpu, sample->kind, class, sample->weight);
 	add_busy(p, v, sample, frames, count, class);
+	return true;
 }
 
 /* ---- sums -------------------------------------------------------------------------------- */
@@ -362,6 +368,7 @@ void profile_sum(const struct profile *p, struct profile_vcpu *ret_sum)
 		ret_sum->idle += v->idle;
 		ret_sum->user += v->user;
 		ret_sum->kernel += v->kernel;
+		ret_sum->lock += v->lock;
 		for (unsigned c = 0; c < SCHED_CLASSES; c++)
 			ret_sum->class[c] += v->class[c];
 	}

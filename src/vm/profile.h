@@ -45,6 +45,7 @@ struct profile_task {
 struct profile_vcpu {
 	uint64_t samples; /* records */
 	uint64_t idle, user, kernel;
+	uint64_t lock;		       /* of kernel: halted until a spin lock is free */
 	uint64_t class[SCHED_CLASSES]; /* of kernel */
 };
 
@@ -87,8 +88,8 @@ struct profile {
 /* -ENOMEM. */
 int profile_new(unsigned vcpus, struct profile **ret_profile) MUST_CHECK;
 void profile_free(struct profile *p); /* accepts NULL */
-/* sample is checked: its frames are bounded. vcpu is below p->vcpus. */
-void profile_add(struct profile *p, unsigned vcpu, const struct sample *sample);
+/* sample is checked: its frames are bounded. vcpu is below p->vcpus. Whether it is busy. */
+bool profile_add(struct profile *p, unsigned vcpu, const struct sample *sample);
 /* What is known of the kernel's code is another from now on. */
 void profile_forget_places(struct profile *p);
 

@@ -38,10 +38,11 @@ static json_t *times_json(const struct profile_vcpu *v, unsigned hz)
 {
 	uint64_t busy = v->user + v->kernel;
 
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "samples", (json_int_t)v->samples,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "samples", (json_int_t)v->samples,
 			 "idle_ns", ns_of(v->idle, hz), "user_ns", ns_of(v->user, hz), "kernel_ns",
-			 ns_of(v->kernel, hz), "scheduling_ns", ns_of(profile_scheduling(v), hz),
-			 "scheduling_share", share(profile_scheduling(v), busy));
+			 ns_of(v->kernel, hz), "lock_wait_ns", ns_of(v->lock, hz), "scheduling_ns",
+			 ns_of(profile_scheduling(v), hz), "scheduling_share",
+			 share(profile_scheduling(v), busy));
 }
 
 static json_t *classes_json(const struct profile_vcpu *v, unsigned hz)
@@ -61,6 +62,7 @@ static void add(struct profile_vcpu *to, const struct profile_vcpu *v)
 	to->idle += v->idle;
 	to->user += v->user;
 	to->kernel += v->kernel;
+	to->lock += v->lock;
 	for (unsigned c = 0; c < SCHED_CLASSES; c++)
 		to->class[c] += v->class[c];
 }
@@ -455,9 +457,14 @@ void profile_print(const json_t *profile, FILE *f)
 	fprintf(f, "profile: %.0f samples at %.0f Hz of %.0f asked, %.0f dropped\n",
 		number(profile, "samples"), number(profile, "hz_had"), number(profile, "hz"),
 		number(profile, "dropped"));
-	if (all > 0)
-		fprintf(f, "  vCPU time     idle %.1f%%, user %.1f%%, kernel %.1f%%\n",
+	if (all > 0) {
+		fprintf(f, "  vCPU time     idle %.1f%%, user %.1f%%, kernel %.1f%%",
 			100 * idle / all, 100 * user / all, 100 * kernel / all);
+		if (number(profile, "lock_wait_ns") > 0)
+			fprintf(f, " (halted for spin locks %.1f%%)",
+				100 * number(profile, "lock_wait_ns") / all);
+		putc('\n', f);
+	}
 	fprintf(f, "  scheduling    %.1f%% of busy time\n",
 		100 * number(profile, "scheduling_share"));
 	print_classes(profile, f);

@@ -24,12 +24,12 @@ struct profile_run {
 	json_t *degraded; /* array of strings; borrowed */
 };
 
-/* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "scheduling_ns",
- * "scheduling_share" (of what is busy), "classes", "vcpus", "caches", "nodes", "tasks",
- * "switches" and "switch_ns" (of the classes that go by their number) where run queues were looked
- * at, "functions" (the kernel's), "programs" (of a BPF scheduler), "windows" (vm/windows.h),
- * "dropped", "sampling_ns" and "sampling_longest_ns" (took_ns, longest_ns), "degraded". NULL when
- * out of memory. */
+/* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "lock_wait_ns" (of it,
+ * halted until a spin lock is free), "scheduling_ns", "scheduling_share" (of what is busy),
+ * "classes", "vcpus", "caches", "nodes", "tasks", "switches" and "switch_ns" (of the classes that
+ * go by their number) where run queues were looked at, "functions" (the kernel's), "programs" (of a
+ * BPF scheduler), "windows" (vm/windows.h), "dropped", "sampling_ns" and "sampling_longest_ns"
+ * (took_ns, longest_ns), "degraded". NULL when out of memory. */
 json_t *profile_json(const struct profile *p, const struct profile_run *run);
 /* A document for speedscope: one sampled profile, in nanoseconds, each stack once, its task
  * outermost. NULL when out of memory. */

@@ -13,12 +13,9 @@
 #include "vm/record.h"
 #include "vm/trace.h"
 
-#define NS_PER_S      UINT64_C(1000000000)
-#define DRAIN_MIN_NS  UINT64_C(4000000)
-#define DRAIN_MAX_NS  UINT64_C(100000000)
-#define LOOK_FIRST_NS (NS_PER_S / 2)
-#define LOOK_LAST_NS  (16 * NS_PER_S)
-#define KERNELS_MAX   1024u /* openings of one machine's */
+#define NS_PER_S     UINT64_C(1000000000)
+#define DRAIN_MIN_NS UINT64_C(4000000)
+#define DRAIN_MAX_NS UINT64_C(100000000)
 
 /* ---- vCPU threads ------------------------------------------------------------------------ */
 
@@ -111,31 +108,30 @@ static int open_kernel(struct machine *m, struct error *err)
 	return 0;
 }
 
-/* The guest has loaded code, of which half a second's may gather. */
-static bool has_come(const struct profiling *p, uint64_t now)
+static enum profiling_reason reason_to_look(const struct profiling *p)
 {
 	const struct profiling_kernel *kernel = atomic_load(&p->kernel);
 
-	return kernel && now >= p->opened_ns + LOOK_FIRST_NS && glimpse_is_stale(kernel->glimpse);
+	if (kernel && glimpse_is_stale(kernel->glimpse))
+		return PROFILING_COME;
+	return !kernel || p->unknown ? PROFILING_SEEK : PROFILING_NONE;
 }
 
-/* Looks for the kernel, for code that has come, and for what is not known; for that less and less
- * often, as it may be no code at all. */
+/* Looks for the kernel, for code that has come, and for what is not known. */
 static void look(struct machine *m, uint64_t now)
 {
 	struct profiling *p = &m->profiling;
-	bool had = atomic_load(&p->kernel) != NULL, come = has_come(p, now);
+	bool had = atomic_load(&p->kernel) != NULL;
+	enum profiling_reason why = reason_to_look(p);
 	struct error err = {0};
 	int r;
 
-	if (p->kernels >= KERNELS_MAX || (!come && ((had && !p->unknown) || now < p->look_ns)))
+	if (!profiling_pace_due(&p->pace, why, now)) {
+		p->put_off |= why == PROFILING_COME && profiling_pace_is_slow(&p->pace);
 		return;
+	}
 	r = open_kernel(m, &err);
-	p->wait_ns = r == 0 && (!had || come)
-			     ? LOOK_FIRST_NS
-			     : MIN(MAX(2 * p->wait_ns, LOOK_FIRST_NS), LOOK_LAST_NS);
-	p->opened_ns = now_ns();
-	p->look_ns = p->opened_ns + p->wait_ns;
+	profiling_pace_read(&p->pace, why, r == 0 && (!had || why == PROFILING_COME), now_ns());
 	p->unknown = false;
 	if (r == 0 && p->profile)
 		profile_forget_places(p->profile);
@@ -155,9 +151,11 @@ static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, vo
 
 static void add(struct machine *m, unsigned vcpu, const struct sample *sample)
 {
-	profile_add(m->profiling.profile, vcpu, sample);
+	const struct sample idle = {.kind = SAMPLE_IDLE, .at_ns = sample->at_ns};
+	bool busy = profile_add(m->profiling.profile, vcpu, sample);
+
 	if (m->trace && m->profiling.of_run)
-		trace_sample(m->trace, vcpu, sample);
+		trace_sample(m->trace, vcpu, busy ? sample : &idle);
 }
 
 static void take(struct machine *m)
@@ -246,6 +244,7 @@ static int start(struct machine *m, unsigned hz, struct error *err)
 	p->degraded = json_array();
 	p->dropped_before = dropped(m);
 	p->drain.fire = on_drain;
+	p->put_off = false;
 	p->unknown = true; /* what was loaded since it was looked at */
 	look(m, now_ns());
 	r = loop_timer_set(m->loop, &p->drain, now_ns() + DRAIN_MIN_NS);
@@ -282,12 +281,23 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 	struct profiling *p = &m->profiling;
 	char text[200];
 
-	if (!atomic_load(&p->kernel))
+	if (!atomic_load(&p->kernel)) {
 		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
 			    "names, and there are no tasks");
-	else if (!m->inspect->types)
+		if (m->halts_unseen)
+			degraded(p, "profile: a halt that does not leave the guest (performance "
+				    "mode) counts as busy where the kernel is not known");
+	} else if (!m->inspect->types) {
 		degraded(p, "profile: the guest's kernel has no type information (BTF): no tasks, "
 			    "and no names of modules and programs");
+	}
+	if (p->put_off) {
+		snprintf(text, sizeof(text),
+			 "profile: the guest loads code again and again, and names were taken "
+			 "anew only every %.0f s: some may be missing or wrong",
+			 (double)p->pace.come_wait_ns / 1e9);
+		degraded(p, text);
+	}
 	if (lost) {
 		snprintf(text, sizeof(text), "profile: %llu samples were dropped",
 			 (unsigned long long)lost);

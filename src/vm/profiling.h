@@ -7,6 +7,7 @@
 #include "inspect/runqueues.h"
 #include "loop/loop.h"
 #include "vm/profile.h"
+#include "vm/profiling_pace.h"
 #include "vm/qmp/ops.h"
 
 struct machine;
@@ -58,9 +59,9 @@ struct profiling {
 	struct profiling_kernel *replaced;
 	struct profiling_hazard *hazard; /* of each vCPU; NULL: never profiled */
 	uint32_t kernels;
-	bool unknown;		   /* a sample lay in code that the newest does not know */
-	uint64_t look_ns, wait_ns; /* when to look for the kernel, or for unknown code; 0: not */
-	uint64_t opened_ns;	   /* the newest */
+	bool unknown; /* a sample lay in code that the newest does not know */
+	bool put_off; /* code had come that was not looked for at once, for coming so often */
+	struct profiling_pace pace;
 };
 
 /* The guest's init is there: the kernel is looked into before COMMAND starts. */
@@ -79,17 +80,14 @@ void machine_profile_done(struct machine *m);
 void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 			    const struct runqueues_sample *s);
 
-/* ---- profiling_sample.c ------------------------------------------------------------------------
- */
+/* ---- profiling_sample.c -------------------------------------------------------------------- */
 
-/* vCPU thread: fills kind to frame but for kernel (see struct sampling's capture), of a vCPU that
- * does not idle. kernel: NULL where none is known; nobody frees it meanwhile. */
+/* vCPU thread: fills kind and complete to frame but for kernel (see struct sampling's capture), of
+ * a vCPU that does not idle. kernel: NULL where none is known; nobody frees it meanwhile. */
 void profiling_sample(const struct glimpse_kernel *kernel, const struct guest_memory *mem,
 		      unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample);
 
-/* ---- profiling_counts.c, for profiling.c: what else the windows count
- * ----------------------------
- */
+/* ---- profiling_counts.c, for profiling.c: what else the windows count ------------------------ */
 
 /* It begins now, since_ns. False without memory: nothing is counted then. */
 bool profiling_counts_begin(struct machine *m);

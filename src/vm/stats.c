@@ -344,7 +344,7 @@ void stats_add_counters(json_t *exits, const struct counters *counters)
 void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host)
 {
 	json_int_t on_cpu = json_integer_value(json_object_get(host, "run_ns")) +
-			    json_integer_value(json_object_get(host, "steal_ns"));
+			    json_integer_value(json_object_get(host, "run_delay_ns"));
 	json_int_t guest = json_integer_value(json_object_get(times, "guest"));
 
 	if (!json_integer_value(json_object_get(stats, "blocking")) ||
@@ -382,4 +382,49 @@ void stats_add_host(json_t *exits, struct vcpu_pool *pool)
 	}
 	json_object_del(sum, "cpu");
 	json_object_set_new(exits, "host", sum);
+}
+
+/* ---- what they don't say ----------------------------------------------------------------- */
+
+/* Values that the histograms of all rows had no room for. */
+static uint64_t not_in_buckets(const json_t *accounts)
+{
+	static const char *const names[] = {"guest", "hand_off", "waiting", "served"};
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < json_array_size(accounts); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(names); k++)
+			n += (uint64_t)json_integer_value(
+				json_object_get(json_object_get(json_array_get(accounts, i),
+								names[k]),
+						"not_in_buckets"));
+	return n;
+}
+
+/* KVM may be asked not to see halts, and see them all the same (in a guest of another KVM). */
+static bool has_seen_halts(const json_t *exits)
+{
+	const json_t *kvm = json_object_get(json_object_get(exits, "kvm"), "vcpus");
+
+	return json_integer_value(json_object_get(kvm, "halt_exits")) > 0;
+}
+
+void stats_add_lacks(json_t *exits, bool halts_unseen)
+{
+	uint64_t lost = not_in_buckets(json_object_get(exits, "accounts"));
+	json_t *lacks = json_array();
+
+	if (halts_unseen && !has_seen_halts(exits))
+		json_array_append_new(
+			lacks,
+			json_string("a vCPU that halts does not leave the guest (performance "
+				    "mode), so that idle time is in guest time"));
+	if (lost)
+		json_array_append_new(
+			lacks, json_sprintf("distributions had no room for %llu times, which are "
+					    "in no median or percentile",
+					    (unsigned long long)lost));
+	if (json_array_size(lacks))
+		json_object_set(exits, "lacks", lacks);
+	json_decref(lacks);
 }

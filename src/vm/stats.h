@@ -25,7 +25,7 @@ void stats_correct(json_t *times, json_t *all, const json_t *stats);
  */
 void stats_add_counters(json_t *exits, const struct counters *counters);
 /* Of a vCPU that is halted now, whose halt KVM counts once it is over: it was in the guest no
- * longer than its thread had a CPU, or waited for one (run_ns, steal_ns of host). Pure. */
+ * longer than its thread had a CPU, or waited for one (run_ns, run_delay_ns of host). Pure. */
 void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host);
 /* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
  * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
@@ -33,5 +33,10 @@ void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *
  * stats_add_kvm, whose times it bounds. */
 #define STATS_HOST_MAX 64u
 void stats_add_host(json_t *exits, struct vcpu_pool *pool);
+
+/* Adds "lacks", an array of sentences, where the times and "accounts" can't be taken at their word:
+ * what found no room in the histograms; halts_unseen: KVM was told to leave halted vCPUs in the
+ * guest, unless its own statistics have halts. After stats_add_kvm. */
+void stats_add_lacks(json_t *exits, bool halts_unseen);
 
 #endif

@@ -299,6 +299,20 @@ static void print_tail(const struct machine *m)
 		fprintf(stderr, "---- the guest's console is empty ----\n");
 }
 
+/* Accounts are always on, so what they lack is the run's. */
+static void degrade_accounts(struct vm_result *result)
+{
+	const json_t *lacks = json_object_get(result->exits, "lacks");
+
+	for (size_t i = 0; i < json_array_size(lacks); i++) {
+		CLEANUP_FREE char *text =
+			text_format("accounts: %s", json_string_value(json_array_get(lacks, i)));
+
+		if (text)
+			vm_result_degraded(result, text);
+	}
+}
+
 /* DESIGN.md, Ownership: vCPU descriptors, in-kernel devices, VM descriptor, guest mappings,
  * reservation, shared segments, /dev/kvm. False where the kernel keeps an operation past its
  * cancellation (a write to a file system that hangs): what it may still touch is left to it, until
@@ -315,6 +329,8 @@ static bool take_down(struct machine *m)
 		stats_add_exits(m->result->exits, m->pool);
 		stats_add_kvm(m->result->exits, m->kvm.vm_fd, m->pool);
 		stats_add_counters(m->result->exits, &m->counters);
+		stats_add_lacks(m->result->exits, m->halts_unseen);
+		degrade_accounts(m->result);
 	}
 	machine_control_done(m);
 	board_give_up(&m->board);

@@ -177,7 +177,7 @@ static void ask_glimpse(const struct inspect *in, struct fuzz_input *input,
 		FUZZ_CHECK(memchr(g.comm, 0, sizeof(g.comm)));
 		for (unsigned k = 0; k < g.count; k++) {
 			glimpse_name(kernel, g.frame[k], text, sizeof(text), &known);
-			FUZZ_CHECK(text[0] && sched_class_of(text) <= SCHED_IS_IDLE);
+			FUZZ_CHECK(text[0] && sched_class_of(text) <= SCHED_IS_LOCK);
 		}
 		spoiled = fuzz_take(input, 3) % FAKE_RAM;
 		fake.ram[spoiled] = fuzz_u8(input);

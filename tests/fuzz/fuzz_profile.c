@@ -191,7 +191,8 @@ static void take_sample(struct subject *s)
 	memcpy(sample.comm, g.comm, sizeof(sample.comm));
 	sample.frames = (uint8_t)g.count;
 	memcpy(sample.frame, g.frame, g.count * sizeof(g.frame[0]));
-	profile_add(s->profile, at.cpu, &sample);
+	sample.halted = how & 0x10;
+	(void)profile_add(s->profile, at.cpu, &sample);
 	s->weight += sample.weight;
 }
 
@@ -224,7 +225,7 @@ static void check_result(struct subject *s)
 	FUZZ_CHECK(topology_from_cpus(VCPUS, &topology, NULL) == 0);
 	profile_sum(s->profile, &sum);
 	FUZZ_CHECK(sum.idle + sum.user + sum.kernel == s->weight);
-	FUZZ_CHECK(profile_scheduling(&sum) <= sum.kernel);
+	FUZZ_CHECK(profile_scheduling(&sum) <= sum.kernel && sum.lock <= sum.kernel);
 	json = profile_json(s->profile, &run);
 	speedscope = profile_speedscope(s->profile, &run, "fuzz");
 	FUZZ_CHECK(json && speedscope);

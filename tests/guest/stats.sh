@@ -43,7 +43,7 @@ ok "two readings are as far apart as the clock says" holds "$work/b.json" \
 	"(.exits.vcpus[0].time_ns.wall - $(jq '.exits.vcpus[0].time_ns.wall' "$work/a.json")) as \$d
 	| (.uptime_ns - $(jq .uptime_ns "$work/a.json")) as \$u | (\$d - \$u | fabs) <= 0.01 * \$u"
 ok "the host's part is told of each thread" holds "$work/b.json" \
-	'.exits.host.run_ns > 0 and (.exits.vcpus | all(.host.voluntary_switches >= 0 and .host.steal_ns >= 0))'
+	'.exits.host.run_ns > 0 and (.exits.vcpus | all(.host.voluntary_switches >= 0 and .host.run_delay_ns >= 0))'
 "$STASIS" freeze ask
 sleep 1
 "$STASIS" thaw ask

@@ -229,6 +229,7 @@ def exits_of(shape, duration_ns, init):
         row["served"] = histogram(n if serve else 0, serve, 0.6)
         row["time_ns"] = sum(row[k].get("sum_ns", 0) for k in (("hand_off",) if posted else ("hand_off", "waiting", "served")))
         accounts.append(row)
+    accounts[0]["served"]["not_in_buckets"] = 1234
     accounts.sort(key=lambda a: -a["count"])
     wall = (duration_ns + init) * shape["vcpus"]
     parts = {k: sum(a[k].get("sum_ns", 0) for a in accounts) for k in ("hand_off", "waiting", "served")}
@@ -317,10 +318,10 @@ def main():
         "topology": "%dn%dl%dc%dt" % (given.nodes, given.caches, given.cores, given.threads), "vcpus": shape["vcpus"], "memory_bytes": 4 << 30,
         "timing_ns": {"setup": 48_211_000, "guest_start_to_init": init, "command": duration_ns + 31_000_000, "teardown": 9_120_000},
         "exits": exits_of(shape, duration_ns, init),
-        "evidence": {"since": "command", "wall_ns": duration_ns, "steal_ns": duration_ns * shape["vcpus"] // 250, "noisy": False, "host_load_before": 0.31,
+        "evidence": {"since": "command", "wall_ns": duration_ns, "run_delay_ns": duration_ns * shape["vcpus"] // 250, "noisy": False, "host_load_before": 0.31,
                      "host_load_after": 9.8, "host_stolen_ticks": 0,
                      "vcpus": [{"cpu": v, "vcpu": v, "voluntary_switches": 3100 + v, "involuntary_switches": 40 + v, "minor_faults": 210, "major_faults": 0,
-                                "run_ns": duration_ns // 2, "steal_ns": duration_ns // 250, "migrations": v % 3} for v in range(shape["vcpus"])]},
+                                "run_ns": duration_ns // 2, "run_delay_ns": duration_ns // 250, "migrations": v % 3} for v in range(shape["vcpus"])]},
         "profile": profile,
         "watches": [{"expression": "scx_exit_kind:4>=1024", "state": "armed", "address": "0xffffffff83a1c2e4", "bytes": 4, "stores": 12, "hits": 1, "rebinds": 0}],
         "monitor": queues_of(shape, duration_ns, os.path.join(given.folder, "monitor.csv")),

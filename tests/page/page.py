@@ -189,6 +189,7 @@ def exits(b, folder):
     ok("... with a bar for each quarter of a doubling", shown == len(bins), shown, len(bins))
     ok("... and the median", "median %.2f%sµs" % (a["served"]["p50_ns"] / 1000, NARROW) in b.text("#distributions [data-of=served]"),
        b.text("#distributions [data-of=served]"))
+    ok("... and what found no room in them", "No room was left for 1,234 times" in b.text("#distributions .lost"), b.text("#distributions"))
 
 
 def schemes(b, work):

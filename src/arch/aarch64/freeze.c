@@ -68,6 +68,11 @@ bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 	return state->mp.mp_state == KVM_MP_STATE_STOPPED;
 }
 
+bool arch_vcpu_halted_deaf(const struct arch_vcpu_state *state UNUSED)
+{
+	return false; /* no lock halts there */
+}
+
 bool arch_vcpu_unstarted(int vcpu_fd)
 {
 	struct kvm_mp_state mp;

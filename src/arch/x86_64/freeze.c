@@ -179,8 +179,12 @@ int arch_vcpu_sample(int vcpu_fd, struct kvm_run *run, uint64_t run_registers,
 {
 	int r = kvm_ioctl(vcpu_fd, KVM_GET_MP_STATE, &s->mp);
 
-	if (r < 0 || arch_vcpu_idle(s))
+	if (r == 0 && s->mp.mp_state == KVM_MP_STATE_HALTED)
+		r = kvm_ioctl(vcpu_fd, KVM_GET_REGS, &s->regs);
+	if (r < 0 || (arch_vcpu_idle(s) && !arch_vcpu_halted_deaf(s)))
 		return r;
+	if (arch_vcpu_idle(s))
+		return kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &s->sregs);
 	if (run_registers && run_leaves_registers(vcpu_fd, run, run_registers)) {
 		s->regs = run->s.regs.regs;
 		s->sregs = run->s.regs.sregs;
@@ -195,6 +199,14 @@ bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 	return state->mp.mp_state == KVM_MP_STATE_HALTED ||
 	       state->mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
 	       state->mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
+}
+
+/* SDM volume 1, 3.4.3. */
+#define RFLAGS_IF UINT64_C(0x200)
+
+bool arch_vcpu_halted_deaf(const struct arch_vcpu_state *state)
+{
+	return state->mp.mp_state == KVM_MP_STATE_HALTED && !(state->regs.rflags & RFLAGS_IF);
 }
 
 bool arch_vcpu_unstarted(int vcpu_fd)

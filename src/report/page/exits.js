@@ -51,6 +51,8 @@ function distributions(box, row) {
   box.append("h3").text("How long: ").append("code").text(exitName(row));
   box.append("p").attr("class", "caption").text("Each bar is a quarter of a doubling; all four on one scale of time.");
   const list = DISTRIBUTIONS.map(([key, name]) => ({ key, name, of: obj(row[key]), bins: quarters(obj(row[key]).buckets) })).filter(d => d.bins.length);
+  const lost = d3.sum(DISTRIBUTIONS, ([key]) => num(obj(row[key]).not_in_buckets));
+  if (lost) box.append("p").attr("class", "caption lost").text("No room was left for " + many(lost, "time") + ": in the counts, but in no bar, median or percentile.");
   const grid = box.append("div").attr("class", "small");
   const from = d3.min(list, d => d.bins[0].from), to = d3.max(list, d => d.bins[d.bins.length - 1].to);
   // All are there before one is drawn, so that each has its width.

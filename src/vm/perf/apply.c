@@ -127,7 +127,7 @@ bool perf_apply_check(const struct perf_need *need, struct perf_missing *missing
 
 /* ---- exits and the clock ------------------------------------------------------------------- */
 
-void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
+bool perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
 {
 	unsigned can = (unsigned)kvm_cap(kvm, KVM_CAP_X86_DISABLE_EXITS);
 	unsigned want = can & (KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT);
@@ -135,7 +135,7 @@ void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
 
 	/* Elsewhere KVM itself lets a vCPU wait that is alone on its CPU (arm64: WFI, WFE). */
 	if (strcmp(arch_name, "x86_64"))
-		return;
+		return false;
 	r = want ? kvm_enable_cap(kvm, KVM_CAP_X86_DISABLE_EXITS, want) : 0;
 	/* Both or none: PAUSE alone may still go. */
 	if (r < 0 && (want & KVM_X86_DISABLE_EXITS_HLT)) {
@@ -151,6 +151,7 @@ void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing)
 		perf_missing_note(missing, NULL,
 				  "KVM keeps the exits of a guest that is idle (HLT), as it must "
 				  "with SMT on CPUs that predict returns across siblings");
+	return want & KVM_X86_DISABLE_EXITS_HLT;
 }
 
 void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing)

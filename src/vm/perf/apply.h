@@ -28,8 +28,9 @@ struct perf_need {
  * guest's memory has room in the host and in the control groups that we are in. */
 bool perf_apply_check(const struct perf_need *need, struct perf_missing *missing);
 /* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
- * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups. */
-void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
+ * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups.
+ * Whether KVM agreed not to see that a vCPU is halted. */
+bool perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
 /* Before anything touches the memory: each guest node strictly on the host nodes of its vCPUs (one
  * without vCPUs: of all), and transparent huge pages for what the pre-fault brings in. Memory that
  * is on huge pages of its own (hugetlb) passes hugetlb. fits: as perf_apply_check said. Whether it

@@ -79,8 +79,8 @@ int evidence_read_thread(const char *proc, pid_t tid, struct evidence_thread *re
 		(void)number_of(status, "voluntary_ctxt_switches", &e.voluntary);
 		(void)number_of(status, "nonvoluntary_ctxt_switches", &e.involuntary);
 	}
-	e.has_schedstat =
-		schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns, &e.steal_ns) == 2;
+	e.has_schedstat = schedstat && sscanf(schedstat, "%" SCNu64 " %" SCNu64, &e.run_ns,
+					      &e.run_delay_ns) == 2;
 	e.has_migrations = sched && number_of(sched, "se.nr_migrations", &e.migrations);
 	*ret = e;
 	return 0;
@@ -157,8 +157,8 @@ json_t *evidence_thread_json(const struct evidence_thread *a, const struct evide
 	if (row && b->has_schedstat) {
 		json_object_set_new(row, "run_ns",
 				    json_integer((json_int_t)(b->run_ns - a->run_ns)));
-		json_object_set_new(row, "steal_ns",
-				    json_integer((json_int_t)(b->steal_ns - a->steal_ns)));
+		json_object_set_new(row, "run_delay_ns",
+				    json_integer((json_int_t)(b->run_delay_ns - a->run_delay_ns)));
 	}
 	if (row && b->has_migrations)
 		json_object_set_new(row, "migrations",
@@ -182,7 +182,7 @@ static bool is_noisy(uint64_t wall_ns, uint64_t worst_ns, uint64_t stolen_ticks)
 
 json_t *evidence_end(struct evidence *e, const pid_t *tid)
 {
-	uint64_t wall_ns = now_ns() - e->began_ns, steal_ns = 0, worst_ns = 0;
+	uint64_t wall_ns = now_ns() - e->began_ns, run_delay_ns = 0, worst_ns = 0;
 	uint64_t stolen_ticks = host_steal() - e->host_steal;
 	json_t *rows = json_array();
 	json_t *json;
@@ -193,15 +193,15 @@ json_t *evidence_end(struct evidence *e, const pid_t *tid)
 
 		if (read_with_frequency(tid[i], &after) < 0)
 			continue;
-		steal_ns += after.steal_ns - e->before[i].steal_ns;
-		worst_ns = MAX(worst_ns, after.steal_ns - e->before[i].steal_ns);
+		run_delay_ns += after.run_delay_ns - e->before[i].run_delay_ns;
+		worst_ns = MAX(worst_ns, after.run_delay_ns - e->before[i].run_delay_ns);
 		row = evidence_thread_json(&e->before[i], &after);
 		json_object_set_new(row, "vcpu", json_integer(i));
 		json_array_append_new(rows, row);
 	}
 	json = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:I, s:o}", "since",
 			 e->since_command ? "command" : "start", "wall_ns", (json_int_t)wall_ns,
-			 "steal_ns", (json_int_t)steal_ns, "noisy",
+			 "run_delay_ns", (json_int_t)run_delay_ns, "noisy",
 			 (int)is_noisy(wall_ns, worst_ns, stolen_ticks), "host_load_before",
 			 e->load, "host_load_after", host_load(), "host_stolen_ticks",
 			 (json_int_t)stolen_ticks, "vcpus", rows);

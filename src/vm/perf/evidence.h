@@ -11,7 +11,7 @@
 
 /* One thread's counters since it began. */
 struct evidence_thread {
-	uint64_t run_ns, steal_ns;	 /* on a CPU; ready, and waiting for one */
+	uint64_t run_ns, run_delay_ns;	 /* on a CPU; ready, and waiting for one */
 	uint64_t voluntary, involuntary; /* switches */
 	uint64_t migrations;
 	uint64_t minor_faults, major_faults;

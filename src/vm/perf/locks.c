@@ -501,7 +501,7 @@ static void keep(struct perf_locks *locks, const char *name, int fd)
 static int held_by_other(const struct perf_locks *locks, const char *kind, unsigned n,
 			 const char *file, struct error *err)
 {
-	char who[160] = "a process that does not say who it is (lslocks finds it)", process[128];
+	char who[192] = "a process that does not say who it is (lslocks finds it)", process[128];
 	struct search s = {
 		.key = !strcmp(kind, "cpu") ? "cpus" : "caches",
 		.n = n,

@@ -491,10 +491,44 @@ static void a_sample_has_the_registers_of_now(void **state UNUSED)
 	munmap(run, (size_t)bytes);
 }
 
+/* A halt has its interrupts on; a lock's wait has them off. */
+static void a_halt_says_whether_it_hears(void **state UNUSED)
+{
+	struct kvm_mp_state halted = {.mp_state = KVM_MP_STATE_HALTED};
+	struct kvm_regs regs = {.rip = 0x3000, .rflags = 2};
+	struct kvm_sregs sregs;
+	int bytes = kvm_ioctl(rig.kvm.fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	struct kvm_run *run;
+
+	assert_true(bytes > 0);
+	run = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, rig.vcpu_fd, 0);
+	assert_true(run != MAP_FAILED);
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_MP_STATE, &halted), 0);
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_GET_SREGS, &sregs), 0);
+	memset(&rig.state, 0, sizeof(rig.state));
+	assert_int_equal(arch_vcpu_sample(rig.vcpu_fd, run, arch_run_registers(&rig.kvm),
+					  &rig.state),
+			 0);
+	assert_true(arch_vcpu_idle(&rig.state));
+	assert_true(arch_vcpu_halted_deaf(&rig.state));
+	assert_true(rig.state.regs.rip == 0x3000);
+	assert_true(rig.state.sregs.cr0 == sregs.cr0);
+	regs.rflags |= 0x200;
+	assert_int_equal(kvm_ioctl(rig.vcpu_fd, KVM_SET_REGS, &regs), 0);
+	assert_int_equal(arch_vcpu_sample(rig.vcpu_fd, run, arch_run_registers(&rig.kvm),
+					  &rig.state),
+			 0);
+	assert_true(arch_vcpu_idle(&rig.state));
+	assert_false(arch_vcpu_halted_deaf(&rig.state));
+	munmap(run, (size_t)bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_sample_has_the_registers_of_now),
+		TEST(a_halt_says_whether_it_hears),
 		TEST(registers_are_captured),
 		TEST(registers_that_kvm_run_left_are_taken),
 		TEST(kvmclock_goes_on_from_the_stop),

@@ -61,10 +61,28 @@ static void run_queues_have_a_line(void **state)
 	json_decref(now);
 }
 
+static void what_the_times_do_not_say_has_a_line(void **state)
+{
+	json_t *now = answer(12, 1000, 5);
+	json_t *exits = json_object_get(now, "exits");
+	size_t before = stats_table_head(now);
+	char *text;
+
+	(void)state;
+	json_object_set_new(exits, "lacks", json_pack("[s, s]", "one thing", "another"));
+	text = printed(now, NULL);
+	assert_non_null(strstr(text, "\ndegraded   one thing\ndegraded   another\n"));
+	assert_int_equal(stats_table_head(now), before + 2);
+	assert_int_equal(lines(text), stats_table_head(now));
+	free(text);
+	json_decref(now);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(run_queues_have_a_line),
+		cmocka_unit_test(what_the_times_do_not_say_has_a_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

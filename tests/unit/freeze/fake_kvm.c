@@ -294,6 +294,11 @@ bool arch_vcpu_idle(const struct arch_vcpu_state *state UNUSED)
 	return false;
 }
 
+bool arch_vcpu_halted_deaf(const struct arch_vcpu_state *state UNUSED)
+{
+	return false;
+}
+
 void arch_clock_stop(struct arch_vm *vm UNUSED, struct arch_clock *clock)
 {
 	clock->stopped = true;

@@ -48,6 +48,7 @@ static void functions_have_classes(void **state)
 		{"el0t_64_sync", SCHED_IS_ENTRY},
 		{"pv_native_safe_halt", SCHED_IS_IDLE},
 		{"cpu_do_idle", SCHED_IS_IDLE},
+		{"kvm_wait", SCHED_IS_LOCK},
 		{"schedule_timeout", SCHED_IS_NONE},
 		{"do_idle", SCHED_IS_NONE},
 		{"_raw_spin_lock", SCHED_IS_NONE},
@@ -72,17 +73,40 @@ static void each_class_has_a_name(void **state)
 }
 
 /* names: innermost first. */
-static enum sched_class class_of(const char *const *names)
+static enum sched_class class_of(const char *const *names,
+				 enum sched_class (*of_stack)(const uint8_t *, size_t))
 {
 	uint8_t class[16];
 	size_t n = 0;
 
 	for (; names[n]; n++)
 		class[n] = (uint8_t)sched_class_of(names[n]);
-	return sched_class_of_stack(class, n);
+	return of_stack(class, n);
 }
 
-#define STACK(...) class_of((const char *const[]){__VA_ARGS__, NULL})
+#define STACK(...) class_of((const char *const[]){__VA_ARGS__, NULL}, sched_class_of_stack)
+#define WAITS(...) class_of((const char *const[]){__VA_ARGS__, NULL}, sched_waits_for)
+
+static void waits_are_for_work_or_a_lock(void **state)
+{
+	(void)state;
+	assert_int_equal(WAITS("pv_native_safe_halt", "default_idle", "do_idle"), SCHED_IS_IDLE);
+	assert_int_equal(WAITS("kvm_clock_get_cycles", "poll_idle", "cpuidle_enter", "do_idle"),
+			 SCHED_IS_IDLE);
+	assert_int_equal(WAITS("schedule", "schedule_idle", "do_idle"), SCHED_IS_NONE);
+	assert_int_equal(WAITS("sched_tick", "asm_sysvec_apic_timer_interrupt",
+			       "pv_native_safe_halt", "default_idle", "do_idle"),
+			 SCHED_IS_NONE);
+	assert_int_equal(WAITS("pv_native_safe_halt", "kvm_wait", "__pv_queued_spin_lock_slowpath",
+			       "_raw_spin_lock"),
+			 SCHED_IS_LOCK);
+	assert_int_equal(WAITS("kvm_wait", "__pv_queued_spin_lock_slowpath"), SCHED_IS_LOCK);
+	/* The class is that of who wants the lock. */
+	assert_int_equal(STACK("pv_native_safe_halt", "kvm_wait", "raw_spin_rq_lock_nested",
+			       "try_to_wake_up", "do_syscall_64"),
+			 SCHED_IS_WAKE_UP);
+	assert_int_equal(sched_waits_for(NULL, 0), SCHED_IS_NONE);
+}
 
 static void a_stack_is_of_its_innermost_class(void **state)
 {
@@ -179,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(functions_have_classes),
 		cmocka_unit_test(each_class_has_a_name),
+		cmocka_unit_test(waits_are_for_work_or_a_lock),
 		cmocka_unit_test(a_stack_is_of_its_innermost_class),
 		cmocka_unit_test(what_interrupts_the_scheduler_is_not_the_scheduler),
 		cmocka_unit_test(a_program_counts_where_sched_ext_called_it),

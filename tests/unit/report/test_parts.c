@@ -359,13 +359,14 @@ static void test_lines_that_lie_are_counted(void **state UNUSED)
 	const char *why;
 	json_t *part = queues("time_ns,cpu,running_tasks\n"
 			      "\n-1,0,1\n1,4096,1\n1,0,\n1,0\n1,0,x\n99999999999999999999,0,1\n"
-			      "9223372036854775808,0,1\n"
-			      "9223372036854775807,4095,4194304\n1,0,4194305\n0,0,2\n\"1\",0,1\n",
+			      "9007199254740993,0,1\n9223372036854775807,0,1\n"
+			      "9007199254740992,4095,4194304\n1,0,4194305\n0,0,2\n\"1\",0,1\n",
 			      &why);
 
 	assert_non_null(part);
 	assert_int_equal(of(part, "looks"), 2);
-	assert_int_equal(of(part, "bad_lines"), 10);
+	assert_int_equal(of(part, "bad_lines"), 11);
+	assert_int_equal(of(part, "column_ns"), 9007199254740993);
 	assert_int_equal(of(part, "rows"), REPORT_ROWS);
 	assert_int_equal(of(json_object_get(part, "longest"), "tasks"), 4194304);
 	json_decref(part);

@@ -135,6 +135,7 @@ uint64_t arch_run_registers(const struct kvm *kvm)
 #ifndef FAKE_ARCH_REAL_FREEZE
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
 int fake_capture_result;
+bool fake_deaf;
 
 void arch_run_forget(struct kvm_run *run UNUSED)
 {
@@ -169,6 +170,11 @@ bool arch_vcpu_unstarted(int vcpu_fd)
 bool arch_vcpu_idle(const struct arch_vcpu_state *state)
 {
 	return state->mp.mp_state != KVM_MP_STATE_RUNNABLE;
+}
+
+bool arch_vcpu_halted_deaf(const struct arch_vcpu_state *state)
+{
+	return fake_deaf && state->mp.mp_state == KVM_MP_STATE_HALTED;
 }
 
 void arch_clock_stop(struct arch_vm *vm, struct arch_clock *clock)

@@ -42,6 +42,8 @@ struct arch_vcpu_state {
 };
 /* What captures return. */
 extern int fake_capture_result;
+/* Whether interrupts of a halted vCPU count as off. */
+extern bool fake_deaf;
 #endif
 
 /* 0: ids are the indexes; else every id. */

@@ -23,7 +23,7 @@ struct rig {
 	struct vcpu_pool *pool;
 	struct loop_event parked;
 	struct arch_clock clock;
-	uint64_t served, wrong, seen, idle, weight;
+	uint64_t served, wrong, seen, idle, halted, weight;
 	uint32_t period, heaviest;
 	uint8_t value;
 	_Atomic uint64_t captures, outside;
@@ -119,6 +119,7 @@ static void drain(struct rig *r)
 				r->weight += s->weight;
 				r->heaviest = MAX(r->heaviest, s->weight);
 				r->idle += s->kind == SAMPLE_IDLE;
+				r->halted += s->halted && s->kind != SAMPLE_IDLE;
 			}
 			vcpu_sample_release(vcpu);
 		}
@@ -153,6 +154,24 @@ static void a_tight_loop_is_sampled(void **state)
 	assert_int_equal(r->heaviest, 1);
 	assert_true(atomic_load(&r->captures) >= r->seen);
 	rig_close(r);
+}
+
+/* Who halts with interrupts off may wait for a lock: its place is looked at. */
+static void a_deaf_halt_is_looked_at_and_sampled_less(void **state)
+{
+	struct rig *r = rig_start(1, FAKE_HALT);
+
+	(void)state;
+	fake_deaf = true;
+	turn_for(r, 100 * MS_NS);
+	r->period = vcpu_pool_sample_start(r->pool, MS_NS);
+	turn_until(r, 60);
+	assert_int_equal(r->idle, 0);
+	assert_int_equal(r->halted, r->seen);
+	assert_true(atomic_load(&r->captures) >= r->seen);
+	assert_int_equal(r->heaviest, SAMPLE_HALTED_MAX);
+	rig_close(r);
+	fake_deaf = false;
 }
 
 static void a_halt_is_idle_and_sampled_less(void **state)
@@ -292,6 +311,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_tight_loop_is_sampled),
+		cmocka_unit_test(a_deaf_halt_is_looked_at_and_sampled_less),
 		cmocka_unit_test(a_halt_is_idle_and_sampled_less),
 		cmocka_unit_test(answers_are_as_without),
 		cmocka_unit_test(it_stops_and_starts_anew),

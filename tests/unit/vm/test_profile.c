@@ -26,7 +26,8 @@ static const char *const functions[] = {"_raw_spin_lock",
 					"bpf_prog_89c9ea3d857e0ae9_\xff [bpf]",
 					"scx_bpf_dsq_insert",
 					"do_enqueue_task",
-					"asm_sysvec_call_function"};
+					"asm_sysvec_call_function",
+					"kvm_wait"};
 static unsigned named;
 
 static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
@@ -69,7 +70,7 @@ static void add(struct profile *p, unsigned vcpu, struct sample s, const uint64_
 	if (n)
 		memcpy(s.frame, frames, n * sizeof(*frames));
 	s.frames = (uint8_t)n;
-	profile_add(p, vcpu, &s);
+	(void)profile_add(p, vcpu, &s);
 }
 
 #define FRAMES(...)                                                                                \
@@ -112,6 +113,31 @@ static void samples_add_up(void **state)
 	assert_int_equal(p->tasks, 3);
 	/* Names are asked for once. */
 	assert_int_equal(named, 5);
+	profile_free(p);
+}
+
+/* A halt with interrupts off: a lock's where its place says so, else like any other. */
+static void a_halt_for_a_lock_is_busy(void **state)
+{
+	struct profile *p = new_profile(1);
+	struct sample s = sample_of(SAMPLE_KERNEL, 8, 7, "shell");
+	struct profile_vcpu sum;
+
+	(void)state;
+	s.halted = true;
+	add(p, 0, s, FRAMES(5, 13, 1, 2, 4));
+	add(p, 0, s, FRAMES(5, 4));
+	add(p, 0, s, FRAMES(3, 4));
+	s.kernel = 0;
+	add(p, 0, s, FRAMES(0x100011));
+	s.halted = false;
+	s.weight = 1;
+	add(p, 0, s, FRAMES(0x100011));
+	profile_sum(p, &sum);
+	assert_int_equal(sum.kernel, 9);
+	assert_int_equal(sum.lock, 8);
+	assert_int_equal(sum.class[SCHED_IS_WAKE_UP], 8);
+	assert_int_equal(sum.idle, 24);
 	profile_free(p);
 }
 
@@ -504,6 +530,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(samples_add_up),
+		cmocka_unit_test(a_halt_for_a_lock_is_busy),
 		cmocka_unit_test(a_place_is_named_anew_when_code_changed),
 		cmocka_unit_test(what_is_not_known_goes_by_number),
 		cmocka_unit_test(tables_have_an_end),

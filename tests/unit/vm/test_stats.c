@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -92,7 +93,7 @@ static void one_that_was_started_unseen_has_run(void **state)
 /* Whose halt KVM has not counted yet. */
 static void a_halt_under_way_is_idle(void **state)
 {
-	json_t *host = json_pack("{s:i, s:i}", "run_ns", 250, "steal_ns", 50);
+	json_t *host = json_pack("{s:i, s:i}", "run_ns", 250, "run_delay_ns", 50);
 	json_t *halted = json_pack("{s:i}", "blocking", 1), *runs = json_object();
 	json_t *one = times(1000, 5), *all = times(3000, 10), *nothing = json_object();
 
@@ -114,12 +115,49 @@ static void a_halt_under_way_is_idle(void **state)
 	json_decref(all);
 }
 
+static void halts_that_nobody_sees_are_told(void **state)
+{
+	json_t *exits = json_object(), *lacks;
+
+	(void)state;
+	stats_add_lacks(exits, false);
+	assert_null(json_object_get(exits, "lacks"));
+	stats_add_lacks(exits, true);
+	lacks = json_object_get(exits, "lacks");
+	assert_int_equal(json_array_size(lacks), 1);
+	assert_non_null(strstr(json_string_value(json_array_get(lacks, 0)), "halts"));
+	json_object_del(exits, "lacks");
+	json_object_set_new(exits, "kvm", json_pack("{s:{s:i}}", "vcpus", "halt_exits", 1));
+	stats_add_lacks(exits, true);
+	assert_null(json_object_get(exits, "lacks"));
+	json_decref(exits);
+}
+
+static void times_without_a_bucket_are_told(void **state)
+{
+	json_t *exits = json_pack("{s:[{s:{s:i}, s:{s:i}}, {}, {s:{s:i, s:i}}]}", "accounts",
+				  "guest", "not_in_buckets", 3, "served", "count", 9, "hand_off",
+				  "count", 50, "not_in_buckets", 40);
+	json_t *lacks;
+
+	(void)state;
+	stats_add_lacks(exits, false);
+	lacks = json_object_get(exits, "lacks");
+	assert_int_equal(json_array_size(lacks), 1);
+	assert_non_null(strstr(json_string_value(json_array_get(lacks, 0)), " 43 times"));
+	stats_add_lacks(exits, true);
+	assert_int_equal(json_array_size(json_object_get(exits, "lacks")), 2);
+	json_decref(exits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(halted_is_idle),
 		cmocka_unit_test(a_halt_under_way_is_idle),
 		cmocka_unit_test(nobody_else_pays),
+		cmocka_unit_test(halts_that_nobody_sees_are_told),
+		cmocka_unit_test(times_without_a_bucket_are_told),
 		cmocka_unit_test(one_that_was_started_unseen_has_run),
 	};
 

@@ -42,7 +42,7 @@ static void test_recorded(void **state UNUSED)
 	assert_int_equal(evidence_read_thread(root, 7, &e), 0);
 	assert_true(e.has_schedstat);
 	assert_int_equal(e.run_ns, 123456789);
-	assert_int_equal(e.steal_ns, 4242);
+	assert_int_equal(e.run_delay_ns, 4242);
 	assert_int_equal(e.voluntary, 5);
 	assert_int_equal(e.involuntary, 31);
 	assert_true(e.has_migrations);
