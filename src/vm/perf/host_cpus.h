@@ -51,6 +51,7 @@ struct host_cpu {
 /* SMT siblings within one cache group. */
 struct host_core {
 	unsigned group;
+	unsigned node;	  /* of its first usable CPU: within a group it may differ (Intel's SNC) */
 	unsigned usable;  /* how many of its CPUs are ours */
 	unsigned foreign; /* online siblings that are not: others run there */
 	unsigned first;	  /* smallest id of the usable ones */

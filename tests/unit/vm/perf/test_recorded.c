@@ -342,6 +342,15 @@ static void test_other_groups(void **state UNUSED)
 	take("memory-node"); /* {0-3} | {4-7} | a node without CPUs */
 	make("2n2l1c2t", "");
 	assert_cpus((int[]){2, 3, 4, 5}, 4, 0);
+	take("shared-l3"); /* {0-3 | 4-7} */
+	make("1n1l2c2t", "");
+	assert_range(4, 1, 4, 0); /* a node of the guest on one of the host's */
+	make("1n1l1c2t", "");
+	assert_range(4, 1, 2, 6); /* and the control thread with it */
+	make("1n1l3c2t", "");
+	assert_range(2, 1, 6, 0); /* neither has three cores */
+	make("1n1l3c1t", "1-7");
+	assert_range(2, 2, 3, 1);
 	take("shared-l2"); /* {0-3} {4-7}, of the second level */
 	make("1n1l2c2t", "");
 	assert_range(4, 1, 4, 0);

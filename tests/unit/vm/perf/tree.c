@@ -261,7 +261,9 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 		}
 		if (core == h.cores) {
 			core_name[h.cores++] = c->core;
-			h.core[core] = (struct host_core){.group = group, .first = c->id};
+			h.core[core] = (struct host_core){.group = group,
+							  .node = t->has_nodes ? c->node : 0,
+							  .first = c->id};
 			for (unsigned j = 0; j < t->count; j++)
 				h.core[core].foreign += !t->cpu[j].offline &&
 							t->cpu[j].core == c->core &&
@@ -308,6 +310,7 @@ void tree_assert_same(const struct host_cpus *host, const struct host_cpus *want
 	}
 	for (unsigned i = 0; i < want->cores; i++) {
 		assert_int_equal(host->core[i].group, want->core[i].group);
+		assert_int_equal(host->core[i].node, want->core[i].node);
 		assert_int_equal(host->core[i].usable, want->core[i].usable);
 		assert_int_equal(host->core[i].foreign, want->core[i].foreign);
 		assert_int_equal(host->core[i].first, want->core[i].first);
