@@ -13,7 +13,7 @@
 
 #define WINDOWS 4u	 /* in a round */
 #define WINDOW	1048576u /* gaps; as in the guest */
-#define ROUNDS	40
+#define ROUNDS	20
 #define LOOK_NS 1000000
 
 static int floor_round(struct bench *b, struct error *err)
@@ -43,70 +43,76 @@ static int product_round(struct bench *b, struct rig *rig, struct error *err)
 	return r < 0 ? r : rig_samples(b, RESULTS_PRODUCT, area, from, err);
 }
 
-/* One of what performance mode does for a vCPU, alone. The rest of it can't show here: the loop
- * neither halts nor pauses, and stays on its page. */
-struct knob {
+/* What performance mode does for a vCPU that can show here: the loop neither halts nor pauses, and
+ * stays on its page. Each of it alone, and all of it but each. */
+enum { PIN = 1, FIFO = 2, LOCK = 4 };
+
+struct knobs {
 	struct results_spec spec;
-	bool free, fifo, locked;
+	unsigned on;
 };
 
-static const struct knob knobs[] = {
-	{.spec = {"jitter.gap", "longest gap of 2^20 looks at the time; floor: on the host", "ns"}},
-	{.spec = {"jitter.gap.free", "the same, bound to no host CPU", "ns"}, .free = true},
-	{.spec = {"jitter.gap.fifo", "the same, bound, with SCHED_FIFO", "ns"}, .fifo = true},
-	{.spec = {"jitter.gap.locked", "the same, bound, with memory locked", "ns"},
-	 .locked = true},
+static const struct knobs kinds[] = {
+	{{"jitter.none", "longest gap of 2^20 looks at the time; floor: on the host", "ns"}, 0},
+	{{"jitter.pin", "the same, bound to a host CPU", "ns"}, PIN},
+	{{"jitter.fifo", "… with SCHED_FIFO alone", "ns"}, FIFO},
+	{{"jitter.lock", "… with memory locked alone", "ns"}, LOCK},
+	{{"jitter.all", "… with all three", "ns"}, PIN | FIFO | LOCK},
+	{{"jitter.no.pin", "… but bound to no host CPU", "ns"}, FIFO | LOCK},
+	{{"jitter.no.fifo", "… but without SCHED_FIFO", "ns"}, PIN | LOCK},
+	{{"jitter.no.lock", "… but with memory not locked", "ns"}, PIN | FIFO},
 };
 
-static int turn_on(const struct knob *knob, struct rig *rig, struct error *err)
+static int turn_on(const struct knobs *k, struct rig *rig, struct error *err)
 {
 	const struct sched_param first = {.sched_priority = 1};
 
-	if (knob->fifo &&
+	if (k->on & FIFO &&
 	    sched_setscheduler(vcpu_pool_get(rig->pool, 0)->tid, SCHED_FIFO, &first) < 0)
 		return error_set_shortage(err, -errno, "SCHED_FIFO");
-	if (knob->locked && mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+	if (k->on & LOCK && mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		return error_set_shortage(err, -errno, "locking memory");
 	return 0;
 }
 
 /* Whether we may: else the row says so, and is left out. */
-static bool may(const struct bench *b, const struct knob *knob)
+static bool may(const struct bench *b, const struct knobs *k)
 {
-	const char *only = b->options.only;
-	struct rlimit limit = {0};
-	bool root = geteuid() == 0, ok = true;
+	const char *only = b->options.only, *lacks = NULL;
+	struct rlimit rt = {0}, lock = {0};
 
-	if (knob->fifo)
-		ok = root || (getrlimit(RLIMIT_RTPRIO, &limit) == 0 && limit.rlim_cur > 0);
-	if (knob->locked)
-		ok = root ||
-		     (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY);
-	if (!ok && (!only || !strncmp(knob->spec.name, only, strlen(only))))
-		bench_left_out(b, knob->spec.name, "ulimit -%s does not allow it",
-			       knob->fifo ? "r" : "l");
-	return ok;
+	if (geteuid() == 0)
+		return true;
+	(void)getrlimit(RLIMIT_RTPRIO, &rt);
+	(void)getrlimit(RLIMIT_MEMLOCK, &lock);
+	if (k->on & LOCK && lock.rlim_cur != RLIM_INFINITY)
+		lacks = "l";
+	if (k->on & FIFO && rt.rlim_cur == 0)
+		lacks = "r";
+	if (lacks && (!only || !strncmp(k->spec.name, only, strlen(only))))
+		bench_left_out(b, k->spec.name, "ulimit -%s does not allow it", lacks);
+	return !lacks;
 }
 
-static int measure(struct bench *b, const struct knob *knob, struct error *err)
+static int measure(struct bench *b, const struct knobs *k, struct error *err)
 {
 	const struct rig_config config = {.count = 1,
 					  .program = GUEST_GAPS,
-					  .pin = knob->free ? NULL : &b->options.cpu[0]};
+					  .pin = k->on & PIN ? &b->options.cpu[0] : NULL};
 	struct rig rig = {0};
 	int r = bench_pin(b, -1, err);
 
 	if (r == 0)
 		r = rig_open(&rig, &config, err);
 	if (r == 0)
-		r = turn_on(knob, &rig, err);
+		r = turn_on(k, &rig, err);
 	while (r == 0 && bench_round(b, err)) {
 		r = floor_round(b, err);
 		if (r == 0)
 			r = product_round(b, &rig, err);
 	}
 	rig_close(&rig);
-	if (knob->locked)
+	if (k->on & LOCK)
 		munlockall();
 	return err->code;
 }
@@ -115,9 +121,9 @@ static int run(struct bench *b, struct error *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(knobs); i++)
-		if (may(b, &knobs[i]) && bench_row(b, &knobs[i].spec, ROUNDS, err))
-			r = measure(b, &knobs[i], err);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(kinds); i++)
+		if (may(b, &kinds[i]) && bench_row(b, &kinds[i].spec, ROUNDS, err))
+			r = measure(b, &kinds[i], err);
 	return err->code;
 }
 

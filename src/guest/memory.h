@@ -77,8 +77,8 @@ static inline int guest_write(const struct guest_memory *mem, uint64_t gpa, cons
 }
 
 /* Lays len bytes of fd (from 0) over the RAM at gpa, private and copy-on-write; on huge pages,
- * which nothing can be laid over, they are copied. gpa and len are host-page aligned. Before the
- * memory is registered with KVM. */
+ * which nothing can be laid over, they are copied. gpa and len are host-page aligned. Before any
+ * vCPU runs; KVM may have the memory by then, and follows what is mapped at the same address. */
 int guest_map_private(struct guest_memory *mem, uint64_t gpa, uint64_t len, int fd,
 		      struct error *err) MUST_CHECK;
 /* … from offset of the file, host-page aligned as well. */

@@ -59,8 +59,9 @@ void machine_perf_vm(struct machine *m)
 	if (machine_perf_own_cpus(m))
 		perf_apply_exits(&m->kvm, &m->claim.missing);
 	m->mem.copies = true;
-	perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan,
-			     m->config->hugepages, &m->claim.missing);
+	m->claim.fits =
+		perf_apply_placement(&m->mem, &m->config->topology, &m->claim.host, &m->claim.plan,
+				     m->config->hugepages, m->claim.fits, &m->claim.missing);
 }
 
 static bool show(uint64_t done, void *arg)

@@ -11,7 +11,7 @@ int machine_perf_claim(struct machine *m, struct error *err) MUST_CHECK;
 bool machine_perf_own_cpus(const struct machine *m);
 /* The VM exists, its memory is reserved and untouched. */
 void machine_perf_vm(struct machine *m);
-/* The guest is loaded: brings its memory in. A signal meanwhile is -EINTR. */
+/* Likewise, after it: brings the memory in. A signal meanwhile is -EINTR. */
 int machine_perf_memory(struct machine *m, struct error *err) MUST_CHECK;
 /* Host CPU of each vCPU, or NULL. */
 const int *machine_perf_pins(const struct machine *m);

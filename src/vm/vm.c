@@ -61,7 +61,16 @@ static int build_vm(struct machine *m, struct error *err)
 	if (r < 0)
 		return r;
 	machine_perf_vm(m);
-	r = hugepages_populate(&m->mem, err);
+	/* Whatever is mapped there later is the guest's, too. KVM waits until nobody reads its
+	 * table of memory: behind the devices that it has been told of, that is a tick of the host.
+	 */
+	r = kvm_set_memory(&m->kvm, &m->mem, err);
+	if (r < 0)
+		return r;
+	/* Before anything is put there: a huge page that is not to be had is a SIGBUS later. */
+	r = machine_perf_memory(m, err);
+	if (r == 0)
+		r = hugepages_populate(&m->mem, err);
 	if (r < 0)
 		return r;
 	/* Where a vCPU has its host CPU, its guest polls or halts by itself. Else, halt polling
@@ -84,7 +93,6 @@ static char *command_line(const struct machine *m)
 			   c->append ? " " : "", c->append ?: "");
 }
 
-/* The initramfs first, because it is mapped into the memory that KVM then gets. */
 static int load_guest(struct machine *m, struct error *err)
 {
 	CLEANUP_FREE char *kernel = NULL;
@@ -109,8 +117,6 @@ static int load_guest(struct machine *m, struct error *err)
 		if (r == 0)
 			r = image_place(&m->image, &m->mem, initrd_gpa, err);
 	}
-	if (r == 0)
-		r = kvm_set_memory(&m->kvm, &m->mem, err);
 	if (r < 0)
 		return r;
 	r = file_read(m->config->kernel, KERNEL_FILE_MAX, &kernel, &boot.kernel_len);
@@ -125,9 +131,8 @@ static int load_memory(struct machine *m, struct error *err)
 {
 	int r = restore_memory(m->config->restore, &m->mem, err);
 
-	if (r == 0 && m->config->prefault)
-		r = restore_prefault(m->config->restore, &m->mem, err);
-	return r < 0 ? r : kvm_set_memory(&m->kvm, &m->mem, err);
+	return r == 0 && m->config->prefault ? restore_prefault(m->config->restore, &m->mem, err)
+					     : r;
 }
 
 /* Before any guest code runs. */
@@ -203,8 +208,6 @@ static int build(struct machine *m, struct error *err)
 		r = restore_check_disks(m, err);
 	if (r == 0)
 		r = m->config->restore ? load_memory(m, err) : load_guest(m, err);
-	if (r == 0)
-		r = machine_perf_memory(m, err);
 	if (r == 0)
 		r = build_vcpus(m, err);
 	if (r == 0)

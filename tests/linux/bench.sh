@@ -9,19 +9,12 @@ suffix=
 [ "$LAB" = --no-lab ] || suffix=.lab
 
 # bench ARGUMENTS...: in a session of its own, whose id is in $work/session; output in $work/out,
-# standard error in $work/err, status in $status. As stasis_run, it tries again where the lab's emulator
-# had its known fault.
+# standard error in $work/err, status in $status.
 bench() {
-	local try
-	for try in 1 2; do
-		# shellcheck disable=SC2016
-		setsid --wait sh -c 'echo $$ >"$0"; exec "$@"' "$work/session" "$STASIS" bench "$@" \
-			>"$work/out" 2>"$work/err"
-		status=$?
-		[ "$LAB" = --lab ] && [ $status = 125 ] &&
-			grep -q -e 'triple fault' -e "the lab's machine ended" "$work/err" || return 0
-		echo "# try $try: $(tail -n 1 "$work/err")"
-	done
+	# shellcheck disable=SC2016
+	setsid --wait sh -c 'echo $$ >"$0"; exec "$@"' "$work/session" "$STASIS" bench "$@" \
+		>"$work/out" 2>"$work/err"
+	status=$?
 }
 # members [NAME]: the processes of that session whose names begin so; see proc_pid_stat(5).
 members() {

@@ -57,9 +57,8 @@ while [ $round -lt "$kills" ]; do
 	done <"$work/counted"
 	wait $victim 2>/dev/null
 	status=$?
-	# The emulator's known fault, see stasis_run.
-	if [ -z "$killed" ] && [ "$LAB" = --lab ] && [ $((tries++)) -lt 3 ] && grep -q 'triple fault' "$work/err"; then
-		echo "# $(tail -n 1 "$work/err")"
+	if [ -z "$killed" ] && [ "$LAB" = --lab ] && [ $((tries++)) -lt 3 ] && fault=$(emulator_fault "$work/err"); then
+		echo "# $fault"
 		continue
 	fi
 	round=$((round + 1))

@@ -54,7 +54,14 @@ check "idle: looks find the idle tasks" test "$(grep -c ',"swapper/[01]",1,' "$w
 
 # ---- preempted ------------------------------------------------------------------------------------------
 # The host runs sixteen other vCPUs that spin: each gets its turn long after the next look. Then the guest's
-# clock stands from look to look, with tasks queued, and nobody is to blame in the guest.
+# clock stands from look to look, with tasks queued, and nobody is to blame in the guest. A lab does not know what
+# its own host takes from it, and has that for what the vCPU ran (src/vm/stall.h): a busy one can't tell.
+lab_waited() { # milliseconds that the lab's threads have waited for a CPU of its host
+	local pid
+	for pid in $(pgrep "^qemu-system-"); do
+		grep -qzFx "XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR" /proc/$pid/environ && cat /proc/$pid/task/*/schedstat
+	done 2>/dev/null | awk '{ n += $2 } END { print int(n / 1e6) }'
+}
 "$STASIS" run "$LAB" -q -c 16 --name others --append cpuhp.parallel=0 -- sh -c '
 	echo up
 	until [ -e /go ]; do sleep 0.1; done
@@ -78,10 +85,12 @@ for _ in $(seq 900); do
 	sleep 0.1
 done
 timeout 60 "$STASIS" exec others -- touch /go >/dev/null 2>&1
+waited=$(lab_waited) began=$(date +%s%3N)
 echo go >&9
 exec 9>&-
 wait $pid
 equal "preempted: the guest ends as ever" 0 $?
+waited=$(($(lab_waited) - waited)) took=$(($(date +%s%3N) - began))
 kill $others
 wait $others 2>/dev/null
 # Looks in a row at the same clock, with tasks that wait.
@@ -89,33 +98,33 @@ stood=$(awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
 	{ same = $column["clock_ns"] == clock && $column["running_tasks"] > 1 ? same + 1 : 0
 	  clock = $column["clock_ns"]; if (same > most) most = same } END { print most + 0 }' "$work/monitor.csv")
 check "preempted: its clock stood for $stood intervals with tasks that wait" test "$stood" -ge 2
-equal "preempted: no stall" "0 0" "$(report '.monitor | "\(.stall_count) \(.stalls | length)"')"
+stalls=$(report '.monitor | "\(.stall_count) \(.stalls | length)"')
+if [ "$stalls" != "0 0" ] && [ $((waited * 20)) -gt $took ]; then
+	skip "preempted: no stall" "the lab waited $waited of $took ms for this host's CPUs: too busy to tell"
+else
+	equal "preempted: no stall ($waited of $took ms taken from the lab)" "0 0" "$stalls"
+fi
 
 # ---- a stall ------------------------------------------------------------------------------------------
 # A stock kernel has no way to stop its tick from user space, but this: a CPU that panics waits with
 # interrupts off, tasks queued, for its reboot (panic() of kernel/panic.c), and is let do so for two seconds.
-# One retry for the lab's known faults, as stasis_run does it.
-stall() {
-	rm -f "$work/out"
-	"$STASIS" run "$LAB" -c 1 --append panic=30 --monitor=500ms --on-stall dump --dump "$work/dump.json" \
-		--name stall --qmp "$work/stall.sock" --report "$work/report.json" -- sh -c '
-		echo up
-		for i in 1 2; do (while :; do :; done) & done
-		sleep 4
-		echo c >/proc/sysrq-trigger' >"$work/out" 2>"$work/err" </dev/null &
-	pid=$!
-	for _ in $(seq 900); do
-		grep -q up "$work/out" && break
-		kill -0 $pid 2>/dev/null || break
-		sleep 0.1
-	done
-	command -v python3 >/dev/null &&
-		timeout 60 python3 "$(dirname "$0")/../guest/qmp_client.py" "$work/stall.sock" query-name >"$work/said"
-	wait $pid
-	status=$?
-}
-stall
-[ "$LAB" = --no-lab ] || [ $status = 126 ] || stall
+rm -f "$work/out"
+"$STASIS" run "$LAB" -c 1 --append panic=30 --monitor=500ms --on-stall dump --dump "$work/dump.json" \
+	--name stall --qmp "$work/stall.sock" --report "$work/report.json" -- sh -c '
+	echo up
+	for i in 1 2; do (while :; do :; done) & done
+	sleep 4
+	echo c >/proc/sysrq-trigger' >"$work/out" 2>"$work/err" </dev/null &
+pid=$!
+for _ in $(seq 900); do
+	grep -q up "$work/out" && break
+	kill -0 $pid 2>/dev/null || break
+	sleep 0.1
+done
+command -v python3 >/dev/null &&
+	timeout 60 python3 "$(dirname "$0")/../guest/qmp_client.py" "$work/stall.sock" query-name >"$work/said"
+wait $pid
+status=$?
 equal "stall: the kernel panics" 126 "$status"
 if command -v python3 >/dev/null; then
 	equal "stall: clients hear of it" "STASIS_STALL 0" \

@@ -114,7 +114,7 @@ def check(what, wrong):
 print("samples: perf", *(p.n for p in perf), "stasis", *(p.n for p in stasis))
 for name in union:
     print(f"{name:<36}", *(f"{100 * p.share(name):5.1f}" for p in perf), "  ", *(f"{100 * p.share(name):5.1f}" for p in stasis))
-check("each has samples enough", [] if min(p.n for p in perf + stasis) >= 300 else ["less than 300"])
+check("each has samples enough", [] if min(p.n for p in perf + stasis) >= 150 else ["less than 150"])
 
 # Both sides' sums, which chance moves less than single runs, within what single runs of perf differ by; but where those
 # happen to be alike, not closer than chance allows.

@@ -4,20 +4,6 @@
 # do (CPUs, a disk and TCP alone where another architecture's tools are not to be had); COMMAND counts on without
 # a gap, its clock goes on from the instant of the snapshot, nothing in the kernel minds, and the last one has
 # COMMAND's output and status. RESTORES: how often (default 5).
-# A lab that locks up is the emulator's known fault, as stasis_run has it: said, and all of it once more, never twice.
-if [ -z "${SNAPSHOT_TRY:-}" ]; then
-	said=$(mktemp)
-	for SNAPSHOT_TRY in 1 2; do
-		export SNAPSHOT_TRY
-		"$0" "$@" >"$said"
-		status=$?
-		[ $status != 0 ] && [ $SNAPSHOT_TRY = 1 ] && grep -q '^# stasis: the lab: .*its machine is locked up' "$said" || break
-		echo "# try 1: $(grep -m 1 'its machine is locked up' "$said" | cut -c3-)"
-	done
-	cat "$said"
-	rm -f "$said"
-	exit $status
-fi
 . "$(dirname "$0")/lib.sh"
 image=$work/disk.img
 truncate -s 64M "$image"

@@ -40,10 +40,14 @@ stasis_run -t 1n1l2c1t --watch 'init_pid_ns.child_reaper->nvcsw' --watch jiffies
 	--dump "$work/dump.json" --report "$work/report.json" -- \
 	sh -c 'for i in 1 2 3 4 5; do echo line; sleep 0.1; done'
 equal "pointer: the guest ends well" 0 "$status"
-equal "pointer: it fires" "over 1" "$(report '.watches[0] | "\(.state) \(.hits)"')"
-equal "pointer: so does another at the same time" "over 1" "$(report '.watches[1] | "\(.state) \(.hits)"')"
+equal "pointer: it fires" over "$(report '.watches[0].state')"
+equal "pointer: so does another" over "$(report '.watches[1].state')"
+# One that hits while the other's dump is taken is counted, and has its dump at its next hit.
+matches "pointer: a hit each, or one more where both hit at the same time" '[23]' \
+	"$(report '[.watches[].hits] | add')"
 equal "pointer: a condition that never holds does not" "armed 0" "$(report '.watches[2] | "\(.state) \(.hits)"')"
-equal "pointer: one dump for each" "2" "$(report '.freezes | length')"
+equal "pointer: one dump for each" \
+	"watch:init_pid_ns.child_reaper->nvcsw watch:jiffies_64" "$(report '[.freezes[].cause] | sort | join(" ")')"
 
 # ---- frozen until somebody says so ------------------------------------------------------------------
 "$STASIS" run "$LAB" -t 1n1l2c1t --name held --watch 'jiffies_64&0x100' --on-hit freeze --report "$work/report.json" -- \

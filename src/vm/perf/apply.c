@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,13 +20,14 @@
 #include "arch/arch.h"
 #include "base/parse.h"
 #include "base/util.h"
+#include "vm/perf/room.h"
 
 #define CHUNK	       MIB(64)
 #define THREADS_MAX    16
 #define TICK_NS	       200000000
 #define DEFAULT_SLACK  0 /* prctl: back to the default */
 #define RT_RUNTIME     "/proc/sys/kernel/sched_rt_runtime_us"
-#define MEMINFO_MAX    KIB(16)
+#define LARGE_PAGE     "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 #define OWN_LOCKED_MAX MIB(64) /* of the process besides the guest's memory */
 
 #ifndef MADV_POPULATE_WRITE
@@ -91,33 +93,19 @@ static void check_lock_limit(uint64_t bytes, struct perf_missing *m)
 			 format_size(limit.rlim_cur, shown, sizeof(shown)));
 }
 
-/* A field of /proc/meminfo in bytes; UINT64_MAX if it isn't there. */
-static uint64_t meminfo(const char *field)
-{
-	CLEANUP_FREE char *text = NULL;
-	const char *line;
-	uint64_t kib;
-	size_t len;
-
-	if (file_read("/proc/meminfo", MEMINFO_MAX, &text, &len) < 0)
-		return UINT64_MAX;
-	line = strstr(text, field);
-	if (!line || sscanf(line + strlen(field), ": %" SCNu64, &kib) != 1)
-		return UINT64_MAX;
-	return kib << 10;
-}
-
 /* bytes: without what is on huge pages that the host has set aside. */
 static bool check_memory(uint64_t bytes, struct perf_missing *m)
 {
-	uint64_t available = meminfo("MemAvailable");
+	struct perf_room room;
 
-	if (available < bytes)
+	perf_room_read("", &room);
+	if (room.bytes < bytes)
 		perf_missing_add(m, "less memory (-m)",
 				 "%" PRIu64 " MiB of memory are needed at once, and %" PRIu64
-				 " MiB are available: %" PRIu64 " MiB too few",
-				 bytes >> 20, available >> 20, (bytes - available) >> 20);
-	return available >= bytes;
+				 " MiB are available in %s: %" PRIu64 " MiB too few",
+				 bytes >> 20, room.bytes >> 20, room.whose,
+				 (bytes - room.bytes) >> 20);
+	return room.bytes >= bytes;
 }
 
 bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing)
@@ -195,23 +183,50 @@ static struct host_cpu_set host_nodes(const struct topology *t, const struct hos
 	return nodes;
 }
 
-void perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
-			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
-			  struct perf_missing *missing)
+/* Whether what is bound to the same nodes has room there, all regions of it together. */
+static bool nodes_have_room(const struct guest_memory *mem, const struct host_cpu_set *nodes,
+			    unsigned region, struct perf_missing *missing)
 {
-	int bind = 0, huge = 0;
+	uint64_t room = perf_room_of_nodes("", &nodes[region]), need = 0;
 
 	for (unsigned i = 0; i < mem->count; i++) {
-		const struct guest_region *region = &mem->region[i];
-		struct host_cpu_set nodes = host_nodes(t, host, plan, region->range.node);
+		bool same = !memcmp(&nodes[i], &nodes[region], sizeof(nodes[i]));
 
-		if (host->all_nodes > 1 && host_cpu_set_count(&nodes) > 0 && bind == 0 &&
-		    syscall(SYS_mbind, region->host, region->range.size, MPOL_BIND, nodes.word,
+		if (same && i < region)
+			return true; /* has been asked for */
+		need += same ? mem->region[i].range.size : 0;
+	}
+	if (need > room)
+		perf_missing_add(missing, "less memory (-m, --numa-node), or fewer guest nodes",
+				 "the host's nodes of the vCPUs of guest node %u have %" PRIu64
+				 " MiB available, and %" PRIu64 " MiB are to be bound to them",
+				 mem->region[region].range.node, room >> 20, need >> 20);
+	return need <= room;
+}
+
+bool perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
+			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
+			  bool fits, struct perf_missing *missing)
+{
+	CLEANUP_FREE struct host_cpu_set *nodes = calloc(mem->count, sizeof(*nodes));
+	int bind = nodes ? 0 : -ENOMEM, huge = 0;
+
+	for (unsigned i = 0; nodes && i < mem->count; i++)
+		nodes[i] = host_nodes(t, host, plan, mem->region[i].range.node);
+	for (unsigned i = 0; bind == 0 && host->all_nodes > 1 && i < mem->count; i++) {
+		const struct guest_region *region = &mem->region[i];
+
+		if (host_cpu_set_count(&nodes[i]) == 0)
+			continue;
+		fits = (hugetlb || nodes_have_room(mem, nodes, i, missing)) && fits;
+		if (syscall(SYS_mbind, region->host, region->range.size, MPOL_BIND, nodes[i].word,
 			    (unsigned long)HOST_CPUS_MAX, MPOL_MF_STRICT) < 0)
 			bind = -errno;
-		if (!hugetlb && madvise(region->host, region->range.size, MADV_HUGEPAGE) < 0)
-			huge = -errno;
 	}
+	/* What isn't brought in is not to be as large as can be. */
+	for (unsigned i = 0; !hugetlb && fits && i < mem->count; i++)
+		if (madvise(mem->region[i].host, mem->region[i].range.size, MADV_HUGEPAGE) < 0)
+			huge = -errno;
 	if (bind < 0)
 		perf_missing_add(missing, NULL,
 				 "the guest's memory can't be bound to the nodes of its vCPUs: %s",
@@ -219,6 +234,7 @@ void perf_apply_placement(const struct guest_memory *mem, const struct topology 
 	if (huge < 0)
 		perf_missing_note(missing, "a host kernel with transparent huge pages",
 				  "the guest's memory is in small pages: %s", strerror(-huge));
+	return fits;
 }
 
 /* The pieces of all regions, handed out to threads. */
@@ -227,7 +243,7 @@ struct intake {
 	uint64_t total;
 	_Atomic uint64_t next; /* byte, over all regions: who adds to it owns the piece before */
 	_Atomic uint64_t done; /* bytes; relaxed, for showing and for the end, after the joins */
-	_Atomic int error;     /* the first; relaxed, read after the joins */
+	_Atomic int error;     /* the first, or -EINTR; relaxed: who sees it later does more */
 };
 
 /* A kernel before 5.14: touches each page without changing it. */
@@ -321,44 +337,64 @@ static int take_all_in(struct intake *in, bool (*tick)(uint64_t done, void *arg)
 	return atomic_load_explicit(&in->error, memory_order_relaxed);
 }
 
-/* What of [from, to) of this process the kernel has in large pages, by smaps (proc(5)): a line of
- * addresses, then lines of figures. UINT64_MAX if it can't be read. */
-static uint64_t in_large_pages(uint64_t from, uint64_t to)
+/* What the kernel calls large, in bytes: 2 MiB, but for pages of 16 or 64 KiB. */
+static uint64_t large_page(void)
+{
+	CLEANUP_FREE char *text = NULL;
+	uint64_t bytes = 0;
+	size_t len;
+
+	if (file_read(LARGE_PAGE, 64, &text, &len) == 0)
+		bytes = strtoull(text, NULL, 10);
+	return bytes >= KIB(64) ? bytes : MIB(2);
+}
+
+static bool is_guests(const struct guest_memory *mem, uint64_t from, uint64_t to)
+{
+	for (unsigned i = 0; i < mem->count; i++) {
+		uint64_t begin = (uintptr_t)mem->region[i].host;
+
+		if (from < begin + mem->region[i].range.size && begin < to)
+			return true;
+	}
+	return false;
+}
+
+/* How much of the guest's memory could be in large pages, and is not, by smaps (proc(5)): a line of
+ * addresses, then lines of figures. Regions that touch are one mapping there, where they are bound
+ * to the same nodes. UINT64_MAX if it can't be read. */
+static uint64_t in_small_pages(const struct guest_memory *mem)
 {
 	CLEANUP_FREE char *line = NULL;
 	FILE *f = fopen("/proc/self/smaps", "re");
-	uint64_t sum = 0, begin = 0, a, b, kib;
+	uint64_t large = large_page(), small = 0, most = 0, a, b, kib;
 	size_t len = 0;
 
 	if (!f)
 		return UINT64_MAX;
 	while (getline(&line, &len, f) > 0) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &a, &b) == 2)
-			begin = a;
-		else if (begin >= from && begin < to &&
-			 sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1)
-			sum += kib << 10;
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &a, &b) == 2) {
+			most = is_guests(mem, a, b) && ALIGN_UP(a, large) < b
+				       ? b / large * large - ALIGN_UP(a, large)
+				       : 0;
+		} else if (sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1) {
+			small += most - MIN(most, kib << 10);
+		}
 	}
 	fclose(f);
-	return sum;
+	return small;
 }
 
 /* madvise() says nothing of it: large pages may be off, or none be free. */
 static void check_large_pages(const struct guest_memory *mem, struct perf_missing *missing)
 {
-	uint64_t small = 0;
+	uint64_t small = in_small_pages(mem);
 
-	for (unsigned i = 0; i < mem->count; i++) {
-		uint64_t from = (uintptr_t)mem->region[i].host;
-		uint64_t to = from + mem->region[i].range.size;
-		uint64_t large = in_large_pages(from, to);
-		uint64_t most = ALIGN_UP(from, MIB(2)) < to
-					? to / MIB(2) * MIB(2) - ALIGN_UP(from, MIB(2))
-					: 0;
-
-		small += most > large ? most - large : 0;
-	}
-	if (small > 0)
+	if (small == UINT64_MAX)
+		perf_missing_note(
+			missing, NULL,
+			"/proc/self/smaps doesn't say what pages the guest's memory is in");
+	else if (small > 0)
 		perf_missing_add(
 			missing,
 			"echo madvise >/sys/kernel/mm/transparent_hugepage/enabled; echo 1 "
@@ -385,6 +421,9 @@ int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
 				 (uint64_t)in.done >> 20, in.total >> 20, strerror(-r));
 	else if (!hugetlb)
 		check_large_pages(mem, missing);
+	/* To lock it would bring the rest in. */
+	if (r < 0)
+		return 0;
 	/* Huge pages that are there stay; none is made or split from now on. */
 	for (unsigned i = 0; i < mem->count; i++)
 		(void)madvise(mem->region[i].host, mem->region[i].range.size, MADV_NOHUGEPAGE);

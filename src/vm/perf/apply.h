@@ -17,17 +17,19 @@
 #define PERF_CONTROL_PRIORITY 2
 
 /* What can be known before anything is built: limits, capabilities, memory. bytes: the guest's;
- * hugetlb: on huge pages of its own, which the host keeps apart. Whether all of it has room. */
+ * hugetlb: on huge pages of its own, which the host keeps apart. Whether all of it has room in
+ * the host and in the control groups that we are in. */
 bool perf_apply_check(uint64_t bytes, bool hugetlb, struct perf_missing *missing);
 /* After the VM exists, before the first vCPU: no exits on PAUSE and HLT. KVM refuses HLT under the
  * SMT-RSB mitigation: noted. MWAIT stays hidden from the guest: its deep sleeps cost wake-ups. */
 void perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
 /* Before anything touches the memory: each guest node strictly on the host nodes of its vCPUs (one
  * without vCPUs: of all), and transparent huge pages for what the pre-fault brings in. Memory that
- * is on huge pages of its own (hugetlb) passes hugetlb. */
-void perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
+ * is on huge pages of its own (hugetlb) passes hugetlb. fits: as perf_apply_check said. Whether it
+ * still does, in those nodes. */
+bool perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
 			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
-			  struct perf_missing *missing);
+			  bool fits, struct perf_missing *missing) MUST_CHECK;
 /* Brings all of it in, with several threads, looks whether it came in large pages (but for hugetlb,
  * where it did), and locks it. tick is called now and then with the bytes that are there; where it
  * says false, all stop: -EINTR. Then khugepaged is kept off: it would move pages under the guest.

@@ -76,6 +76,43 @@ static void test_memory_comes_in_whole(void **state UNUSED)
 	guest_memory_done(&mem);
 }
 
+/* Whether memory of this layout is told to be in small pages, where large ones were asked for. */
+static bool told_small(const struct guest_layout *layout)
+{
+	struct guest_memory mem;
+	struct perf_missing missing = {0};
+	struct error err = {0};
+	uint64_t total = 0;
+	bool told = false;
+
+	assert_int_equal(guest_memory_init(&mem, layout, &err), 0);
+	for (unsigned i = 0; i < mem.count; i++) {
+		total += mem.region[i].range.size;
+		(void)madvise(mem.region[i].host, mem.region[i].range.size, MADV_HUGEPAGE);
+	}
+	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &missing), 0);
+	for (unsigned i = 0; i < missing.count; i++)
+		told |= strstr(missing.item[i].what, "in small pages") != NULL;
+	perf_apply_ordinary();
+	guest_memory_done(&mem);
+	return told;
+}
+
+/* Nodes that touch are one mapping to the kernel. */
+static void test_large_pages_of_nodes_that_touch(void **state UNUSED)
+{
+	static const struct guest_layout one = {.range = {{0, MIB(8), 0}}, .count = 1};
+	static const struct guest_layout two = {.range = {{0, MIB(8), 0}, {MIB(8), MIB(8), 1}},
+						.count = 2};
+	static const struct guest_layout odd = {.range = {{0, KIB(640), 0}, {MIB(1), MIB(9), 0}},
+						.count = 2};
+
+	if (told_small(&one))
+		skip(); /* this host has none to give */
+	assert_false(told_small(&two));
+	assert_false(told_small(&odd));
+}
+
 static void test_check_names_what_lacks(void **state UNUSED)
 {
 	struct perf_missing missing = {0};
@@ -146,6 +183,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory_comes_in_whole),
+		cmocka_unit_test(test_large_pages_of_nodes_that_touch),
 		cmocka_unit_test(test_check_names_what_lacks),
 		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_refusal),
