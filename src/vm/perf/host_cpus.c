@@ -374,7 +374,9 @@ static unsigned core_of(struct host_cpus *host, unsigned *keys, const struct raw
 	if (c == host->cores) {
 		host->cores++;
 		keys[c] = raw->core_key;
-		host->core[c] = (struct host_core){.group = raw->cpu.group, .first = raw->cpu.id};
+		host->core[c] = (struct host_core){.group = raw->cpu.group,
+						   .node = raw->cpu.node,
+						   .first = raw->cpu.id};
 	}
 	host->core[c].usable++;
 	return c;

@@ -55,6 +55,7 @@ struct host_cpu {
 /* SMT siblings within one cache group. */
 struct host_core {
 	unsigned group;
+	unsigned node;	  /* of its first usable CPU: within a group it may differ (Intel's SNC) */
 	unsigned usable;  /* how many of its CPUs are ours */
 	unsigned foreign; /* online siblings that are not: others run there */
 	unsigned first;	  /* smallest id of the usable ones */
@@ -63,7 +64,9 @@ struct host_core {
 /* CPUs that share a last-level cache: the third level or beyond; else the highest that more than
  * one core shares; else the package. */
 struct host_group {
-	unsigned id;	/* smallest CPU that shares it, ours or not: stable, names its lock */
+	/* Smallest online CPU that shares it, ours or not: names its lock, and stays as long as
+	 * that CPU is online. */
+	unsigned id;
 	unsigned node;	/* of its first usable CPU */
 	unsigned level; /* of the cache; 0: the package stands in for it */
 	unsigned usable;
@@ -81,7 +84,8 @@ struct host_cpus {
 	unsigned nodes;	    /* distinct nodes of ours */
 	unsigned all_nodes; /* of the host, online, CPUs or not; 0: it doesn't say */
 	bool hybrid;	    /* ours differ in strength */
-	char smt[16];	    /* smt/control: "on", "off", "forceoff", "notsupported"; "": not said */
+	/* smt/control: "on", "off", "forceoff", "notsupported", "notimplemented"; "": not said */
+	char smt[16];
 };
 
 /* Reads the tree under root ("/sys"), and keeps what is online and in allowed. A file that may lack

@@ -290,18 +290,66 @@ static unsigned free_cpu(const struct planner *p, unsigned core, unsigned n, con
 	return ANY;
 }
 
-/* Lists the group's cores that fit, the one with CPU 0 last and those that others use after
- * clean ones. */
-static unsigned list_cores(struct planner *p, unsigned group, const struct demand *d)
+/* Room in the part of a group that is on a node; has_first: host CPU 0 is in it. After count_fits.
+ */
+static unsigned room_on(const struct planner *p, unsigned group, unsigned node,
+			const struct demand *d, bool *ret_has_first)
 {
 	unsigned n = 0;
 
-	for (int pass = 0; pass < 4; pass++) {
+	*ret_has_first = false;
+	for (unsigned c = 0; c < p->host->cores; c++) {
+		const struct host_core *core = &p->host->core[c];
+
+		if (core->group != group || core->node != node || !core_fits(p, c, d))
+			continue;
+		n += p->t->threads_per_core == 1 && !d->whole ? p->fits[c] : 1;
+		*ret_has_first |= core->first == 0;
+	}
+	return n;
+}
+
+/* A host cache may span nodes: the one of them with room for a whole virtual cache, not the one
+ * with CPU 0 and no larger than need be. ANY if none has. */
+static unsigned choose_home(const struct planner *p, unsigned group, const struct demand *d)
+{
+	unsigned best = ANY, best_room = 0, seen = ANY;
+	bool best_first = false;
+
+	for (unsigned c = 0; c < p->host->cores; c++) {
+		unsigned node = p->host->core[c].node, room;
+		bool first;
+
+		if (p->host->core[c].group != group || node == seen)
+			continue;
+		seen = node;
+		room = room_on(p, group, node, d, &first);
+		if (room < p->t->cores_per_llc)
+			continue;
+		if (best == ANY || first < best_first ||
+		    (first == best_first && room < best_room)) {
+			best = node;
+			best_room = room;
+			best_first = first;
+		}
+	}
+	return best;
+}
+
+/* Lists the group's cores that fit: clean ones before those that others use, those of a node that
+ * has enough before others, the one with CPU 0 last. */
+static unsigned list_cores(struct planner *p, unsigned group, const struct demand *d)
+{
+	unsigned n = 0, home = choose_home(p, group, d);
+
+	for (int pass = 0; pass < 8; pass++) {
 		for (unsigned c = 0; c < p->host->cores; c++) {
 			const struct host_core *core = &p->host->core[c];
 
 			if (core->group == group && core_fits(p, c, d) &&
-			    (core->foreign > 0) == (pass >= 2) && (core->first == 0) == (pass & 1))
+			    (core->foreign > 0) == (pass >= 4) &&
+			    (home != ANY && core->node != home) == (pass / 2 % 2) &&
+			    (core->first == 0) == (pass & 1))
 				p->order[n++] = c;
 		}
 	}

@@ -30,7 +30,8 @@ struct perf_plan {
  * - each vCPU on a CPU of its own, siblings on siblings; a single-threaded core takes a whole host
  *   core where there are enough of them,
  * - CPUs of one strength, caches of one size, no core that others may use as well,
- * - virtual nodes on host nodes of their own where they fit,
+ * - virtual nodes on host nodes of their own where they fit, and a virtual cache on one node, where
+ *   the host's cache spans several,
  * - the control thread outside of the used caches where there is a CPU, else away from the cores of
  *   vCPUs; near to vCPU 0; then the smallest number, since host CPU 0 has the host's chores anyway.
  * What of this can't be is added to missing, and the plan is then the best that was found. Returns

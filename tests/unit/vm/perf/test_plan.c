@@ -1,4 +1,5 @@
-/* Plans on hosts out of tables: the shapes that people have, and thousands of random ones. */
+/* Plans on hosts out of tables: the shapes that people have, and thousands of random ones. Those on
+ * hosts that were recorded are in test_recorded.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "oracle.h"
 #include "tree.h"
 #include "vm/perf/budget.h"
 #include "vm/perf/plan.h"
@@ -21,10 +23,7 @@ static struct perf_missing missing;
 
 static const struct tree_cpu *of(unsigned vcpu)
 {
-	for (unsigned i = 0; i < t.count; i++)
-		if ((int)t.cpu[i].id == plan.cpu[vcpu])
-			return &t.cpu[i];
-	return NULL;
+	return oracle_cpu(&t, plan.cpu[vcpu]);
 }
 
 static void make_on(const char *shape, const struct host_cpu_set *allowed,
@@ -302,97 +301,6 @@ static void random_host(struct host_cpu_set *ret_allowed)
 	*ret_allowed = tree_all(t.count);
 }
 
-static bool ours(const struct tree_cpu *c, const struct host_cpu_set *allowed)
-{
-	return !c->offline && host_cpu_set_has(allowed, c->id);
-}
-
-/* What the plan promises, by the table alone. */
-static const char *broken(const struct topology *shape, const struct host_cpu_set *allowed)
-{
-	unsigned threads = shape->threads_per_core, per_llc = shape->cores_per_llc * threads;
-	unsigned n = plan.vcpus;
-
-	for (unsigned v = 0; v <= n; v++) {
-		int id = v < n ? plan.cpu[v] : plan.control;
-
-		if (id < 0 || !host_cpu_set_has(allowed, (unsigned)id))
-			return "a CPU that is not ours";
-		for (unsigned w = 0; w < v; w++)
-			if (plan.cpu[w] == id)
-				return "a CPU twice";
-	}
-	for (unsigned a = 0; a < n; a++) {
-		if (!ours(of(a), allowed))
-			return "an offline CPU";
-		for (unsigned b = 0; b < n; b++) {
-			if ((of(a)->cache == of(b)->cache) != (a / per_llc == b / per_llc))
-				return "a cache in parts, or shared";
-			if (threads > 1 &&
-			    (of(a)->core == of(b)->core) != (a / threads == b / threads))
-				return "siblings apart, or strangers on siblings";
-			if (of(a)->efficient != of(b)->efficient)
-				return "two kinds";
-			if (of(a)->cache_kib != of(b)->cache_kib)
-				return "two sizes";
-		}
-		for (unsigned i = 0; i < t.count; i++)
-			if (t.cpu[i].core == of(a)->core && !t.cpu[i].offline &&
-			    !host_cpu_set_has(allowed, t.cpu[i].id))
-				return "a sibling of others";
-	}
-	return NULL;
-}
-
-/* Cores of a kind in a cache that take a core of the guest; if packed, single CPUs. */
-static unsigned room(unsigned cache, bool efficient, unsigned threads,
-		     const struct host_cpu_set *allowed)
-{
-	unsigned n = 0, usable[512] = {0};
-	bool foreign[512] = {0};
-
-	for (unsigned i = 0; i < t.count; i++) {
-		const struct tree_cpu *c = &t.cpu[i];
-
-		if (c->cache != cache || c->offline || c->efficient != efficient)
-			continue;
-		if (host_cpu_set_has(allowed, c->id))
-			usable[c->core]++;
-		else
-			foreign[c->core] = true;
-	}
-	for (unsigned c = 0; c < 512; c++)
-		if (!foreign[c])
-			n += threads == 1 ? usable[c] : usable[c] >= threads;
-	return n;
-}
-
-/* Whether there is a plan without a flaw, by counting. */
-static bool possible(const struct topology *shape, const struct host_cpu_set *allowed)
-{
-	for (unsigned efficient = 0; efficient < 2; efficient++) {
-		unsigned small = 0, large = 0;
-
-		for (unsigned cache = 0; cache < 64; cache++) {
-			unsigned kib = 0;
-
-			for (unsigned i = 0; i < t.count; i++)
-				if (t.cpu[i].cache == cache)
-					kib = t.cpu[i].cache_kib;
-			if (kib == 0 || room(cache, efficient, shape->threads_per_core, allowed) <
-						shape->cores_per_llc)
-				continue;
-			if (kib == 32768)
-				small++;
-			else
-				large++;
-		}
-		if (MAX(small, large) >= shape->llcs)
-			return topology_vcpus(shape) + 1 <= host.count;
-	}
-	return false;
-}
-
 static void test_random(void **state UNUSED)
 {
 	const struct perf_wish free_choice = {0};
@@ -410,13 +318,13 @@ static void test_random(void **state UNUSED)
 			 1 + below(3));
 		assert_int_equal(topology_parse(spec, &shape, &err), 0);
 		make_on(spec, &allowed, &free_choice);
-		flaw = broken(&shape, &allowed);
+		flaw = oracle_flaw(&t, &plan, &shape, &allowed);
 		if (!flaw != (missing.count == 0))
 			fail_msg("round %u, %s: %s, and the plan says %s", round, spec,
 				 flaw ?: "good", missing.count ? missing.item[0].what : "good");
-		if (possible(&shape, &allowed) != (missing.count == 0))
+		if (oracle_possible(&t, &shape, &allowed) != (missing.count == 0))
 			fail_msg("round %u, %s: possible is %d, and the plan says %s", round, spec,
-				 possible(&shape, &allowed),
+				 oracle_possible(&t, &shape, &allowed),
 				 missing.count ? missing.item[0].what : "good");
 		met += missing.count == 0;
 		refused += missing.count > 0;

@@ -1,5 +1,13 @@
-/* Writes sysfs trees, and builds their host_cpus by other means than the reader's. */
+/* Writes sysfs trees, out of tables and of recordings, and builds their host_cpus by other means
+ * than the reader's. */
 #include "tree.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <assert.h>
 #include <errno.h>
@@ -15,7 +23,7 @@ void tree_regular(struct tree *t, unsigned packages, unsigned nodes, unsigned ca
 {
 	unsigned all_cores = packages * nodes * caches * cores;
 
-	*t = (struct tree){.count = all_cores * threads, .has_nodes = true};
+	*t = (struct tree){.count = all_cores * threads, .has_nodes = true, .level = 3};
 	t->smt = threads > 1 ? "on" : "notsupported";
 	assert(t->count <= 512);
 	for (unsigned id = 0; id < t->count; id++) {
@@ -120,15 +128,21 @@ static void put_cpu(const char *root, const struct tree *t, const struct tree_cp
 #undef NUMBER
 }
 
+static char *new_root(void)
+{
+	char *root;
+
+	assert(asprintf(&root, "%s/stasis-tree-XXXXXX", getenv("TMPDIR") ?: "/tmp") > 0);
+	assert(mkdtemp(root));
+	return root;
+}
+
 char *tree_write(const struct tree *t)
 {
-	const char *tmp = getenv("TMPDIR") ?: "/tmp";
 	bool hybrid = false;
-	char *root;
+	char *root = new_root();
 	char path[128];
 
-	assert(asprintf(&root, "%s/stasis-tree-XXXXXX", tmp) > 0);
-	assert(mkdtemp(root));
 	put_list(root, "devices/system/cpu/online", t, ALL, 0);
 	if (t->smt)
 		tree_put(root, "devices/system/cpu/smt/control", t->smt);
@@ -155,6 +169,32 @@ char *tree_write(const struct tree *t)
 		}
 		tree_put(root, "devices/system/node/online", list);
 	}
+	return root;
+}
+
+char *tree_unpack(const char *folder, const char *name)
+{
+	char *root = new_root(), *line = NULL;
+	char path[512];
+	size_t size = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s.tree", folder, name);
+	f = fopen(path, "r");
+	assert(f);
+	while (getline(&line, &size, f) > 0) {
+		char *tab = strchr(line, '\t');
+
+		if (line[0] == '#')
+			continue;
+		assert(tab && strlen(line) < sizeof(path) / 2);
+		*tab = '\0';
+		tab[1 + strcspn(tab + 1, "\n")] = '\0';
+		snprintf(path, sizeof(path), "devices/%s", line);
+		tree_put(root, path, tab + 1);
+	}
+	free(line);
+	fclose(f);
 	return root;
 }
 
@@ -213,7 +253,7 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 		if (group == h.groups) {
 			cache_name[h.groups++] = c->cache;
 			h.group[group] = (struct host_group){.node = t->has_nodes ? c->node : 0,
-							     .level = 3,
+							     .level = t->level,
 							     .bytes = KIB(c->cache_kib)};
 			for (unsigned j = t->count; j-- > 0;)
 				if (!t->cpu[j].offline && t->cpu[j].cache == c->cache)
@@ -221,7 +261,9 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 		}
 		if (core == h.cores) {
 			core_name[h.cores++] = c->core;
-			h.core[core] = (struct host_core){.group = group, .first = c->id};
+			h.core[core] = (struct host_core){.group = group,
+							  .node = t->has_nodes ? c->node : 0,
+							  .first = c->id};
 			for (unsigned j = 0; j < t->count; j++)
 				h.core[core].foreign += !t->cpu[j].offline &&
 							t->cpu[j].core == c->core &&
@@ -245,4 +287,39 @@ void tree_host(const struct tree *t, const struct host_cpu_set *allowed, struct 
 	}
 	h.nodes = host_cpu_set_count(&nodes);
 	*ret_host = h;
+}
+
+void tree_assert_same(const struct host_cpus *host, const struct host_cpus *want)
+{
+	assert_int_equal(host->count, want->count);
+	assert_int_equal(host->cores, want->cores);
+	assert_int_equal(host->groups, want->groups);
+	assert_int_equal(host->online, want->online);
+	assert_int_equal(host->nodes, want->nodes);
+	assert_int_equal(host->all_nodes, want->all_nodes);
+	assert_int_equal(host->hybrid, want->hybrid);
+	assert_string_equal(host->smt, want->smt);
+	for (unsigned i = 0; i < want->count; i++) {
+		assert_int_equal(host->cpu[i].id, want->cpu[i].id);
+		assert_int_equal(host->cpu[i].core, want->cpu[i].core);
+		assert_int_equal(host->cpu[i].group, want->cpu[i].group);
+		assert_int_equal(host->cpu[i].package, want->cpu[i].package);
+		assert_int_equal(host->cpu[i].node, want->cpu[i].node);
+		assert_int_equal(host->cpu[i].capacity, want->cpu[i].capacity);
+		assert_int_equal(host->cpu[i].efficient, want->cpu[i].efficient);
+	}
+	for (unsigned i = 0; i < want->cores; i++) {
+		assert_int_equal(host->core[i].group, want->core[i].group);
+		assert_int_equal(host->core[i].node, want->core[i].node);
+		assert_int_equal(host->core[i].usable, want->core[i].usable);
+		assert_int_equal(host->core[i].foreign, want->core[i].foreign);
+		assert_int_equal(host->core[i].first, want->core[i].first);
+	}
+	for (unsigned i = 0; i < want->groups; i++) {
+		assert_int_equal(host->group[i].id, want->group[i].id);
+		assert_int_equal(host->group[i].node, want->group[i].node);
+		assert_int_equal(host->group[i].level, want->group[i].level);
+		assert_int_equal(host->group[i].usable, want->group[i].usable);
+		assert_int_equal(host->group[i].bytes, want->group[i].bytes);
+	}
 }

@@ -17,20 +17,25 @@ struct tree {
 	unsigned count;
 	bool has_nodes;
 	const char *smt; /* smt/control; NULL: no file */
+	unsigned level;	 /* of the caches, for tree_host; tree_write has the third alone */
 };
 
 /* packages × nodes × caches × cores × threads, each "per"; siblings are numbered as Linux does on
- * x86: all first threads, then all second ones. cache_kib 32768. */
+ * x86: all first threads, then all second ones. Caches of the third level, 32768 KiB. */
 void tree_regular(struct tree *t, unsigned packages, unsigned nodes, unsigned caches,
 		  unsigned cores, unsigned threads);
 /* A new folder under $TMPDIR; malloc'ed. What is offline has its folder, and nothing in it. */
 char *tree_write(const struct tree *t);
+/* The same of folder/name.tree, which record-tree printed. */
+char *tree_unpack(const char *folder, const char *name);
 void tree_remove(char *root); /* and frees */
 /* Writes root/path anew (folders must be there); NULL text removes it. */
 void tree_put(const char *root, const char *path, const char *text);
 /* The same without files. */
 void tree_host(const struct tree *t, const struct host_cpu_set *allowed,
 	       struct host_cpus *ret_host);
+/* Field by field, but for what lies between them. */
+void tree_assert_same(const struct host_cpus *host, const struct host_cpus *want);
 /* CPUs 0 to n - 1. */
 struct host_cpu_set tree_all(unsigned n);
 
