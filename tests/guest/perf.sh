@@ -46,6 +46,16 @@ fi
 run poweroff --perf=never
 ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
 
+# A lab is emulated, whoever asks for it.
+foreign=aarch64
+[ "$(uname -m)" = aarch64 ] && foreign=x86_64
+for option in "--lab" "--arch $foreign"; do
+	timeout 20 "$STASIS" run --perf $option -k "$payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out" 2>"$work/err"
+	ok "--perf $option is refused" [ $? = 125 ]
+	ok "… with the reason" grep -q -- "--perf and $option exclude each other: .*a lab is emulated" "$work/err"
+done
+
 if taskset -p $$ >/dev/null 2>&1 && [ "$cpus" -gt 1 ]; then
 	first=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
 	taskset -c "$first" timeout 20 "$STASIS" run --no-lab --perf=relaxed --wait --pin $((first + 1)) \
