@@ -16,7 +16,6 @@
 #include "cli/options.h"
 #include "cli/profile_option.h"
 #include "cli/run_here.h"
-#include "cli/signals.h"
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"

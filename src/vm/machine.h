@@ -172,7 +172,7 @@ int machine_events_running(struct machine *m, struct error *err) MUST_CHECK;
 void machine_events_resumed(struct machine *m);
 /* False if the kernel keeps an operation on the machine's streams for limit_ns. */
 bool machine_events_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
-/* Decides the outcome, once, and stops the loop. */
+/* Decides the outcome, once, and stops the loop, where there is one. */
 void machine_end(struct machine *m, enum vm_outcome outcome, int status, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
 /* vcpu_pool's serve and failed. */

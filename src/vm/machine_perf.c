@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "vm/perf/apply.h"
+#include "vm/signals.h"
 
 /* Threads beyond which reading their counters as COMMAND starts would be noise itself. */
 #define READ_AT_START_MAX 64
@@ -71,7 +72,8 @@ static bool show(uint64_t done, void *arg)
 		 (unsigned long long)(done >> 20),
 		 (unsigned long long)(topology_memory(&m->config->topology) >> 20));
 	progress_tick(&m->progress);
-	return !perf_interrupted(0);
+	m->claim.signo = m->claim.signo ?: signals_take(0);
+	return m->claim.signo == 0;
 }
 
 int machine_perf_memory(struct machine *m, struct error *err)
