@@ -81,6 +81,7 @@ struct machine {
 	struct board board;
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
+	bool control_spins; /* performance mode: the control thread never sleeps */
 	struct evidence evidence;
 	uint64_t threads_ns;	  /* when the vCPU threads were about to begin */
 	struct counters counters; /* with config->counters */

@@ -127,19 +127,13 @@ static int prioritise(struct machine *m)
 static void spin(struct machine *m)
 {
 	struct host_cpu_set rest = m->claim.initial;
-	int r;
 
 	for (unsigned v = 0; v < m->claim.plan.vcpus; v++)
 		host_cpu_set_remove(&rest, (unsigned)m->claim.plan.cpu[v]);
 	host_cpu_set_remove(&rest, (unsigned)m->claim.plan.control);
-	r = host_cpu_set_count(&rest) > 0 ? perf_apply_workers(m->loop, &rest) : -EINVAL;
-	if (r == 0)
+	m->control_spins = perf_apply_workers(m->loop, &rest, &m->claim.missing);
+	if (m->control_spins)
 		loop_set_spin(m->loop, SPIN_FOR_EVER);
-	else
-		perf_missing_note(
-			&m->claim.missing, NULL,
-			"the control thread sleeps: no other host CPU of ours is left for "
-			"what the kernel does for it");
 }
 
 /* Every thread on its CPU, ahead of all that is not real-time. */
@@ -174,7 +168,7 @@ static json_t *plan_json(const struct machine *m)
 	return json_pack("{s:s, s:o, s:i, s:b, s:b, s:i}", "mode",
 			 m->config->perf.mode == PERF_STRICT ? "strict" : "relaxed", "pins", pins,
 			 "control", plan->control, "own_cpus", (int)plan->own, "control_spins",
-			 (int)(plan->own && plan->spare), "shared_cores", (int)plan->shared_cores);
+			 (int)m->control_spins, "shared_cores", (int)plan->shared_cores);
 }
 
 static pid_t *thread_ids(struct machine *m)
