@@ -43,6 +43,20 @@ ok "there are no more passes than rounds" is "$(cat "$work/err")" \
 "$STASIS" bench console.out --passes 0 >"$work/out" 2>"$work/err"
 ok "no pass at all is a usage error" is $? 125
 ok "… that says what is accepted" grep -qx 'stasis: --passes 0: not 1 to 1000' "$work/err"
+# What a benchmark's own process may not do costs its row, and no other: root may lack it, too.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	for lack in "sys_nice pin lock no.fifo" "ipc_lock pin fifo no.lock"; do
+		read -r cap rows <<<"$lack"
+		setpriv --bounding-set "-$cap" --inh-caps "-$cap" bash -c 'ulimit -r 0; ulimit -l 8192; exec "$@"' - \
+			"$STASIS" bench jitter --rounds 1 >"$work/out" 2>"$work/err"
+		ok "jitter: runs without $cap" is $? 0
+		ok "… its rows" is "$(sed -n 's/^jitter\.\([^ :]*\): 1 round.*/\1/p' "$work/err" | tr '\n' ' ')" "none $rows "
+		ok "… and each other says what it takes" \
+			is "$(grep -c "^jitter\..*: left out, .* is refused: that takes ulimit .* CAP_${cap^^}$" "$work/err")" 4
+	done
+else
+	skip "jitter: without capabilities" "needs root and setpriv"
+fi
 # The peer's rows are there, or said to be missing.
 mkdir "$work/no-programs"
 PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
