@@ -113,6 +113,22 @@ done
 ok "a failure ends it" is $? 125
 ok "… is told last" grep -q '^stasis: running ' <(tail -n 1 "$work/err")
 ok "… and what was measured before is written" grep -q '"name":"console.out"' "$work/failed.json"
+# One that fails in its second pass, in a row's first round there or in the next.
+cat >"$work/fails" <<FAILS
+#!/bin/sh
+echo >>"$work/starts"
+[ "\$(wc -l <"$work/starts")" -gt "\$(cat "$work/most")" ] && exit 1
+exec "$work/measured" "\$@"
+FAILS
+chmod +x "$work/fails"
+for most in 2 3; do
+	rm -f "$work/starts"
+	echo $most >"$work/most"
+	"$STASIS" bench start.1 --rounds 4 --passes 2 --stasis "$work/fails" --json "$work/part.json" >"$work/out" 2>"$work/err"
+	ok "a program that fails after $most rounds ends it, too" is $? 125
+	ok "… and what it had measured is shown" grep -Eq "^start\.1 .*  $most  " "$work/out"
+	ok "… and written" is "$(jq '.rows[] | select(.name == "start.1") | .product | length' "$work/part.json")" $most
+done
 programs=$(realpath "$(dirname "$STASIS")/../../bench")
 mkdir "$work/late"
 cp "$programs/stasis-bench" "$work/late"
