@@ -189,6 +189,16 @@ static int measure(struct bench *b, const struct bench_program *program, struct 
 	return program->run(b, err);
 }
 
+/* What was measured before a failure can't be had again. */
+static void finish_failed(struct bench *b)
+{
+	struct error late = {0};
+
+	results_drop_unfinished(&b->results);
+	if (b->results.rows > 0 && bench_finish(&b->options, &b->results, &late) < 0)
+		log_failure(&late);
+}
+
 int bench_main(const struct bench_program *program, int argc, char **argv)
 {
 	struct bench b = {.terminal = isatty(STDERR_FILENO)};
@@ -233,6 +243,8 @@ int bench_main(const struct bench_program *program, int argc, char **argv)
 					       program->name);
 	if (r == 0)
 		r = bench_finish(&b.options, &b.results, &err);
+	else
+		finish_failed(&b);
 	results_done(&b.results);
 	if (r < 0)
 		log_failure(&err);

@@ -20,14 +20,19 @@ static int no_memory(struct error *err)
 	return error_set_shortage(err, -ENOMEM, "keeping samples");
 }
 
+static void round_done(struct results_round *round)
+{
+	for (int side = 0; side < RESULTS_SIDES; side++)
+		free(round->side[side].value);
+}
+
 void results_done(struct results *r)
 {
 	for (size_t i = 0; i < r->rows; i++) {
 		struct results_row *row = r->row[i];
 
 		for (size_t k = 0; k < row->rounds; k++)
-			for (int side = 0; side < RESULTS_SIDES; side++)
-				free(row->round[k].side[side].value);
+			round_done(&row->round[k]);
 		free(row->round);
 		free(row);
 	}
@@ -85,6 +90,29 @@ int results_add(struct results_row *row, enum results_side side, double value, s
 	}
 	s->value[s->n++] = value;
 	return 0;
+}
+
+void results_drop_unfinished(struct results *r)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < r->rows; i++) {
+		struct results_row *row = r->row[i];
+		struct results_round *last = row->rounds ? &row->round[row->rounds - 1] : NULL;
+
+		if (last &&
+		    (last->side[RESULTS_FLOOR].n == 0 || last->side[RESULTS_PRODUCT].n == 0)) {
+			round_done(last);
+			row->rounds--;
+		}
+		if (row->rounds > 0) {
+			r->row[kept++] = row;
+		} else {
+			free(row->round);
+			free(row);
+		}
+	}
+	r->rows = kept;
 }
 
 int results_medians(const struct results_row *row, struct stats_round **ret_rounds, size_t *ret_n,

@@ -52,6 +52,9 @@ int results_round_begin(struct results_row *row, unsigned pass, struct error *er
 /* A round has begun. */
 int results_add(struct results_row *row, enum results_side side, double value,
 		struct error *err) MUST_CHECK;
+/* A measurement failed in the middle: the last round of a row goes if a side has no sample, and so
+ * does a row without rounds. */
+void results_drop_unfinished(struct results *r);
 
 /* The rounds in which both sides were measured, by their medians. *ret_n may be 0. */
 int results_medians(const struct results_row *row, struct stats_round **ret_rounds, size_t *ret_n,

@@ -87,12 +87,20 @@ struct job {
 	bool left_out;		 /* it can't run here, and has said why */
 };
 
+static bool has_content(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_size > 0;
+}
+
 static int measure(const struct bench_options *o, struct job *job, unsigned pass, unsigned passes,
 		   struct results *all, struct error *err)
 {
 	CLEANUP_FREE char *json = text_format("%s/json", o->work);
 	const char *argv[16] = {job->path, "--json", json};
 	char rounds[16], cpus[32], which[32];
+	struct error late = {0};
 	size_t n = 3;
 	int r;
 
@@ -122,6 +130,9 @@ static int measure(const struct bench_options *o, struct job *job, unsigned pass
 	if (job->left_out && pass > 1)
 		fprintf(stderr, "%s: left out from pass %u on: its rows are of %u pass%s\n",
 			name_of(job->path), pass, pass - 1, pass == 2 ? "" : "es");
+	/* One that failed has written what it had by then; or nothing. */
+	if (r > 0 && r != SKIPPED && has_content(json) && results_load(all, json, &late) < 0)
+		log_failure(&late);
 	if (r == 0)
 		r = results_load(all, json, err);
 	else if (r == SKIPPED)

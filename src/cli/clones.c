@@ -24,8 +24,8 @@
 #include "cli/clone_tally.h"
 #include "cli/commands.h"
 #include "cli/run_here.h"
-#include "cli/signals.h"
 #include "vm/clone.h"
+#include "vm/signals.h"
 
 enum { OUT, ERR, STREAMS };
 
@@ -136,7 +136,7 @@ static int clones_init(struct clones *c, const char *name, unsigned count, struc
 		if (!c->clone[i].name)
 			return error_set(err, -ENOMEM, "naming clones");
 	}
-	block_signals();
+	signals_block();
 	sigprocmask(SIG_BLOCK, NULL, &signals);
 	c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	return c->signal_fd < 0 ? error_set_shortage(err, -errno, "reading signals") : 0;

@@ -14,13 +14,13 @@
 #include "cli/commands.h"
 #include "cli/lab_outputs.h"
 #include "cli/lab_run.h"
-#include "cli/signals.h"
 #include "freeze/vmcore.h"
 #include "guest/topology_request.h"
 #include "vm/image.h"
 #include "vm/kernels.h"
 #include "vm/lab/lab.h"
 #include "vm/lab/place.h"
+#include "vm/signals.h"
 #include "vm/terminal.h"
 
 #define INNER_ARGS_MAX (47 + 2 * VM_MAX_DISKS)
@@ -381,7 +381,7 @@ int lab_run_config(struct vm_config *config)
 	struct lab_place place;
 	int status = 125, r;
 
-	block_signals();
+	signals_block();
 	r = config->lab_snapshot && config->disk_count &&
 			    !lab_has_disks(config->kind, config->disk, config->disk_count)
 		    ? error_usage(&err, "the lab was started without a disk that this snapshot has")

@@ -8,10 +8,10 @@
 #include "cli/find_vm.h"
 #include "cli/lab_run.h"
 #include "cli/options.h"
-#include "cli/signals.h"
 #include "vm/kernels.h"
 #include "vm/lab/disks.h"
 #include "vm/lab/lab.h"
+#include "vm/signals.h"
 
 struct lab_words {
 	const struct arch_kind *kind;
@@ -56,7 +56,7 @@ static int start(const struct lab_words *words)
 	struct error err = {0};
 	int r;
 
-	block_signals();
+	signals_block();
 	r = kernel_for_lab(words->kind, &kernel, &err);
 	machine = (struct lab_machine){.kind = words->kind,
 				       .kernel = kernel.path,

@@ -15,10 +15,10 @@
 #include "base/util.h"
 #include "cli/commands.h"
 #include "cli/find_vm.h"
-#include "cli/signals.h"
 #include "freeze/snapshot_folder.h"
 #include "vm/lab/forward.h"
 #include "vm/lab/paths.h"
+#include "vm/signals.h"
 #include "vm/snapshot_file.h"
 
 #define FORGET	    "--forget"
@@ -118,7 +118,7 @@ static int ask_lab(const struct arch_kind *kind, const char *first, const char *
 	if (null >= 0)
 		(void)!dup2(null, STDIN_FILENO);
 	fd_close(&null);
-	block_signals();
+	signals_block();
 	fd = lab_connect_warm(kind, err);
 	if (fd < 0)
 		r = error_usage(err, "the lab has ended");

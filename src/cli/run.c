@@ -16,7 +16,6 @@
 #include "cli/options.h"
 #include "cli/profile_option.h"
 #include "cli/run_here.h"
-#include "cli/signals.h"
 #include "guest/topology_request.h"
 #include "vm/doctor.h"
 #include "vm/kernels.h"
@@ -725,30 +724,40 @@ static int print_config(const struct vm_config *config)
 	return 0;
 }
 
+/* Strict performance mode goes to no lab. why: what keeps this host from running the guest itself,
+ * where it is the host. */
+static int refuse_emulated(const struct run_request *q, const char *why, struct error *err)
+{
+	if (q->lab == LAB_ALWAYS)
+		return error_usage(err, "--perf and --lab exclude each other: a lab is emulated");
+	if (q->config.kind != arch_kind_own())
+		return error_usage(err,
+				   "--perf and --arch %s exclude each other: such guests run in "
+				   "the lab only, on this host, and a lab is emulated",
+				   q->config.kind->name);
+	error_contention(err, "--perf: %s", why);
+	error_hint(err, "a host that runs kernels by itself");
+	return -EBUSY;
+}
+
 /* Whether to go to the lab, with the one line that says why when nobody asked for it. */
 static int choose_lab(struct run_request *q, bool *ret_lab, struct error *err)
 {
-	struct host_ability ability;
-	int r;
+	bool foreign = q->config.kind != arch_kind_own(), asked = q->lab == LAB_ALWAYS || foreign;
+	struct host_ability ability = {.runs_linux = true};
+	int r = 0;
 
-	if (q->lab == LAB_ALWAYS && q->config.perf.mode == PERF_STRICT)
-		return error_usage(err, "--perf and --lab exclude each other: a lab is emulated");
-	if (q->config.kind != arch_kind_own() && q->lab == LAB_NEVER)
+	if (foreign && q->lab == LAB_NEVER)
 		return error_usage(err, "--arch %s: such guests run in the lab only, on this host",
 				   q->config.kind->name);
-	*ret_lab = q->lab == LAB_ALWAYS || q->config.kind != arch_kind_own();
-	if (*ret_lab || q->lab != LAB_AUTO || q->in_lab)
-		return 0;
-	r = host_ability(&ability, err);
+	if (!asked && q->lab == LAB_AUTO && !q->in_lab)
+		r = host_ability(&ability, err);
 	if (r < 0)
 		return r;
-	*ret_lab = !ability.runs_linux;
-	if (*ret_lab && q->config.perf.mode == PERF_STRICT) {
-		error_contention(err, "--perf: %s", ability.why);
-		error_hint(err, "a host that runs kernels by itself");
-		return -EBUSY;
-	}
-	if (*ret_lab && q->config.verbosity >= 0)
+	*ret_lab = asked || !ability.runs_linux;
+	if (*ret_lab && q->config.perf.mode == PERF_STRICT)
+		return refuse_emulated(q, ability.why, err);
+	if (*ret_lab && !asked && q->config.verbosity >= 0)
 		log_at(LOG_WARN, "running in the lab: %s", ability.why);
 	return 0;
 }

@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "cli/signals.h"
 #include "vm/result.h"
+#include "vm/signals.h"
 #include "vm/vm.h"
 
 int run_here(struct vm_config *config, bool in_lab)
@@ -14,7 +14,7 @@ int run_here(struct vm_config *config, bool in_lab)
 	struct error err = {0}, report_err = {0};
 	int status;
 
-	block_signals();
+	signals_block();
 	if (vm_run(config, &result, &err) < 0) {
 		log_failure(&err);
 		snprintf(result.text, sizeof(result.text), "%s", err.what);

@@ -28,7 +28,8 @@ void machine_end(struct machine *m, enum vm_outcome outcome, int status, const c
 	vsnprintf(m->result->text, sizeof(m->result->text), fmt, ap);
 	va_end(ap);
 	progress_set(&m->progress, NULL);
-	loop_stop(m->loop);
+	if (m->loop)
+		loop_stop(m->loop);
 }
 
 /* The console is a witness of a panic only until init has loaded the panic device's driver: later,

@@ -82,6 +82,7 @@ struct machine {
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
 	bool halts_unseen; /* a halted vCPU stays in the guest */
+	bool control_spins; /* performance mode: the control thread never sleeps */
 	struct evidence evidence;
 	uint64_t threads_ns;	  /* when the vCPU threads were about to begin */
 	struct counters counters; /* with config->counters */
@@ -173,7 +174,7 @@ int machine_events_running(struct machine *m, struct error *err) MUST_CHECK;
 void machine_events_resumed(struct machine *m);
 /* False if the kernel keeps an operation on the machine's streams for limit_ns. */
 bool machine_events_done(struct machine *m, uint64_t limit_ns) MUST_CHECK;
-/* Decides the outcome, once, and stops the loop. */
+/* Decides the outcome, once, and stops the loop, where there is one. */
 void machine_end(struct machine *m, enum vm_outcome outcome, int status, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
 /* vcpu_pool's serve and failed. */

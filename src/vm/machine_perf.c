@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "vm/perf/apply.h"
+#include "vm/signals.h"
 
 /* Threads beyond which reading their counters as COMMAND starts would be noise itself. */
 #define READ_AT_START_MAX 64
@@ -94,7 +95,8 @@ static bool show(uint64_t done, void *arg)
 		 (unsigned long long)(done >> 20),
 		 (unsigned long long)(topology_memory(&m->config->topology) >> 20));
 	progress_tick(&m->progress);
-	return !perf_interrupted(0);
+	m->claim.signo = m->claim.signo ?: signals_take(0);
+	return m->claim.signo == 0;
 }
 
 int machine_perf_memory(struct machine *m, struct error *err)
@@ -148,19 +150,13 @@ static int prioritise(struct machine *m)
 static void spin(struct machine *m)
 {
 	struct host_cpu_set rest = m->claim.initial;
-	int r;
 
 	for (unsigned v = 0; v < m->claim.plan.vcpus; v++)
 		host_cpu_set_remove(&rest, (unsigned)m->claim.plan.cpu[v]);
 	host_cpu_set_remove(&rest, (unsigned)m->claim.plan.control);
-	r = host_cpu_set_count(&rest) > 0 ? perf_apply_workers(m->loop, &rest) : -EINVAL;
-	if (r == 0)
+	m->control_spins = perf_apply_workers(m->loop, &rest, &m->claim.missing);
+	if (m->control_spins)
 		loop_set_spin(m->loop, SPIN_FOR_EVER);
-	else
-		perf_missing_note(
-			&m->claim.missing, NULL,
-			"the control thread sleeps: no other host CPU of ours is left for "
-			"what the kernel does for it");
 }
 
 /* Every thread on its CPU, ahead of all that is not real-time. */
@@ -195,7 +191,7 @@ static json_t *plan_json(const struct machine *m)
 	return json_pack("{s:s, s:o, s:i, s:b, s:b, s:i}", "mode",
 			 m->config->perf.mode == PERF_STRICT ? "strict" : "relaxed", "pins", pins,
 			 "control", plan->control, "own_cpus", (int)plan->own, "control_spins",
-			 (int)(plan->own && plan->spare), "shared_cores", (int)plan->shared_cores);
+			 (int)m->control_spins, "shared_cores", (int)plan->shared_cores);
 }
 
 static pid_t *thread_ids(struct machine *m)

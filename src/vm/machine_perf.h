@@ -5,13 +5,14 @@
 
 #include "vm/machine.h"
 
-/* The VM has its name: CPUs and locks, or contention. */
+/* The VM has its name: CPUs and locks, or contention. A signal meanwhile is -EINTR, and in
+ * claim.signo. */
 int machine_perf_claim(struct machine *m, struct error *err) MUST_CHECK;
 /* Whether every thread has a host CPU to itself. */
 bool machine_perf_own_cpus(const struct machine *m);
 /* The VM exists, its memory is reserved and untouched. */
 void machine_perf_vm(struct machine *m);
-/* Likewise, after it: brings the memory in. A signal meanwhile is -EINTR. */
+/* Likewise, after it: brings the memory in. A signal as above. */
 int machine_perf_memory(struct machine *m, struct error *err) MUST_CHECK;
 /* Host CPU of each vCPU, or NULL. */
 const int *machine_perf_pins(const struct machine *m);

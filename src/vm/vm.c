@@ -410,8 +410,15 @@ int vm_run(struct vm_config *config, struct vm_result *result, struct error *err
 		if (r < 0)
 			error_set(err, r, "running the event loop");
 	}
-	if (r < 0)
+	if (r == -EINTR && m->claim.signo) {
+		/* No failure: it ends the run as it would when the loop turns. */
+		*err = (struct error){0};
+		machine_end(m, VM_KILLED, m->claim.signo, "stopped by %s",
+			    strsignal(m->claim.signo));
+		r = 0;
+	} else if (r < 0) {
 		result->outcome = err->kind == ERROR_CONTENTION ? VM_SKIPPED : VM_ERROR;
+	}
 	end_ns = now_ns();
 	terminal_restore(&m->terminal);
 	machine_perf_command_ended(m);

@@ -52,6 +52,20 @@ ok "… that says what is accepted" grep -qx 'stasis: --passes 0: not 1 to 1000'
 ok "CPUs that are not there are a usage error" is $? 125
 ok "… that says which there are" grep -q -- "--cpus 8190,8191: host CPU 8190 is not one that stasis may use here: $(
 	sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)$" "$work/err"
+# What a benchmark's own process may not do costs its row, and no other: root may lack it, too.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	for lack in "sys_nice pin lock no.fifo" "ipc_lock pin fifo no.lock"; do
+		read -r cap rows <<<"$lack"
+		setpriv --bounding-set "-$cap" --inh-caps "-$cap" bash -c 'ulimit -r 0; ulimit -l 8192; exec "$@"' - \
+			"$STASIS" bench jitter --rounds 1 >"$work/out" 2>"$work/err"
+		ok "jitter: runs without $cap" is $? 0
+		ok "… its rows" is "$(sed -n 's/^jitter\.\([^ :]*\): 1 round.*/\1/p' "$work/err" | tr '\n' ' ')" "none $rows "
+		ok "… and each other says what it takes" \
+			is "$(grep -c "^jitter\..*: left out, .* is refused: that takes ulimit .* CAP_${cap^^}$" "$work/err")" 4
+	done
+else
+	skip "jitter: without capabilities" "needs root and setpriv"
+fi
 # The peer's rows are there, or said to be missing.
 mkdir "$work/no-programs"
 PATH=$work/no-programs "$STASIS" bench block.8.guest --rounds 1 >"$work/out" 2>"$work/err"
@@ -109,6 +123,22 @@ ok "a failure ends it" is $? 125
 ok "… is told last" grep -qx 'stasis: bench-start ended with status 125; why is said above' <(tail -n 1 "$work/err")
 ok "… and why it was, above" grep -q '^stasis: /bin/false: it ended ' "$work/err"
 ok "… and what was measured before is written" grep -q '"name":"console.out"' "$work/failed.json"
+# One that fails in its second pass, in a row's first round there or in the next.
+cat >"$work/fails" <<FAILS
+#!/bin/sh
+echo >>"$work/starts"
+[ "\$(wc -l <"$work/starts")" -gt "\$(cat "$work/most")" ] && exit 1
+exec "$work/measured" "\$@"
+FAILS
+chmod +x "$work/fails"
+for most in 2 3; do
+	rm -f "$work/starts"
+	echo $most >"$work/most"
+	"$STASIS" bench start.1 --rounds 4 --passes 2 --stasis "$work/fails" --json "$work/part.json" >"$work/out" 2>"$work/err"
+	ok "a program that fails after $most rounds ends it, too" is $? 125
+	ok "… and what it had measured is shown" grep -Eq "^start\.1 .*  $most  " "$work/out"
+	ok "… and written" is "$(jq '.rows[] | select(.name == "start.1") | .product | length' "$work/part.json")" $most
+done
 programs=$(realpath "$(dirname "$STASIS")/../../bench")
 mkdir "$work/late"
 cp "$programs/stasis-bench" "$work/late"

@@ -51,6 +51,16 @@ ok "doctor says whose performance it is, where stock kernels go to the lab" hold
 run poweroff --perf=never
 ok "--perf takes nothing but relaxed" grep -q "perf never: --perf alone or --perf=relaxed" "$work/err"
 
+# A lab is emulated, whoever asks for it.
+foreign=aarch64
+[ "$(uname -m)" = aarch64 ] && foreign=x86_64
+for option in "--lab" "--arch $foreign"; do
+	timeout 20 "$STASIS" run --perf $option -k "$payload-poweroff.elf" -i "$work/empty" \
+		</dev/null >"$work/out" 2>"$work/err"
+	ok "--perf $option is refused" [ $? = 125 ]
+	ok "… with the reason" grep -q -- "--perf and $option exclude each other: .*a lab is emulated" "$work/err"
+done
+
 if taskset -p $$ >/dev/null 2>&1 && [ "$cpus" -gt 1 ]; then
 	first=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
 	taskset -c "$first" timeout 20 "$STASIS" run --no-lab --perf=relaxed --wait --pin $((first + 1)) \
@@ -78,13 +88,20 @@ run poweroff --perf=relaxed -m $((available / 1024 * 2))M
 ok "memory that has no room is not brought in" [ $status = 0 ]
 ok "… and said so" grep -q "perf: the guest's memory is neither brought in nor locked" "$work/report"
 if [ "$available" -gt 8000000 ]; then
-	"$STASIS" run --no-lab --perf=relaxed -m 6G -k "$payload-halt.elf" -i "$work/empty" \
-		</dev/null >"$work/out" 2>"$work/err" &
+	rm -f "$work/report"
+	"$STASIS" run --no-lab --perf=relaxed -m 6G -k "$payload-halt.elf" -i "$work/empty" --name large \
+		--report "$work/report" </dev/null >"$work/out" 2>"$work/err" &
 	pid=$!
-	sleep 1
-	kill $pid
+	for ((i = 0; i < 1000; i++)); do
+		[ -d "$XDG_RUNTIME_DIR/stasis/large" ] && break
+		sleep 0.01
+	done
+	kill -INT $pid
 	wait $pid
-	ok "a signal ends it while memory is brought in" grep -q "bringing the guest's memory in" "$work/err"
+	ok "a signal ends it while memory is brought in" [ $? = 130 ]
+	# What performance mode made of a guest is there from its start on.
+	ok "… before the guest starts" holds "$work/report" \
+		'.outcome == "killed" and .exit_status == 130 and has("perf") == false'
 else
 	skip "a signal ends it while memory is brought in" "less than 8 GB of memory is free"
 fi
@@ -230,6 +247,18 @@ if [ -z "$lacks" ]; then
 	begin=$SECONDS
 	run poweroff --perf --wait=1s
 	ok "--wait=1s gives up after it" [ $status = 77 -a $((SECONDS - begin)) -ge 1 ]
+	rm -f "$work/report"
+	"$STASIS" run --no-lab --perf --wait --name waiter -m 64M -k "$payload-poweroff.elf" -i "$work/empty" \
+		--report "$work/report" </dev/null >"$work/out" 2>"$work/err" &
+	waiter=$!
+	for ((i = 0; i < 1000; i++)); do
+		[ -d "$XDG_RUNTIME_DIR/stasis/waiter" ] && break
+		sleep 0.01
+	done
+	kill -INT $waiter
+	wait $waiter
+	ok "a signal ends the wait" [ $? = 130 ]
+	ok "… and is how the run ended" holds "$work/report" '.outcome == "killed" and .exit_status == 130'
 	"$STASIS" run --no-lab --perf --wait -m 64M -k "$payload-poweroff.elf" -i "$work/empty" \
 		</dev/null >"$work/out" 2>"$work/err" &
 	waiter=$!

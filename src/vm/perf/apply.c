@@ -490,15 +490,30 @@ int perf_apply_affinity(const struct host_cpu_set *cpus)
 	return r;
 }
 
-int perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus)
+bool perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus,
+			struct perf_missing *missing)
 {
+	cpu_set_t *set = NULL;
 	size_t size;
-	cpu_set_t *set = kernels_set(cpus, &size);
-	int r = set ? loop_set_worker_cpus(loop, set, size) : -ENOMEM;
+	int r;
 
+	if (host_cpu_set_count(cpus) == 0) {
+		perf_missing_note(
+			missing, NULL,
+			"the control thread sleeps: no other host CPU of ours is left for "
+			"what the kernel does for it");
+		return false;
+	}
+	set = kernels_set(cpus, &size);
+	r = set ? loop_set_worker_cpus(loop, set, size) : -ENOMEM;
 	if (set)
 		CPU_FREE(set);
-	return r;
+	if (r < 0)
+		perf_missing_note(missing, NULL,
+				  "the control thread sleeps: what the kernel does for it can't be "
+				  "kept to other host CPUs: %s%s",
+				  strerror(-r), r == -EINVAL ? ", as before Linux 5.14" : "");
+	return r == 0;
 }
 
 void perf_apply_timer_slack(void)

@@ -54,8 +54,10 @@ int perf_apply_realtime(pthread_t thread, int priority) MUST_CHECK;
 /* This thread on cpus only. Negative errno. */
 int perf_apply_affinity(const struct host_cpu_set *cpus) MUST_CHECK;
 /* The threads that the kernel has for the loop's I/O on cpus only. They inherit the control
- * thread's priority and host CPU, and where it spins there they would never run. Negative errno. */
-int perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus) MUST_CHECK;
+ * thread's priority and host CPU, and where it spins there they would never run. False: they stay
+ * where they are, and missing has why, as a reason for the control thread to sleep. */
+bool perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus,
+			struct perf_missing *missing) MUST_CHECK;
 /* This thread, and those that it starts: timers as sharp as they get. */
 void perf_apply_timer_slack(void);
 /* This thread as any other again. */

@@ -2,12 +2,12 @@
 #include "vm/perf/claim.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
 #include "vm/perf/budget.h"
+#include "vm/signals.h"
 
 #define SYSFS	     "/sys"
 #define LOOK_EACH_NS 50000000
@@ -256,19 +256,6 @@ static int try_once(const struct claiming *c)
 	return r;
 }
 
-bool perf_interrupted(uint64_t ns)
-{
-	const struct timespec pause = {.tv_nsec = (long)ns};
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	return sigtimedwait(&set, NULL, &pause) > 0;
-}
-
 static int wait_and_try(const struct claiming *c)
 {
 	uint64_t until_ns = UINT64_MAX;
@@ -291,7 +278,8 @@ static int wait_and_try(const struct claiming *c)
 		if (r != -EBUSY || !again || now >= until_ns)
 			return r;
 		/* Not always the same time, so that two who wait don't walk in step. */
-		if (perf_interrupted(MIN(pause_ns + now % pause_ns, until_ns - now))) {
+		c->claim->signo = signals_take(MIN(pause_ns + now % pause_ns, until_ns - now));
+		if (c->claim->signo) {
 			*c->err = (struct error){0};
 			return error_set(c->err, -EINTR, "waiting for host CPUs");
 		}

@@ -25,6 +25,7 @@ struct perf_claim {
 	struct host_cpu_set initial; /* what we were started with */
 	struct perf_missing missing;
 	bool fits; /* performance mode: the guest's memory has room at once */
+	int signo; /* that ended the run before it began; 0: none */
 };
 
 /* What a claim is before it is made: perf_claim_done may be called on it. */
@@ -34,14 +35,12 @@ struct perf_claim {
 /* Plans and locks. Performance mode: the planned CPUs and their caches, exclusively, from what
  * nobody holds if that will do. Ordinary mode: shared, and never where a performance run is;
  * without a usable directory of locks it goes on and notes that. What others hold is waited for as
- * request says, else contention that names who. SIGINT, SIGTERM, SIGHUP and SIGQUIT are blocked,
- * and one that comes ends the wait (-EINTR). claim is PERF_CLAIM_NONE, but for what missing has
+ * request says, else contention that names who. A signal that ends a run (vm/signals.h) ends the
+ * wait: -EINTR, with its number in claim->signo. claim is PERF_CLAIM_NONE, but for what missing has
  * already; strict mode refuses if that or the plan lacks something. pin: NULL, or one CPU for each
  * vCPU. */
 int perf_claim(const struct perf_request *request, const struct topology *t, const int *pin,
 	       const char *name, struct perf_claim *claim, struct error *err) MUST_CHECK;
-/* Waits for so long. Whether one of those signals came instead, which is taken. */
-bool perf_interrupted(uint64_t ns);
 void perf_claim_done(struct perf_claim *claim);
 
 #endif

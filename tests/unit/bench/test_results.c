@@ -56,6 +56,34 @@ static void check(const struct results *r)
 	assert_null(results_find(r, "a"));
 }
 
+/* It failed with one row whole, one in its second round, one in its first, and one before that. */
+static void what_was_measured_stays(void **state UNUSED)
+{
+	static const char *const names[] = {"whole", "second", "first", "none"};
+	struct results r = {0};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		const struct results_spec one = {names[i], "what", "ns"};
+		struct results_row *row;
+
+		assert_int_equal(results_row_add(&r, &one, &row, NULL), 0);
+		for (unsigned round = 0; i < 3 && round < 3 - i; round++) {
+			assert_int_equal(results_round_begin(row, 1, NULL), 0);
+			add(row, RESULTS_FLOOR, 1);
+			if (i == 0 || round < 2 - i)
+				add(row, RESULTS_PRODUCT, 2);
+		}
+	}
+	results_drop_unfinished(&r);
+	assert_int_equal(r.rows, 2);
+	assert_int_equal(results_find(&r, "whole")->rounds, 3);
+	assert_int_equal(results_find(&r, "second")->rounds, 1);
+	results_drop_unfinished(&r);
+	assert_int_equal(r.rows, 2);
+	results_done(&r);
+	results_drop_unfinished(&r);
+}
+
 static void there_and_back(void **state)
 {
 	struct results r = {0}, again = {0};
@@ -268,6 +296,7 @@ static void foreign_rows_are_not(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_measured_stays),
 		cmocka_unit_test(there_and_back),
 		cmocka_unit_test(passes_add_up),
 		cmocka_unit_test(facts_add_up),

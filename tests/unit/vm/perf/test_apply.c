@@ -141,6 +141,49 @@ static void test_affinity(void **state UNUSED)
 	assert_int_equal(perf_apply_affinity(&before), 0);
 }
 
+/* ---- the kernel's threads for our I/O ---------------------------------------------------------
+ */
+
+struct io_uring;
+int __real_io_uring_register_iowq_aff(struct io_uring *ring, size_t size, const cpu_set_t *cpus);
+int __wrap_io_uring_register_iowq_aff(struct io_uring *ring, size_t size, const cpu_set_t *cpus);
+
+static int refusal; /* negative errno; 0: the kernel is asked */
+
+int __wrap_io_uring_register_iowq_aff(struct io_uring *ring, size_t size, const cpu_set_t *cpus)
+{
+	return refusal ?: __real_io_uring_register_iowq_aff(ring, size, cpus);
+}
+
+static void test_workers(void **state UNUSED)
+{
+	const struct host_cpu_set none = {0};
+	struct perf_missing missing = {0};
+	struct host_cpu_set ours;
+	struct error err = {0};
+	struct loop *loop;
+
+	assert_int_equal(host_cpu_set_allowed(&ours, &err), 0);
+	assert_int_equal(loop_new(&loop, &err), 0);
+	assert_true(perf_apply_workers(loop, &ours, &missing));
+	assert_int_equal(missing.count, 0);
+	/* Each reason is told as what it is. */
+	assert_false(perf_apply_workers(loop, &none, &missing));
+	refusal = -EINVAL;
+	assert_false(perf_apply_workers(loop, &ours, &missing));
+	refusal = -EPERM;
+	assert_false(perf_apply_workers(loop, &ours, &missing));
+	refusal = 0;
+	loop_free(loop);
+	assert_int_equal(missing.count, 3);
+	assert_int_equal(missing.fatal, 0);
+	assert_non_null(strstr(missing.item[0].what, "no other host CPU of ours is left"));
+	assert_non_null(strstr(missing.item[1].what, ": Invalid argument, as before Linux 5.14"));
+	assert_null(strstr(missing.item[1].what, "is left"));
+	assert_non_null(strstr(missing.item[2].what, ": Operation not permitted"));
+	assert_null(strstr(missing.item[2].what, "5.14"));
+}
+
 /* ---- the list ------------------------------------------------------------------------------ */
 
 static void test_refusal(void **state UNUSED)
@@ -186,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_large_pages_of_nodes_that_touch),
 		cmocka_unit_test(test_check_names_what_lacks),
 		cmocka_unit_test(test_affinity),
+		cmocka_unit_test(test_workers),
 		cmocka_unit_test(test_refusal),
 		cmocka_unit_test(test_exits_are_told_of_where_they_are),
 	};

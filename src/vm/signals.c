@@ -1,12 +1,15 @@
-/* Blocks the signals that a run reads from a descriptor. */
-#include "cli/signals.h"
+/* The signals that end or resize a run, while nobody reads them from a descriptor. */
+#include "vm/signals.h"
 
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
 
-#include "base/compiler.h"
+#include "base/util.h"
 
-void block_signals(void)
+#define NS_PER_S 1000000000u
+
+void signals_block(void)
 {
 	static const int signos[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
 	sigset_t set;
@@ -24,4 +27,20 @@ void block_signals(void)
 		sigaddset(&set, signos[i]);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+int signals_take(uint64_t ns)
+{
+	const struct timespec pause = {.tv_sec = (time_t)(ns / NS_PER_S),
+				       .tv_nsec = (long)(ns % NS_PER_S)};
+	sigset_t set;
+	int signo;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	signo = sigtimedwait(&set, NULL, &pause);
+	return signo > 0 ? signo : 0;
 }
