@@ -149,12 +149,7 @@ static int prioritise(struct machine *m)
  * the kernel has for its I/O. */
 static void spin(struct machine *m)
 {
-	struct host_cpu_set rest = m->claim.initial;
-
-	for (unsigned v = 0; v < m->claim.plan.vcpus; v++)
-		host_cpu_set_remove(&rest, (unsigned)m->claim.plan.cpu[v]);
-	host_cpu_set_remove(&rest, (unsigned)m->claim.plan.control);
-	m->control_spins = perf_apply_workers(m->loop, &rest, &m->claim.missing);
+	m->control_spins = perf_apply_workers(m->loop, &m->claim.rest, &m->claim.missing);
 	if (m->control_spins)
 		loop_set_spin(m->loop, SPIN_FOR_EVER);
 }

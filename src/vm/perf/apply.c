@@ -458,7 +458,7 @@ int perf_apply_realtime(pthread_t thread, int priority)
 {
 	const struct sched_param param = {.sched_priority = priority};
 
-	return -pthread_setschedparam(thread, SCHED_FIFO, &param);
+	return -pthread_setschedparam(thread, SCHED_FIFO | SCHED_RESET_ON_FORK, &param);
 }
 
 /* For CPU_FREE; NULL when out of memory. *ret_size is in bytes. */
@@ -525,7 +525,8 @@ void perf_apply_ordinary(void)
 {
 	const struct sched_param param = {0};
 
-	(void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &param);
+	/* Without a privilege the flag can't be taken back. */
+	(void)pthread_setschedparam(pthread_self(), SCHED_OTHER | SCHED_RESET_ON_FORK, &param);
 	(void)prctl(PR_SET_TIMERSLACK, (unsigned long)DEFAULT_SLACK);
 	(void)munlockall();
 }

@@ -49,12 +49,13 @@ int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
  * been set, so it is read, set to what it reads, and read again. */
 void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing);
 
-/* SCHED_FIFO of this priority for a thread. Negative errno. */
+/* SCHED_FIFO of this priority for a thread, and not for those that it starts, or that the kernel
+ * forks from it (io_uring's, KVM's). Negative errno. */
 int perf_apply_realtime(pthread_t thread, int priority) MUST_CHECK;
 /* This thread on cpus only. Negative errno. */
 int perf_apply_affinity(const struct host_cpu_set *cpus) MUST_CHECK;
 /* The threads that the kernel has for the loop's I/O on cpus only. They inherit the control
- * thread's priority and host CPU, and where it spins there they would never run. False: they stay
+ * thread's host CPU, and where it spins there they would never run. False: they stay
  * where they are, and missing has why, as a reason for the control thread to sleep. */
 bool perf_apply_workers(struct loop *loop, const struct host_cpu_set *cpus,
 			struct perf_missing *missing) MUST_CHECK;

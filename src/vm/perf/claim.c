@@ -29,6 +29,21 @@ static bool set_empty(const struct host_cpu_set *set)
 	return host_cpu_set_count(set) == 0;
 }
 
+/* Which CPUs no performance run has. */
+static struct host_cpu_set not_exclusive(const struct host_cpus *host, const struct perf_held *held)
+{
+	struct host_cpu_set set = {0};
+
+	for (unsigned i = 0; i < host->count; i++) {
+		const struct host_cpu *cpu = &host->cpu[i];
+
+		if (!host_cpu_set_has(&held->cache_exclusive, host->group[cpu->group].id) &&
+		    !host_cpu_set_has(&held->cpu_exclusive, cpu->id))
+			host_cpu_set_add(&set, cpu->id);
+	}
+	return set;
+}
+
 /* ---- performance mode ---------------------------------------------------------------------- */
 
 /* CPUs that a vCPU, and that the control thread, could not have to itself. */
@@ -100,6 +115,28 @@ static struct perf_lock_set locks_of_plan(const struct perf_claim *claim)
 	return want;
 }
 
+/* What is left for the rest of the host, once this and other performance runs have theirs. */
+static void find_rest(struct perf_claim *claim, const struct perf_held *held)
+{
+	const struct host_cpus *host = &claim->host;
+	const struct perf_plan *plan = &claim->plan;
+	unsigned taken = host_cpu_set_count(&held->cpu_exclusive);
+
+	claim->rest = not_exclusive(host, held);
+	for (unsigned i = 0; i < host->count; i++)
+		for (unsigned v = 0; v < plan->vcpus; v++) {
+			const struct host_cpu *mine =
+				plan->cpu[v] < 0 ? NULL
+						 : host_cpus_find(host, (unsigned)plan->cpu[v]);
+
+			if (mine && mine->core == host->cpu[i].core)
+				host_cpu_set_remove(&claim->rest, host->cpu[i].id);
+		}
+	if (plan->control >= 0)
+		host_cpu_set_remove(&claim->rest, (unsigned)plan->control);
+	claim->plan.spare = claim->plan.spare && host->online > plan->vcpus + 1 + taken;
+}
+
 static struct perf_lock_set to_shared(const struct perf_lock_set *want)
 {
 	struct perf_lock_set shared = {0};
@@ -139,27 +176,14 @@ static int claim_performance(const struct claiming *c, const struct perf_held *h
 	} else if (r < 0 && c->err->code == 0) {
 		*c->err = refusal;
 	}
-	if (r == 0)
+	if (r == 0) {
+		find_rest(claim, held);
 		claim->missing = missing;
+	}
 	return r;
 }
 
 /* ---- ordinary mode ------------------------------------------------------------------------- */
-
-/* Which CPUs no performance run has. */
-static struct host_cpu_set not_exclusive(const struct host_cpus *host, const struct perf_held *held)
-{
-	struct host_cpu_set set = {0};
-
-	for (unsigned i = 0; i < host->count; i++) {
-		const struct host_cpu *cpu = &host->cpu[i];
-
-		if (!host_cpu_set_has(&held->cache_exclusive, host->group[cpu->group].id) &&
-		    !host_cpu_set_has(&held->cpu_exclusive, cpu->id))
-			host_cpu_set_add(&set, cpu->id);
-	}
-	return set;
-}
 
 static int choose_budget(const struct claiming *c, struct host_cpu_set *ret_set)
 {

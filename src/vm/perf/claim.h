@@ -23,6 +23,8 @@ struct perf_claim {
 	struct host_cpu_set usable;  /* where threads of ours may run, but for pinned ones */
 	struct host_cpu_set vcpus;   /* ordinary mode: vCPU threads */
 	struct host_cpu_set initial; /* what we were started with */
+	struct host_cpu_set rest;    /* performance mode: of these, what no vCPU's core is on, nor
+				      * our control thread, nor another performance run */
 	struct perf_missing missing;
 	bool fits; /* performance mode: the guest's memory has room at once */
 	int signo; /* that ended the run before it began; 0: none */

@@ -71,7 +71,8 @@ int perf_locks_take(struct perf_locks *locks, const struct perf_lock_set *want, 
  * there is a performance run, or a stranger who holds the files for this, so that caches and CPUs
  * must be taken one by one. */
 int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error *err) MUST_CHECK;
-/* Whether the files that we hold are still those that others find. */
+/* Whether the files that we hold are still those that others find, in the directory where others
+ * look. */
 bool perf_locks_intact(const struct perf_locks *locks);
 /* Frees all. Accepts one that was never opened, if its descriptors are -1 and the rest 0. */
 void perf_locks_close(struct perf_locks *locks);

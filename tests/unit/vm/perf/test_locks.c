@@ -322,6 +322,18 @@ static void test_strangers(void **state UNUSED)
 	assert_true(perf_locks_intact(&a));
 	perf_locks_close(&a);
 	assert_int_equal(unlink(path), 0);
+	/* And so is the directory, though all that is in it still has its name there. */
+	assert_int_equal(take(&a, exclusive("0", "1"), "one", &err), 0);
+	snprintf(other, sizeof(other), "%s/moved", base);
+	assert_int_equal(rename(dir, other), 0);
+	assert_false(perf_locks_intact(&a));
+	assert_int_equal(mkdir(dir, 0777), 0);
+	assert_false(perf_locks_intact(&a));
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(rename(other, dir), 0);
+	assert_true(perf_locks_intact(&a));
+	perf_locks_close(&a);
+	assert_int_equal(unlink(path), 0);
 	/* The directory itself may not be a link. */
 	assert_int_equal(setenv("STASIS_LOCK_DIR", path, 1), 0);
 	assert_int_equal(symlink(base, path), 0);
