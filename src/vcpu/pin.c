@@ -79,3 +79,8 @@ bool pin_may_spin(unsigned threads, const int *pin)
 {
 	return threads < cpus_allowed() && !(pin && shared(threads, pin));
 }
+
+bool pin_may_poll(unsigned threads, const int *pin)
+{
+	return threads <= cpus_allowed() && !(pin && shared(threads, pin));
+}

@@ -81,7 +81,7 @@ struct machine {
 	struct board board;
 	struct vcpu_pool *pool;
 	struct perf_claim claim;
-	bool halts_unseen; /* a halted vCPU stays in the guest */
+	bool halts_unseen;  /* a halted vCPU stays in the guest */
 	bool control_spins; /* performance mode: the control thread never sleeps */
 	struct evidence evidence;
 	uint64_t threads_ns;	  /* when the vCPU threads were about to begin */

@@ -236,14 +236,34 @@ void machine_perf_running(struct machine *m)
 
 /* ---- evidence ------------------------------------------------------------------------------ */
 
+/* Where our threads run: the plan's host CPUs; all that we may use where there is none. */
+static struct host_cpu_set our_cpus(const struct machine *m)
+{
+	const struct perf_plan *plan = &m->claim.plan;
+	struct host_cpu_set set = {0};
+
+	if (!asked(m) || plan->cpu[0] < 0) {
+		for (size_t w = 0; w < ARRAY_SIZE(set.word); w++)
+			set.word[w] = m->claim.usable.word[w] | m->claim.vcpus.word[w];
+		return set;
+	}
+	for (unsigned v = 0; v < plan->vcpus; v++)
+		host_cpu_set_add(&set, (unsigned)plan->cpu[v]);
+	if (plan->control >= 0)
+		host_cpu_set_add(&set, (unsigned)plan->control);
+	return set;
+}
+
 void machine_perf_command_begins(struct machine *m)
 {
+	const struct host_cpu_set cpus = our_cpus(m);
 	unsigned n = vcpu_pool_count(m->pool);
 	CLEANUP_FREE pid_t *tid = thread_ids(m);
 
 	/* Without memory for it, a run goes on without. */
-	if (tid && evidence_begin(&m->evidence, tid, n, m->threads_ns, n <= READ_AT_START_MAX,
-				  m->config->session != VM_SESSION_NONE) < 0)
+	if (tid &&
+	    evidence_begin(&m->evidence, &cpus, tid, n, m->threads_ns, n <= READ_AT_START_MAX,
+			   m->config->session != VM_SESSION_NONE) < 0)
 		log_debug("no memory for the vCPU threads' counters");
 }
 

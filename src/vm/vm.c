@@ -5,11 +5,11 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/text.h"
 #include "base/util.h"
 #include "guest/hugepages.h"
+#include "vcpu/pin.h"
 #include "vm/host.h"
 #include "vm/machine.h"
 #include "vm/machine_perf.h"
@@ -77,8 +77,7 @@ static int build_vm(struct machine *m, struct error *err)
 	 * pays only where a host CPU is there to poll on. */
 	config.realtime_hint = machine_perf_own_cpus(m);
 	config.halt_poll_ns =
-		m->config->perf.mode == PERF_OFF &&
-				topology_vcpus(t) <= (unsigned)sysconf(_SC_NPROCESSORS_ONLN)
+		m->config->perf.mode == PERF_OFF && pin_may_poll(topology_vcpus(t), m->config->pin)
 			? HALT_POLL_NS
 			: 0;
 	return arch_vm_new(&m->kvm, &m->mem, &config, &m->arch, err);

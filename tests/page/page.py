@@ -91,7 +91,7 @@ def numbers(b, folder):
     ok("freezes and watches are there", len(b.all("#freeze-rows tr")) == len(r["freezes"]) and len(b.all("#watch-rows tr")) == 1)
     e = r["evidence"]
     ok("the host is called noisy by the vCPU that fared worst", b.text("#noise") == "The host was noisy: vCPU 1, which fared worst, was ready and had no host CPU for "
-       "96.0\u202fms, %s of the time. Times on this page include that." % percent(96e6 / e["wall_ns"]), b.text("#noise"))
+       "96.0\u202fms, %s of the time; hosts below it took 7 clock ticks of all its CPUs, 5 of the one that fared worst of those for this run. Times on this page include that." % percent(96e6 / e["wall_ns"]), b.text("#noise"))
     ok("what was degraded is there", [e.text for e in b.all("#degraded-list li")] == r["degraded"])
 
 

@@ -30,7 +30,7 @@ part("host", section => {
     : vcpus.some(v => "run_delay_ns" in v || "steal_ns" in v) ? "no vCPU was ready without a host CPU" : "how long vCPUs waited for a CPU of it, it does not say";
   const box = card(section, null, "What this host's kernel says of the threads of the vCPUs, since " + (e.since === "command" ? "COMMAND's start" : "the guest's start") + ".");
   box.append("p").attr("id", "noise").text("The host was " + (e.noisy === true ? "noisy: " : "quiet: ") + fared
-    + (stolen ? "; hosts below it took " + many(stolen, "clock tick") + " of all its CPUs" : "") + "." + (e.noisy === true ? " Times on this page include that." : ""));
+    + (stolen ? "; hosts below it took " + many(stolen, "clock tick") + " of all its CPUs" + ("worst_stolen_ticks" in e ? ", " + count(num(e.worst_stolen_ticks)) + " of the one that fared worst of those for this run" : "") : "") + "." + (e.noisy === true ? " Times on this page include that." : ""));
   facts(box, [
     ["host load, before and after", digits(num(e.host_load_before), 2) + ", " + digits(num(e.host_load_after), 2)],
     ["vCPU threads switched away", count(d3.sum(vcpus, v => num(v.involuntary_switches))) + " times against their will, " + count(d3.sum(vcpus, v => num(v.voluntary_switches))) + " times to wait"],

@@ -10,7 +10,8 @@
 
 #include "base/util.h"
 
-#define FILE_MAX KIB(16)
+#define FILE_MAX  KIB(16)
+#define PROC_STAT "/proc/stat"
 /* A run is noisy past this share of its vCPUs' time in waiting for host CPUs. */
 #define NOISY_PER_MILLE 1
 #define NOISY_NS	10000000 /* a gap as long as a scheduler test's can be */
@@ -103,28 +104,47 @@ static double host_load(void)
 	return getloadavg(load, 1) == 1 ? load[0] : 0;
 }
 
-/* The eighth figure of the first line of /proc/stat: time that hypervisors below took. */
-static uint64_t host_steal(void)
+uint64_t *evidence_read_stolen(const char *path)
 {
+	uint64_t *ticks = calloc(HOST_CPUS_MAX, sizeof(*ticks));
 	CLEANUP_FREE char *line = NULL;
-	FILE *f =
-		fopen("/proc/stat", "re"); /* long on large hosts, and only the first line counts */
-	uint64_t ticks = 0;
+	FILE *f = fopen(path, "re"); /* of any length, and the CPUs' lines are its first */
 	size_t len = 0;
 
-	if (!f)
-		return 0;
-	if (getline(&line, &len, f) <= 0 ||
-	    sscanf(line, "cpu %*u %*u %*u %*u %*u %*u %*u %" SCNu64, &ticks) != 1)
-		ticks = 0;
-	fclose(f);
+	while (ticks && f && getline(&line, &len, f) > 0 && !strncmp(line, "cpu", 3)) {
+		uint64_t stolen;
+		unsigned cpu;
+
+		if (sscanf(line, "cpu%u %*u %*u %*u %*u %*u %*u %*u %" SCNu64, &cpu, &stolen) ==
+			    2 &&
+		    cpu < HOST_CPUS_MAX)
+			ticks[cpu] = stolen;
+	}
+	if (f)
+		fclose(f);
 	return ticks;
+}
+
+struct evidence_stolen evidence_stolen(const struct host_cpu_set *cpus, const uint64_t *before,
+				       const uint64_t *after)
+{
+	struct evidence_stolen stolen = {0};
+
+	for (unsigned cpu = 0; before && after && cpu < HOST_CPUS_MAX; cpu++) {
+		/* One that went offline meanwhile has fewer. */
+		uint64_t ticks = after[cpu] > before[cpu] ? after[cpu] - before[cpu] : 0;
+
+		stolen.all += ticks;
+		if (host_cpu_set_has(cpus, cpu))
+			stolen.worst = MAX(stolen.worst, ticks);
+	}
+	return stolen;
 }
 
 /* ---- a run --------------------------------------------------------------------------------- */
 
-int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, uint64_t threads_ns, bool read,
-		   bool command)
+int evidence_begin(struct evidence *e, const struct host_cpu_set *cpus, const pid_t *tid,
+		   unsigned n, uint64_t threads_ns, bool read, bool command)
 {
 	struct evidence_thread *before = calloc(n, sizeof(*before));
 
@@ -133,13 +153,14 @@ int evidence_begin(struct evidence *e, const pid_t *tid, unsigned n, uint64_t th
 	for (unsigned i = 0; read && i < n; i++)
 		if (read_with_frequency(tid[i], &before[i]) < 0)
 			before[i] = (struct evidence_thread){0};
-	free(e->before);
+	evidence_done(e);
 	*e = (struct evidence){
 		.before = before,
+		.cpus = *cpus,
 		.n = n,
 		.began_ns = read ? now_ns() : threads_ns,
 		.load = host_load(),
-		.host_steal = host_steal(),
+		.stolen = evidence_read_stolen(PROC_STAT),
 		.since_command = read && command,
 	};
 	return 0;
@@ -170,11 +191,10 @@ json_t *evidence_thread_json(const struct evidence_thread *a, const struct evide
 	return row;
 }
 
-/* worst_ns: of any vCPU; stolen_ticks: of all host CPUs. */
+/* worst_ns: of any vCPU; stolen_ticks: of any host CPU. */
 static bool is_noisy(uint64_t wall_ns, uint64_t worst_ns, uint64_t stolen_ticks)
 {
-	uint64_t cpus = (uint64_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
-	uint64_t stolen_ns = stolen_ticks * (1000000000 / (uint64_t)sysconf(_SC_CLK_TCK)) / cpus;
+	uint64_t stolen_ns = stolen_ticks * (1000000000 / (uint64_t)sysconf(_SC_CLK_TCK));
 	uint64_t most_ns = MIN(wall_ns / 1000 * NOISY_PER_MILLE, (uint64_t)NOISY_NS);
 
 	return worst_ns > most_ns || stolen_ns > most_ns;
@@ -183,7 +203,8 @@ static bool is_noisy(uint64_t wall_ns, uint64_t worst_ns, uint64_t stolen_ticks)
 json_t *evidence_end(struct evidence *e, const pid_t *tid)
 {
 	uint64_t wall_ns = now_ns() - e->began_ns, run_delay_ns = 0, worst_ns = 0;
-	uint64_t stolen_ticks = host_steal() - e->host_steal;
+	CLEANUP_FREE uint64_t *ticks = evidence_read_stolen(PROC_STAT);
+	const struct evidence_stolen stolen = evidence_stolen(&e->cpus, e->stolen, ticks);
 	json_t *rows = json_array();
 	json_t *json;
 
@@ -199,17 +220,19 @@ json_t *evidence_end(struct evidence *e, const pid_t *tid)
 		json_object_set_new(row, "vcpu", json_integer(i));
 		json_array_append_new(rows, row);
 	}
-	json = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:I, s:o}", "since",
+	json = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:I, s:I, s:o}", "since",
 			 e->since_command ? "command" : "start", "wall_ns", (json_int_t)wall_ns,
 			 "run_delay_ns", (json_int_t)run_delay_ns, "noisy",
-			 (int)is_noisy(wall_ns, worst_ns, stolen_ticks), "host_load_before",
+			 (int)is_noisy(wall_ns, worst_ns, stolen.worst), "host_load_before",
 			 e->load, "host_load_after", host_load(), "host_stolen_ticks",
-			 (json_int_t)stolen_ticks, "vcpus", rows);
+			 (json_int_t)stolen.all, "worst_stolen_ticks", (json_int_t)stolen.worst,
+			 "vcpus", rows);
 	return json;
 }
 
 void evidence_done(struct evidence *e)
 {
 	free(e->before);
+	free(e->stolen);
 	*e = (struct evidence){0};
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,61 @@ static void test_recorded(void **state UNUSED)
 	tree_remove(root);
 }
 
+static uint64_t *stolen_of(const char *root, const char *text)
+{
+	char path[PATH_MAX];
+	uint64_t *ticks;
+
+	tree_put(root, "stat", text);
+	snprintf(path, sizeof(path), "%s/stat", root);
+	ticks = evidence_read_stolen(path);
+	assert_non_null(ticks);
+	return ticks;
+}
+
+/* Of four CPUs the third is offline, and comes; the last has the most, but isn't ours. */
+static void test_stolen(void **state UNUSED)
+{
+	static struct tree none;
+	struct host_cpu_set cpus = {0};
+	char *root = tree_write(&none);
+	uint64_t *before = stolen_of(root, "cpu  9 9 9 9 9 9 9 1000 9 9\n"
+					   "cpu0 1 2 3 4 5 6 7 100 9 10\n"
+					   "cpu1 1 2 3 4 5 6 7 200 9 10\n"
+					   "cpu9 1 2 3 4 5 6 7 8 9 10\n"
+					   "intr 55 0 0\ncpu0 1 2 3 4 5 6 7 900 9 10\n");
+	uint64_t *after = stolen_of(root, "cpu  9 9 9 9 9 9 9 2000 9 9\n"
+					  "cpu0 1 2 3 4 5 6 7 101 9 10\n"
+					  "cpu1 1 2 3 4 5 6 7 190 9 10\n"
+					  "cpu8 1 2 3 4 5 6 7 5 9 10\n"
+					  "cpu9 1 2 3 4 5 6 7 708 9 10\n");
+	uint64_t *short_lines = stolen_of(root, "cpu0 1 2 3\ncpu99999 1 2 3 4 5 6 7 8 9 10\n");
+
+	assert_int_equal(before[0], 100);
+	assert_int_equal(short_lines[0], 0);
+	host_cpu_set_add(&cpus, 0);
+	assert_int_equal(evidence_stolen(&cpus, before, after).worst, 1);
+	host_cpu_set_add(&cpus, 1);
+	assert_int_equal(evidence_stolen(&cpus, before, after).worst, 1);
+	host_cpu_set_add(&cpus, 8);
+	assert_int_equal(evidence_stolen(&cpus, before, after).worst, 5);
+	host_cpu_set_add(&cpus, 9);
+	assert_int_equal(evidence_stolen(&cpus, before, after).worst, 700);
+	assert_int_equal(evidence_stolen(&cpus, before, NULL).worst, 0);
+	assert_int_equal(evidence_stolen(&cpus, NULL, after).worst, 0);
+	assert_int_equal(evidence_stolen(&cpus, before, short_lines).worst, 0);
+	assert_int_equal(evidence_stolen(&cpus, before, after).all, 706);
+	host_cpu_set_remove(&cpus, 9);
+	assert_int_equal(evidence_stolen(&cpus, before, after).all, 706);
+	assert_int_equal(evidence_stolen(&cpus, NULL, after).all, 0);
+	free(before);
+	free(after);
+	free(short_lines);
+	assert_int_equal((before = evidence_read_stolen("/nowhere"))[0], 0);
+	free(before);
+	tree_remove(root);
+}
+
 static void test_this_thread(void **state UNUSED)
 {
 	enum { PAGES = 200 };
@@ -69,8 +125,11 @@ static void test_this_thread(void **state UNUSED)
 	json_t *json, *row;
 	volatile char *pages;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct host_cpu_set ours;
+	struct error err = {0};
 
-	assert_int_equal(evidence_begin(&e, &tid, 1, 0, true, true), 0);
+	assert_int_equal(host_cpu_set_allowed(&ours, &err), 0);
+	assert_int_equal(evidence_begin(&e, &ours, &tid, 1, 0, true, true), 0);
 	pages = aligned_alloc(page, PAGES * page);
 	assert_non_null(pages);
 	for (size_t i = 0; i < PAGES; i++)
@@ -93,10 +152,11 @@ static void test_this_thread(void **state UNUSED)
 static void test_since_start(void **state UNUSED)
 {
 	const pid_t tid[] = {gettid(), 0x3fffffff};
+	const struct host_cpu_set ours = {0};
 	struct evidence e = {0};
 	json_t *json;
 
-	assert_int_equal(evidence_begin(&e, tid, 2, now_ns() - 5000000000u, false, true), 0);
+	assert_int_equal(evidence_begin(&e, &ours, tid, 2, now_ns() - 5000000000u, false, true), 0);
 	json = evidence_end(&e, tid);
 	assert_non_null(json);
 	assert_string_equal(json_string_value(json_object_get(json, "since")), "start");
@@ -110,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_stolen),
 		cmocka_unit_test(test_this_thread),
 		cmocka_unit_test(test_since_start),
 	};
