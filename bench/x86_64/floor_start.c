@@ -101,11 +101,12 @@ static int make_vm(int kvm, unsigned vcpus, uint64_t bytes, const char *kernel, 
 	check("madvise", madvise(ram, bytes, MADV_DONTFORK));
 	if (kernel)
 		load(ram, kernel);
+	region.userspace_addr = (uintptr_t)ram;
+	/* In front of the devices, behind which it would wait for a tick of the host. */
+	check("memory", ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
 	check("KVM_SET_TSS_ADDR", ioctl(vm, KVM_SET_TSS_ADDR, TSS_GPA));
 	check("irqchip", vcpus <= XAPIC_VCPUS ? ioctl(vm, KVM_CREATE_IRQCHIP, 0)
 					      : ioctl(vm, KVM_ENABLE_CAP, &split));
-	region.userspace_addr = (uintptr_t)ram;
-	check("memory", ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
 	return vm;
 }
 
