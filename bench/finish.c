@@ -267,24 +267,27 @@ static int compare(const char *path, const struct results *now, struct error *er
 int bench_finish(const struct bench_options *o, const struct results *r, struct error *err)
 {
 	CLEANUP_FREE struct report_row *rows = NULL;
+	struct error other = {0}; /* of what is shown besides the files */
 	char line[256];
 	size_t n;
 	int e = report_make(r, &rows, &n, err);
 
-	/* Samples first: they are what can't be had again. */
-	if (e == 0 && o->json)
-		e = write_json(o->json, r, err);
-	if (e == 0 && o->plot)
-		e = write_plot(o->plot, rows, n, r->host, err);
 	if (e < 0)
 		return e;
+	/* Samples first: they are what can't be had again. And a file that can't be written takes
+	 * nothing else with it. */
+	if (o->json)
+		e = write_json(o->json, r, err);
+	if (o->plot && write_plot(o->plot, rows, n, r->host, e < 0 ? &other : err) < 0)
+		e = -EIO;
 	facts_line(r->host, line, sizeof(line));
 	printf("%s\n\n", line);
 	if (isatty(STDOUT_FILENO))
 		report_plot_text(stdout, rows, n);
-	if (o->compare)
-		e = compare(o->compare, r, err);
-	if (e == 0)
-		report_print(stdout, rows, n);
+	if (o->compare && compare(o->compare, r, e < 0 ? &other : err) < 0)
+		e = -EIO;
+	report_print(stdout, rows, n);
+	if ((fflush(stdout) != 0 || ferror(stdout)) && e == 0)
+		e = error_set(err, errno ? -errno : -EIO, "writing the table");
 	return e;
 }
