@@ -264,30 +264,40 @@ static int compare(const char *path, const struct results *now, struct error *er
 	return e;
 }
 
+/* The first failure is who called's to tell; further ones are told here. */
+static int keep_first(int failed, struct error *one, struct error *err)
+{
+	if (failed < 0 && err->code < 0)
+		log_failure(one);
+	else if (failed < 0)
+		*err = *one;
+	*one = (struct error){0};
+	return err->code;
+}
+
 int bench_finish(const struct bench_options *o, const struct results *r, struct error *err)
 {
 	CLEANUP_FREE struct report_row *rows = NULL;
-	struct error other = {0}; /* of what is shown besides the files */
+	struct error one = {0};
 	char line[256];
 	size_t n;
-	int e = report_make(r, &rows, &n, err);
 
-	if (e < 0)
-		return e;
-	/* Samples first: they are what can't be had again. And a file that can't be written takes
-	 * nothing else with it. */
+	/* Samples first: they are what can't be had again. And what can't be written takes nothing
+	 * else with it. */
 	if (o->json)
-		e = write_json(o->json, r, err);
-	if (o->plot && write_plot(o->plot, rows, n, r->host, e < 0 ? &other : err) < 0)
-		e = -EIO;
+		keep_first(write_json(o->json, r, &one), &one, err);
+	if (keep_first(report_make(r, &rows, &n, &one), &one, err) < 0 && !rows)
+		return err->code;
+	if (o->plot)
+		keep_first(write_plot(o->plot, rows, n, r->host, &one), &one, err);
 	facts_line(r->host, line, sizeof(line));
 	printf("%s\n\n", line);
 	if (isatty(STDOUT_FILENO))
 		report_plot_text(stdout, rows, n);
-	if (o->compare && compare(o->compare, r, e < 0 ? &other : err) < 0)
-		e = -EIO;
+	if (o->compare)
+		keep_first(compare(o->compare, r, &one), &one, err);
 	report_print(stdout, rows, n);
-	if ((fflush(stdout) != 0 || ferror(stdout)) && e == 0)
-		e = error_set(err, errno ? -errno : -EIO, "writing the table");
-	return e;
+	if (fflush(stdout) != 0 || ferror(stdout))
+		keep_first(error_set(&one, errno ? -errno : -EIO, "writing the table"), &one, err);
+	return err->code;
 }

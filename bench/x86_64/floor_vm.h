@@ -34,11 +34,11 @@ void floor_vm_close(struct floor_vm *vm);
 int floor_vm_create(struct floor_vm *vm, unsigned count, struct error *err) MUST_CHECK;
 int floor_vcpu_create(struct floor_vm *vm, unsigned index, struct error *err) MUST_CHECK;
 struct kvm_cpuid2 *floor_cpuid(int kvm_fd); /* malloc'ed, or NULL */
-/* KVM_GET_MSRS or KVM_SET_MSRS of one register. Negative errno. Any thread. */
 /* Tells of what a floor's thread found: failed is its negative errno, or -EPROTO where KVM made no
  * error and yet not what was asked of it, or the guest left by another exit than its program has.
  * Returns failed. */
 int floor_failed(int failed, const char *doing, struct error *err);
+/* KVM_GET_MSRS or KVM_SET_MSRS of one register. -EPROTO where KVM doesn't do it. Any thread. */
 int floor_msr(int vcpu_fd, unsigned long request, uint32_t index, uint64_t *value) MUST_CHECK;
 
 #endif

@@ -56,11 +56,13 @@ static struct perf_need need_of(const struct vm_config *c)
 int machine_perf_claim(struct machine *m, struct error *err)
 {
 	const struct vm_config *c = m->config;
-	const struct perf_need need = need_of(c);
 	int r;
 
-	if (asked(m))
+	if (asked(m)) {
+		const struct perf_need need = need_of(c);
+
 		m->claim.fits = perf_apply_check(&need, &m->claim.missing);
+	}
 	if (c->perf.wait)
 		progress_set(&m->progress, "waiting for host CPUs");
 	r = perf_claim(&c->perf, &c->topology, c->pin, c->name, &m->claim, err);
@@ -105,14 +107,18 @@ int machine_perf_memory(struct machine *m, struct error *err)
 
 	if (!asked(m))
 		return 0;
-	/* Strict mode has refused. To bring it in would end us, or others. */
+	/* To bring it in would end us, or others. */
 	if (!m->claim.fits) {
+		r = refuse(m, err);
+		if (r < 0)
+			return r;
 		perf_missing_note(&m->claim.missing, "less memory (-m)",
 				  "the guest's memory is neither brought in nor locked");
 		return 0;
 	}
 	progress_set(&m->progress, m->memory_shown);
-	r = perf_apply_memory(&m->mem, m->config->hugepages, show, m, &m->claim.missing);
+	r = perf_apply_memory(&m->mem, m->config->hugepages, show, m, &m->claim.fits,
+			      &m->claim.missing);
 	progress_set(&m->progress, NULL);
 	return r < 0 ? error_set(err, r, "bringing the guest's memory in") : 0;
 }
@@ -128,6 +134,9 @@ int machine_perf_before_threads(struct machine *m, struct error *err)
 	if (!asked(m))
 		return 0;
 	perf_apply_clock(&m->kvm, &m->claim.missing);
+	/* What is not there would be brought in by locking it. */
+	if (m->claim.fits)
+		perf_apply_lock(&m->mem, &m->claim.missing);
 	if (!machine_perf_own_cpus(m))
 		perf_missing_add(&m->claim.missing, "fewer vCPUs, or --wait",
 				 "no real-time priority, no spinning and no idling in the guest "

@@ -420,7 +420,7 @@ static void check_large_pages(const struct guest_memory *mem, struct perf_missin
 }
 
 int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
-		      bool (*tick)(uint64_t done, void *arg), void *arg,
+		      bool (*tick)(uint64_t done, void *arg), void *arg, bool *ret_whole,
 		      struct perf_missing *missing)
 {
 	struct intake in = {.mem = mem};
@@ -430,6 +430,7 @@ int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
 	(void)mallopt(M_ARENA_MAX, 1);
 	for (unsigned i = 0; i < mem->count; i++)
 		in.total += mem->region[i].range.size;
+	*ret_whole = false;
 	r = take_all_in(&in, tick, arg);
 	if (r == -EINTR)
 		return r;
@@ -440,16 +441,18 @@ int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
 				 (uint64_t)in.done >> 20, in.total >> 20, strerror(-r));
 	else if (!hugetlb)
 		check_large_pages(mem, missing);
-	/* To lock it would bring the rest in. */
-	if (r < 0)
-		return 0;
+	*ret_whole = r == 0;
+	return 0;
+}
+
+void perf_apply_lock(const struct guest_memory *mem, struct perf_missing *missing)
+{
 	/* Huge pages that are there stay; none is made or split from now on. */
 	for (unsigned i = 0; i < mem->count; i++)
 		(void)madvise(mem->region[i].host, mem->region[i].range.size, MADV_NOHUGEPAGE);
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
 		perf_missing_add(missing, "ulimit -l unlimited, or CAP_IPC_LOCK",
 				 "memory can't be locked: %s", strerror(errno));
-	return 0;
 }
 
 /* ---- threads ------------------------------------------------------------------------------- */

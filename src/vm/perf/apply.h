@@ -38,13 +38,16 @@ bool perf_apply_exits(struct kvm *kvm, struct perf_missing *missing);
 bool perf_apply_placement(const struct guest_memory *mem, const struct topology *t,
 			  const struct host_cpus *host, const struct perf_plan *plan, bool hugetlb,
 			  bool fits, struct perf_missing *missing) MUST_CHECK;
-/* Brings all of it in, with several threads, looks whether it came in large pages (but for hugetlb,
- * where it did), and locks it. tick is called now and then with the bytes that are there; where it
- * says false, all stop: -EINTR. Then khugepaged is kept off: it would move pages under the guest.
- */
+/* Brings all of it in, with several threads, and looks whether it came in large pages (but for
+ * hugetlb, where it did). tick is called now and then with the bytes that are there; where it says
+ * false, all stop: -EINTR. Whether it is there whole. */
 int perf_apply_memory(const struct guest_memory *mem, bool hugetlb,
-		      bool (*tick)(uint64_t done, void *arg), void *arg,
+		      bool (*tick)(uint64_t done, void *arg), void *arg, bool *ret_whole,
 		      struct perf_missing *missing) MUST_CHECK;
+/* Once it is there and the guest is loaded, which takes memory for a while that would count as
+ * locked: locks all of the process, now and later. khugepaged is kept off from here on: it would
+ * move pages under the guest. */
+void perf_apply_lock(const struct guest_memory *mem, struct perf_missing *missing);
 /* After the vCPUs exist: whether the VM's clock runs on a stable TSC. It says so only after it has
  * been set, so it is read, set to what it reads, and read again. */
 void perf_apply_clock(struct kvm *kvm, struct perf_missing *missing);

@@ -11,7 +11,7 @@
 
 #define SYSFS	     "/sys"
 #define LOOK_EACH_NS 50000000
-/* Without the mutex a refusal may be another's look: microseconds. */
+/* A refusal may be the look of another who goes on without the mutex: microseconds. */
 #define ALONE_TRIES 20
 #define ALONE_NS    2000000
 
@@ -22,6 +22,7 @@ struct claiming {
 	const char *name;
 	struct perf_claim *claim;
 	struct error *err;
+	bool last; /* a refusal is no other's look that is over soon, as far as tries tell */
 };
 
 static bool set_empty(const struct host_cpu_set *set)
@@ -123,15 +124,14 @@ static void find_rest(struct perf_claim *claim, const struct perf_held *held)
 	unsigned taken = host_cpu_set_count(&held->cpu_exclusive);
 
 	claim->rest = not_exclusive(host, held);
-	for (unsigned i = 0; i < host->count; i++)
-		for (unsigned v = 0; v < plan->vcpus; v++) {
-			const struct host_cpu *mine =
-				plan->cpu[v] < 0 ? NULL
-						 : host_cpus_find(host, (unsigned)plan->cpu[v]);
+	for (unsigned v = 0; v < plan->vcpus; v++) {
+		const struct host_cpu *mine =
+			plan->cpu[v] < 0 ? NULL : host_cpus_find(host, (unsigned)plan->cpu[v]);
 
-			if (mine && mine->core == host->cpu[i].core)
+		for (unsigned i = 0; mine && i < host->count; i++)
+			if (mine->core == host->cpu[i].core)
 				host_cpu_set_remove(&claim->rest, host->cpu[i].id);
-		}
+	}
 	if (plan->control >= 0)
 		host_cpu_set_remove(&claim->rest, (unsigned)plan->control);
 	claim->plan.spare = claim->plan.spare && host->online > plan->vcpus + 1 + taken;
@@ -165,7 +165,7 @@ static int claim_performance(const struct claiming *c, const struct perf_held *h
 	}
 	want = locks_of_plan(claim);
 	r = perf_locks_take(&claim->locks, &want, c->name, &refusal);
-	if (r == -EBUSY && c->request->mode == PERF_RELAXED && !c->request->wait) {
+	if (r == -EBUSY && c->request->mode == PERF_RELAXED && !c->request->wait && c->last) {
 		want = to_shared(&want);
 		r = perf_locks_take(&claim->locks, &want, c->name, c->err);
 		if (r == 0) {
@@ -280,7 +280,7 @@ static int try_once(const struct claiming *c)
 	return r;
 }
 
-static int wait_and_try(const struct claiming *c)
+static int wait_and_try(struct claiming *c)
 {
 	uint64_t until_ns = UINT64_MAX;
 	unsigned tries = 0;
@@ -293,9 +293,10 @@ static int wait_and_try(const struct claiming *c)
 		uint64_t now, pause_ns = LOOK_EACH_NS;
 
 		*c->err = (struct error){0};
+		c->last = ++tries > ALONE_TRIES;
 		r = try_once(c);
 		now = now_ns();
-		if (c->claim->locks.patience_ns == 0 && tries++ < ALONE_TRIES) {
+		if (!c->last) {
 			again = true;
 			pause_ns = ALONE_NS;
 		}
@@ -313,7 +314,7 @@ static int wait_and_try(const struct claiming *c)
 int perf_claim(const struct perf_request *request, const struct topology *t, const int *pin,
 	       const char *name, struct perf_claim *claim, struct error *err)
 {
-	const struct claiming c = {
+	struct claiming c = {
 		.request = request,
 		.t = t,
 		.pin = pin,

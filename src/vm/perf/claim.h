@@ -26,7 +26,7 @@ struct perf_claim {
 	struct host_cpu_set rest;    /* performance mode: of these, what no vCPU's core is on, nor
 				      * our control thread, nor another performance run */
 	struct perf_missing missing;
-	bool fits; /* performance mode: the guest's memory has room at once */
+	bool fits; /* performance mode: the guest's memory has room at once; then: is there */
 	int signo; /* that ended the run before it began; 0: none */
 };
 

@@ -224,7 +224,8 @@ static void file_name(const char *kind, unsigned n, char *buf, size_t len)
 	snprintf(buf, len, "%s-%u", kind, n);
 }
 
-/* Under the mutex nobody misses a lock because of this look. */
+/* Under the mutex nobody misses a lock because of this look; without it, another may take it for a
+ * holder's. */
 static int look_at(const struct perf_locks *locks, const char *kind, unsigned n,
 		   struct host_cpu_set *any, struct host_cpu_set *exclusive, struct error *err)
 {
@@ -324,7 +325,8 @@ static json_t *read_record(int dir_fd, const char *name, bool *ret_stale)
 	return json;
 }
 
-/* Under the mutex: records of ours that a crash left. Those of others are theirs to remove. */
+/* Records of ours that a crash left. Those of others are theirs to remove. Right without the mutex,
+ * too: a record is locked before it has its name, but on file systems without O_TMPFILE. */
 static void sweep(int dir_fd)
 {
 	int fd = dup(dir_fd);

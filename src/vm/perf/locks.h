@@ -55,8 +55,8 @@ struct perf_held {
 int perf_locks_open(struct perf_locks *locks, struct error *err) MUST_CHECK;
 /* Takes the mutex; it is held for milliseconds, so past PERF_LOCKS_PATIENCE_NS it is contention
  * that names who has it, and from then on it is tried once. Who goes on all the same, up to
- * perf_locks_end, gets nothing that another has; only a refusal may be another's look, that is over
- * soon. */
+ * perf_locks_end, gets nothing that another has; only a refusal, of whoever has the mutex meanwhile
+ * as well, may be another's look, that is over soon. */
 #define PERF_LOCKS_PATIENCE_NS 5000000000u
 int perf_locks_begin(struct perf_locks *locks, struct error *err) MUST_CHECK;
 void perf_locks_end(struct perf_locks *locks);

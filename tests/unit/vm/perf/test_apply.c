@@ -57,14 +57,18 @@ static void test_memory_comes_in_whole(void **state UNUSED)
 	struct perf_missing missing = {0};
 	struct error err = {0};
 	uint64_t total = KIB(640) + MIB(73);
+	bool whole = true;
 
 	if (sysconf(_SC_PAGESIZE) != (long)KIB(4))
 		skip();
 	assert_int_equal(guest_memory_init(&mem, &layout, &err), 0);
 	*(uint32_t *)guest_ptr(&mem, MIB(2), 4) = 0x12345678;
-	assert_int_equal(perf_apply_memory(&mem, false, end, NULL, &missing), -EINTR);
+	assert_int_equal(perf_apply_memory(&mem, false, end, NULL, &whole, &missing), -EINTR);
+	assert_false(whole);
 	assert_int_equal(missing.count, 0);
-	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &missing), 0);
+	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &whole, &missing), 0);
+	assert_true(whole);
+	perf_apply_lock(&mem, &missing);
 	for (unsigned i = 0; i < mem.count; i++)
 		assert_int_equal(resident(&mem.region[i]), mem.region[i].range.size / KIB(4));
 	assert_int_equal(*(uint32_t *)guest_ptr(&mem, MIB(2), 4), 0x12345678);
@@ -83,14 +87,14 @@ static bool told_small(const struct guest_layout *layout)
 	struct perf_missing missing = {0};
 	struct error err = {0};
 	uint64_t total = 0;
-	bool told = false;
+	bool told = false, whole = false;
 
 	assert_int_equal(guest_memory_init(&mem, layout, &err), 0);
 	for (unsigned i = 0; i < mem.count; i++) {
 		total += mem.region[i].range.size;
 		(void)madvise(mem.region[i].host, mem.region[i].range.size, MADV_HUGEPAGE);
 	}
-	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &missing), 0);
+	assert_int_equal(perf_apply_memory(&mem, false, tick, &total, &whole, &missing), 0);
 	for (unsigned i = 0; i < missing.count; i++)
 		told |= strstr(missing.item[i].what, "in small pages") != NULL;
 	perf_apply_ordinary();
