@@ -13,6 +13,19 @@ run() { # run PAYLOAD OPTIONS...; the status is in $status
 		--report "$work/report" "$@" </dev/null >"$work/out" 2>"$work/err"
 	status=$?
 }
+named() { # named NAME: until the run of that name has begun
+	for ((i = 0; i < 1000; i++)); do
+		[ -d "$XDG_RUNTIME_DIR/stasis/$1" ] && break
+		sleep 0.01
+	done
+}
+listed() { # listed NAME: until it has its locks; what stasis locks says then is in $work/locks.json
+	for ((i = 0; i < 100; i++)); do
+		"$STASIS" locks --json >"$work/locks.json"
+		grep -q "\"name\": \"$1\"" "$work/locks.json" && break
+		sleep 0.1
+	done
+}
 cpus=$(nproc)
 
 # A machine that has a CPU for each thread, or the reason why not.
@@ -92,10 +105,7 @@ if [ "$available" -gt 8000000 ]; then
 	"$STASIS" run --no-lab --perf=relaxed -m 6G -k "$payload-halt.elf" -i "$work/empty" --name large \
 		--report "$work/report" </dev/null >"$work/out" 2>"$work/err" &
 	pid=$!
-	for ((i = 0; i < 1000; i++)); do
-		[ -d "$XDG_RUNTIME_DIR/stasis/large" ] && break
-		sleep 0.01
-	done
+	named large
 	kill -INT $pid
 	wait $pid
 	ok "a signal ends it while memory is brought in" [ $? = 130 ]
@@ -235,11 +245,7 @@ if [ -z "$lacks" ]; then
 	"$STASIS" run --no-lab --perf --name first -m 64M -k "$payload-halt.elf" -i "$work/empty" \
 		</dev/null >/dev/null 2>"$work/first" &
 	pids+=($!)
-	for ((i = 0; i < 100; i++)); do
-		"$STASIS" locks --json >"$work/locks.json"
-		grep -q '"name": "first"' "$work/locks.json" && break
-		sleep 0.1
-	done
+	listed first
 	ok "stasis locks shows the holder" grep -q '"mode": "exclusive"' "$work/locks.json"
 	"$STASIS" locks >"$work/out"
 	ok "… as a table, too" grep -q "^first  *${pids[0]} " "$work/out"
@@ -253,10 +259,7 @@ if [ -z "$lacks" ]; then
 	"$STASIS" run --no-lab --perf --wait --name waiter -m 64M -k "$payload-poweroff.elf" -i "$work/empty" \
 		--report "$work/report" </dev/null >"$work/out" 2>"$work/err" &
 	waiter=$!
-	for ((i = 0; i < 1000; i++)); do
-		[ -d "$XDG_RUNTIME_DIR/stasis/waiter" ] && break
-		sleep 0.01
-	done
+	named waiter
 	kill -INT $waiter
 	wait $waiter
 	ok "a signal ends the wait" [ $? = 130 ]
@@ -276,10 +279,7 @@ if [ -z "$lacks" ]; then
 	"$STASIS" run --no-lab --name plain -m 64M -k "$payload-halt.elf" -i "$work/empty" \
 		</dev/null >/dev/null 2>&1 &
 	pids+=($!)
-	for ((i = 0; i < 100; i++)); do
-		"$STASIS" locks --json | grep -q '"name": "plain"' && break
-		sleep 0.1
-	done
+	listed plain
 	run poweroff --perf
 	ok "an ordinary run keeps a performance run off" grep -q "held by VM plain" "$work/err"
 	run poweroff --perf=relaxed -c 1

@@ -258,22 +258,13 @@ static void test_budget(void **state UNUSED)
 
 /* ---- at random ----------------------------------------------------------------------------- */
 
-static uint64_t seed = 1;
-
-static unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)((seed >> 16) % n);
-}
-
 static void random_host(struct host_cpu_set *ret_allowed)
 {
-	bool hybrid = below(6) == 0, odd_caches = below(4) == 0;
+	bool hybrid = tree_below(6) == 0, odd_caches = tree_below(4) == 0;
 	struct host_cpu_set allowed = {0};
 
-	tree_regular(&t, 1 + below(2), 1 + below(2), 1 + below(4), 1 + below(4), 1 + below(3));
+	tree_regular(&t, 1 + tree_below(2), 1 + tree_below(2), 1 + tree_below(4), 1 + tree_below(4),
+		     1 + tree_below(3));
 	for (unsigned i = 0; i < t.count; i++) {
 		if (odd_caches && t.cpu[i].cache % 2)
 			t.cpu[i].cache_kib = 98304;
@@ -282,14 +273,14 @@ static void random_host(struct host_cpu_set *ret_allowed)
 			t.cpu[i].capacity = 500;
 		}
 	}
-	if (below(3) == 0)
-		for (unsigned n = below(4); n > 0; n--)
-			t.cpu[below(t.count)].offline = true;
-	t.cpu[below(t.count)].offline = false;
+	if (tree_below(3) == 0)
+		for (unsigned n = tree_below(4); n > 0; n--)
+			t.cpu[tree_below(t.count)].offline = true;
+	t.cpu[tree_below(t.count)].offline = false;
 	allowed = tree_all(t.count);
-	if (below(3) == 0)
-		for (unsigned n = below(6); n > 0; n--) {
-			unsigned cpu = below(t.count);
+	if (tree_below(3) == 0)
+		for (unsigned n = tree_below(6); n > 0; n--) {
+			unsigned cpu = tree_below(t.count);
 
 			allowed.word[cpu / 64] &= ~(UINT64_C(1) << cpu % 64);
 		}
@@ -314,8 +305,8 @@ static void test_random(void **state UNUSED)
 		char spec[64];
 
 		random_host(&allowed);
-		snprintf(spec, sizeof(spec), "1n%ul%uc%ut", 1 + below(4), 1 + below(4),
-			 1 + below(3));
+		snprintf(spec, sizeof(spec), "1n%ul%uc%ut", 1 + tree_below(4), 1 + tree_below(4),
+			 1 + tree_below(3));
 		assert_int_equal(topology_parse(spec, &shape, &err), 0);
 		make_on(spec, &allowed, &free_choice);
 		flaw = oracle_flaw(&t, &plan, &shape, &allowed);
@@ -343,12 +334,12 @@ static void test_random_relaxed(void **state UNUSED)
 		char spec[64];
 
 		random_host(&allowed);
-		for (unsigned n = below(8); n > 0; n--) {
-			t.cpu[below(t.count)].core = below(t.count);
-			t.cpu[below(t.count)].cache = below(8);
+		for (unsigned n = tree_below(8); n > 0; n--) {
+			t.cpu[tree_below(t.count)].core = tree_below(t.count);
+			t.cpu[tree_below(t.count)].cache = tree_below(8);
 		}
-		snprintf(spec, sizeof(spec), "1n%ul%uc%ut", 1 + below(4), 1 + below(6),
-			 1 + below(3));
+		snprintf(spec, sizeof(spec), "1n%ul%uc%ut", 1 + tree_below(4), 1 + tree_below(6),
+			 1 + tree_below(3));
 		make_on(spec, &allowed, &free_choice);
 		for (unsigned v = 0; v < plan.vcpus; v++) {
 			if (plan.cpu[0] < 0) {

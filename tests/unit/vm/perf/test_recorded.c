@@ -170,16 +170,6 @@ static void assert_lacks(unsigned count, const char *what)
 
 /* ---- shapes --------------------------------------------------------------------------------- */
 
-static uint64_t seed = 1;
-
-static unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)((seed >> 16) % n);
-}
-
 /* All CPUs, one of each two, a half, and random ones; false: none of those is online. */
 static bool choose_allowed(unsigned turn, struct host_cpu_set *ret_allowed)
 {
@@ -188,7 +178,7 @@ static bool choose_allowed(unsigned turn, struct host_cpu_set *ret_allowed)
 
 	for (unsigned i = 0; i < t.count; i++) {
 		if (turn == 0 || (turn == 1 && i % 2) || (turn == 2 && i < t.count / 2) ||
-		    (turn > 2 && below(turn))) {
+		    (turn > 2 && tree_below(turn))) {
 			host_cpu_set_add(&allowed, i);
 			any |= !t.cpu[i].offline;
 		}

@@ -323,3 +323,13 @@ void tree_assert_same(const struct host_cpus *host, const struct host_cpus *want
 		assert_int_equal(host->group[i].bytes, want->group[i].bytes);
 	}
 }
+
+unsigned tree_below(unsigned n)
+{
+	static uint64_t seed = 1;
+
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (unsigned)((seed >> 16) % n);
+}

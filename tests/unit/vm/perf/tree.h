@@ -39,4 +39,7 @@ void tree_assert_same(const struct host_cpus *host, const struct host_cpus *want
 /* CPUs 0 to n - 1. */
 struct host_cpu_set tree_all(unsigned n);
 
+/* A number below n, of a series that looks random and is the same in each run. */
+unsigned tree_below(unsigned n);
+
 #endif
