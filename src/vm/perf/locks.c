@@ -622,12 +622,9 @@ int perf_locks_take_all(struct perf_locks *locks, const char *name, struct error
 
 bool perf_locks_intact(const struct perf_locks *locks)
 {
-	struct stat ours, theirs;
-
 	if (!locks->path)
 		return true;
-	if (fstat(locks->dir_fd, &ours) < 0 || lstat(locks->path, &theirs) < 0 ||
-	    ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)
+	if (!is_current(AT_FDCWD, locks->path, locks->dir_fd))
 		return false;
 	for (unsigned i = 0; i < locks->count; i++)
 		if (!is_current(locks->dir_fd, locks->held[i].name, locks->held[i].fd))
