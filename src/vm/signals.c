@@ -9,22 +9,24 @@
 
 #define NS_PER_S 1000000000u
 
+static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
 void signals_block(void)
 {
-	static const int signos[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(signos); i++) {
+	sigaddset(&set, SIGWINCH);
+	for (size_t i = 0; i < ARRAY_SIZE(enders); i++) {
 		struct sigaction now;
 
 		/* What nohup ignores stays ignored; blocked, it would be read. SIGINT and SIGQUIT
 		 * are not looked at: a shell ignores them for whatever it puts in the background,
 		 * and a signal that somebody sends there is meant. */
-		if (signos[i] == SIGHUP && sigaction(SIGHUP, NULL, &now) == 0 &&
+		if (enders[i] == SIGHUP && sigaction(SIGHUP, NULL, &now) == 0 &&
 		    now.sa_handler == SIG_IGN)
 			continue;
-		sigaddset(&set, signos[i]);
+		sigaddset(&set, enders[i]);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
@@ -37,10 +39,8 @@ int signals_take(uint64_t ns)
 	int signo;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
+	for (size_t i = 0; i < ARRAY_SIZE(enders); i++)
+		sigaddset(&set, enders[i]);
 	signo = sigtimedwait(&set, NULL, &pause);
 	return signo > 0 ? signo : 0;
 }
