@@ -12,8 +12,8 @@
 #define SYSFS	     "/sys"
 #define LOOK_EACH_NS 50000000
 /* A refusal may be the look of another who goes on without the mutex: microseconds. */
-#define ALONE_TRIES 20
-#define ALONE_NS    2000000
+#define GLANCE_TRIES 20
+#define GLANCE_NS    2000000
 
 struct claiming {
 	const struct perf_request *request;
@@ -289,19 +289,15 @@ static int wait_and_try(struct claiming *c)
 	if (c->request->wait_ns > 0)
 		until_ns = now_ns() + c->request->wait_ns;
 	for (;;) {
-		bool again = c->request->wait;
-		uint64_t now, pause_ns = LOOK_EACH_NS;
+		uint64_t now, pause_ns;
 
 		*c->err = (struct error){0};
-		c->last = ++tries > ALONE_TRIES;
+		c->last = ++tries > GLANCE_TRIES;
 		r = try_once(c);
 		now = now_ns();
-		if (!c->last) {
-			again = true;
-			pause_ns = ALONE_NS;
-		}
-		if (r != -EBUSY || !again || now >= until_ns)
+		if (r != -EBUSY || (c->last && !c->request->wait) || now >= until_ns)
 			return r;
+		pause_ns = c->last ? LOOK_EACH_NS : GLANCE_NS;
 		/* Not always the same time, so that two who wait don't walk in step. */
 		c->claim->signo = signals_take(MIN(pause_ns + now % pause_ns, until_ns - now));
 		if (c->claim->signo) {
