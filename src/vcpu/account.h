@@ -45,7 +45,8 @@ struct account_key {
 #define ACCOUNT_KEYS	    128u
 #define ACCOUNT_KEYS_ADDR   96u
 #define ACCOUNT_KEY_SLOTS   (2 * ACCOUNT_KEYS)
-#define ACCOUNT_POOL_CHUNKS 512u /* on each side */
+/* On each side. Linux' boot and a busy minute on a noisy host take some 400 (docs/decisions.md). */
+#define ACCOUNT_POOL_CHUNKS 2048u
 
 /* Written by the vCPU thread; all is read relaxed by others but where named. */
 struct account_exit {

@@ -33,7 +33,7 @@
 /* What mlockall() counts besides the guest: all address space of the process, used or not. Measured
  * and rounded up, see docs/decisions.md. */
 #define OWN_LOCKED  MIB(64)
-#define VCPU_LOCKED KIB(512) /* a stack, histograms, the run pages */
+#define VCPU_LOCKED KIB(1280) /* a stack, histograms, the run pages */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
