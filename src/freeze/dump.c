@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "inspect/dispatch.h"
 #include "inspect/sched.h"
 #include "inspect/stack.h"
 
@@ -178,7 +179,27 @@ static void view_free(struct view *v)
 	free(v);
 }
 
-static json_t *ext_json(const struct view *v)
+static void add_dispatch(struct view *v, json_t *ext)
+{
+	struct dispatch_queue queue[DISPATCH_QUEUES_MAX];
+	struct dispatch dispatch;
+	json_t *list = json_array();
+	unsigned n;
+	bool cut;
+
+	dispatch_find(v->in, &v->lacks, &dispatch);
+	n = dispatch_look(&dispatch, queue, ARRAY_SIZE(queue), &cut);
+	for (unsigned i = 0; i < n; i++)
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "kind",
+						      queue[i].global ? "global" : "user",
+						      queue[i].global ? "node" : "id",
+						      (json_int_t)queue[i].id, "tasks",
+						      (json_int_t)queue[i].tasks));
+	json_object_set_new(ext, "queues", list);
+	json_object_set_new(ext, "queues_cut", json_boolean(cut));
+}
+
+static json_t *ext_json(struct view *v)
 {
 	json_t *ext = json_object(), *events = json_object();
 	struct sched_sink to_ext = sink_to(ext), to_events = sink_to(events);
@@ -189,6 +210,7 @@ static json_t *ext_json(const struct view *v)
 		return json_null();
 	}
 	add_part(ext, "events", events, sched_ext_events(v->sched, &to_events));
+	add_dispatch(v, ext);
 	return ext;
 }
 

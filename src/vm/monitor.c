@@ -129,6 +129,16 @@ static void look(struct monitor *m, unsigned cpu, uint64_t freezes)
 		put_line(m, cpu);
 }
 
+/* sched_ext's other queues, once a round. */
+static void look_dispatch(struct monitor *m)
+{
+	struct dispatch_queue queue[DISPATCH_QUEUES_MAX];
+	bool cut;
+	unsigned n = dispatch_look(&m->dispatch, queue, ARRAY_SIZE(queue), &cut);
+
+	dispatch_totals_add(&m->dispatched, queue, n, cut);
+}
+
 /* What this thread has used of a CPU. */
 static uint64_t used_ns(void)
 {
@@ -182,6 +192,9 @@ static void on_time(struct loop_timer *t)
 			look(m, m->next, freezes);
 		now = now_ns();
 	}
+	if (m->next == m->cpus)
+		look_dispatch(m);
+	now = now_ns();
 	m->slice_max_ns = MAX(m->slice_max_ns, now - from);
 	m->cost_ns += used_ns() - used;
 	if (m->next < m->cpus) {
@@ -198,6 +211,7 @@ void monitor_look(struct monitor *m)
 	m->final = true;
 	for (unsigned cpu = 0; cpu < m->cpus; cpu++)
 		look(m, cpu, 0);
+	look_dispatch(m);
 }
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -216,6 +230,7 @@ int monitor_new(const struct monitor_config *config, struct monitor **ret_m, str
 		free(m);
 		return r;
 	}
+	dispatch_find(config->inspect, &m->lacks, &m->dispatch);
 	m->cpus = runqueues_cpus(m->queues);
 	m->cpu = calloc(m->cpus, sizeof(*m->cpu));
 	m->stall_list = json_array();

@@ -7,6 +7,7 @@
 
 #include "inspect/runqueues.h"
 #include "loop/loop.h"
+#include "vm/dispatch_totals.h"
 #include "vm/stall.h"
 #include "vm/stream_out.h"
 
@@ -83,6 +84,8 @@ struct monitor_cpu {
 struct monitor {
 	struct monitor_config config;
 	struct runqueues *queues;
+	struct dispatch dispatch;
+	struct dispatch_totals dispatched;
 	struct lacks lacks;
 	unsigned cpus;
 	struct monitor_cpu *cpu;

@@ -238,19 +238,21 @@ static void ext_text(const char *name, const char *value, void *arg)
 }
 
 /* As it is now, and what it has counted; nothing where the kernel has none. */
-static void set_ext(json_t *json, const struct inspect *in)
+static void set_ext(json_t *json, const struct monitor *m)
 {
 	json_t *ext = json_object(), *events = json_object();
 	struct sched_sink sink = {ext_number, ext_text, ext};
 	struct lacks lacks = {0};
 	struct sched *sched;
 
-	if (ext && events && sched_open(in, &lacks, &sched) == 0) {
+	if (ext && events && sched_open(m->config.inspect, &lacks, &sched) == 0) {
 		if (sched_ext(sched, &sink)) {
 			json_object_set(json, "sched_ext", ext);
 			sink.arg = events;
 			if (sched_ext_events(sched, &sink))
 				json_object_set(ext, "events", events);
+			json_object_set_new(ext, "queues", dispatch_totals_json(&m->dispatched));
+			json_object_set_new(ext, "queues_cut", json_boolean(m->dispatched.cut));
 		}
 		sched_free(sched);
 	}
@@ -299,7 +301,7 @@ json_t *monitor_json(const struct monitor *m, bool whole)
 					      (json_int_t)m->lines_dropped));
 	if (json && whole) {
 		json_object_set_new(json, "domains", domains_json(m));
-		set_ext(json, m->config.inspect);
+		set_ext(json, m);
 		json_object_set_new(json, "lacks", lacks_json(m));
 	}
 	return json;

@@ -15,6 +15,30 @@ static void put(struct kernel_fake *f, uint64_t gva, uint64_t value, size_t byte
 	memcpy(kernel_fake_at(f, gva), &value, bytes);
 }
 
+/* Overlaps what is behind it in a run queue, where only its length is looked at. */
+static int types_dispatch(struct btf *b, int u32, int u64, int ptr)
+{
+	int head, hash, buckets, dsq;
+
+	head = btf__add_struct(b, "rhash_head", 8);
+	must(!btf__add_field(b, "next", ptr, 0, 0));
+	hash = btf__add_struct(b, "rhashtable", 8);
+	must(!btf__add_field(b, "tbl", ptr, 0, 0));
+	buckets = btf__add_array(b, u32, ptr, 0);
+	must(btf__add_struct(b, "bucket_table", 64) > 0);
+	must(!btf__add_field(b, "size", u32, 8 * TABLE_SIZE, 0) &&
+	     !btf__add_field(b, "nest", u32, 8 * TABLE_NEST, 0) &&
+	     !btf__add_field(b, "buckets", buckets, 8 * TABLE_BUCKETS, 0));
+	must(btf__add_struct(b, "scx_sched", 0x50) > 0);
+	must(!btf__add_field(b, "dsq_hash", hash, 8 * SCHED_HASH, 0) &&
+	     !btf__add_field(b, "global_dsqs", ptr, 8 * SCHED_GLOBAL, 0));
+	dsq = btf__add_struct(b, "scx_dispatch_q", 24);
+	must(!btf__add_field(b, "nr", u32, 8 * DSQ_NR, 0) &&
+	     !btf__add_field(b, "id", u64, 8 * DSQ_ID, 0) &&
+	     !btf__add_field(b, "hash_node", head, 8 * DSQ_NODE, 0));
+	return dsq;
+}
+
 /* As the names say; offsets are the header's. struct sched_domain { parent; u32 flags at 8; char
  * *name at 16; unsigned long span[] at 24; }; struct sd_flag_debug { u32 meta; char *name; }. */
 static struct btf *types(void)
@@ -37,8 +61,7 @@ static struct btf *types(void)
 	rt = btf__add_struct(b, "rt_rq", 8);
 	must(!btf__add_field(b, "rt_nr_running", u32, 0, 0) &&
 	     !btf__add_field(b, "rr_nr_running", u32, 32, 0));
-	dsq = btf__add_struct(b, "scx_dispatch_q", 4);
-	must(!btf__add_field(b, "nr", u32, 0, 0));
+	dsq = types_dispatch(b, u32, u64, ptr);
 	scx = btf__add_struct(b, "scx_rq", 12);
 	must(!btf__add_field(b, "local_dsq", dsq, 0, 0) &&
 	     !btf__add_field(b, "nr_running", u32, 32, 0) &&
@@ -101,12 +124,37 @@ static void lay_domains(struct kernel_fake *f)
 	}
 }
 
+static void lay_dispatch(struct kernel_fake *f)
+{
+	static const unsigned ids[] = {0, 2, 7, 9, 11};
+
+	for (unsigned n = 0; n < ARRAY_SIZE(ids); n++) {
+		put(f, FAKE_DSQ(n) + DSQ_NR, FAKE_TASKS(n), 4);
+		put(f, FAKE_DSQ(n) + DSQ_ID, ids[n], 8);
+		put(f, FAKE_DSQ(n) + DSQ_NODE, 1, 8); /* the end */
+	}
+	put(f, FAKE_NODES, 4, 4);
+	put(f, FAKE_DSQ_GLOBAL, FAKE_DSQ_NODES, 8);
+	put(f, FAKE_DSQ_NODES, FAKE_DSQ(0), 8);
+	put(f, FAKE_DSQ_NODES + 8, 0, 8);
+	put(f, FAKE_DSQ_NODES + 16, FAKE_DSQ(1), 8);
+	put(f, FAKE_DSQ_HASH, FAKE_DSQ_TABLE, 8);
+	put(f, FAKE_DSQ_TABLE + TABLE_SIZE, 4, 4);
+	put(f, FAKE_DSQ_TABLE + TABLE_NEST, 0, 4);
+	put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS, FAKE_DSQ(2) + DSQ_NODE, 8);
+	put(f, FAKE_DSQ(2) + DSQ_NODE, FAKE_DSQ(3) + DSQ_NODE, 8);
+	put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS + 24, FAKE_DSQ(4) + DSQ_NODE + 1, 8); /* locked */
+}
+
 struct inspect *queues_fake_open(struct kernel_fake *f)
 {
 	const struct kallsyms_extra extra[] = {
 		{FAKE_FLAG_NAMES, "sd_flag_debug", 'R', false},
 		{FAKE_SCHEDSTATS, "sched_schedstats", 'D', false},
 		{FAKE_DYNTICKS, "tick_nohz_full_running", 'D', false},
+		{FAKE_NODES, "nr_node_ids", 'D', false},
+		{FAKE_DSQ_HASH, "dsq_hash", 'b', false},
+		{FAKE_DSQ_GLOBAL, "global_dsqs", 'b', false},
 	};
 	struct btf *b = types();
 	struct inspect *in = NULL;
@@ -116,6 +164,7 @@ struct inspect *queues_fake_open(struct kernel_fake *f)
 	kernel_fake_build(f, 0);
 	lay_tasks(f);
 	lay_domains(f);
+	lay_dispatch(f);
 	put(f, FAKE_SCHEDSTATS, 1, 4);
 	put(f, FAKE_DYNTICKS, 0, 1);
 	must(inspect_new(&f->mem, FAKE_ROOT_GPA, &in, NULL) == 0);

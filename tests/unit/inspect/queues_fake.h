@@ -29,6 +29,24 @@
 #define FAKE_SCHEDSTATS (FAKE_IMAGE + 0x18400)
 #define FAKE_DYNTICKS	(FAKE_IMAGE + 0x18404) /* tick_nohz_full_running */
 #define FAKE_MANY	(FAKE_IMAGE + 0x19000) /* __per_cpu_offset of many CPUs */
+/* sched_ext's other queues: two global ones, of nodes 0 and 2; in a hash of four buckets 7 and then
+ * 9 in the first, 11 in the last. */
+#define FAKE_NODES	(FAKE_IMAGE + 0x18408) /* nr_node_ids */
+#define FAKE_DSQ_HASH	(FAKE_IMAGE + 0x18410) /* dsq_hash */
+#define FAKE_DSQ_GLOBAL (FAKE_IMAGE + 0x18418) /* global_dsqs */
+#define FAKE_DSQ_NODES	(FAKE_IMAGE + 0x18420) /* … and the array */
+#define FAKE_DSQ_TABLE	(FAKE_IMAGE + 0x18480)
+#define FAKE_DSQ(n)	(FAKE_IMAGE + 0x18600 + 0x20 * (n)) /* 0, 1: global; 2 to 4: 7, 9, 11 */
+#define FAKE_TASKS(n)	(10 + (n))
+/* Places in what they are made of. */
+#define DSQ_NR	      0u
+#define DSQ_ID	      8u
+#define DSQ_NODE      16u
+#define TABLE_SIZE    0u
+#define TABLE_NEST    4u
+#define TABLE_BUCKETS 64u
+#define SCHED_HASH    0x40u
+#define SCHED_GLOBAL  0x48u
 
 /* Builds the tiny kernel and opens it. CPU 0 runs the worker, three tasks queued; CPU 1 is idle. */
 struct inspect *queues_fake_open(struct kernel_fake *f);

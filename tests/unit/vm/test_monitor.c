@@ -336,6 +336,77 @@ static void the_report_adds_up(void **state)
 	json_decref(json);
 }
 
+static const json_t *dispatch_queue(const json_t *json, size_t n)
+{
+	return json_array_get(json_object_get(json_object_get(json, "sched_ext"), "queues"), n);
+}
+
+static void put(uint64_t gva, uint64_t value, size_t bytes)
+{
+	memcpy(kernel_fake_at(&fake, gva), &value, bytes);
+}
+
+static void dispatch_queues_are_added_up(void **state)
+{
+	uint64_t rounds;
+	json_t *json;
+
+	(void)state;
+	begin(2);
+	turn(1);
+	rounds = monitor->rounds;
+	/* 7 grows, 9 goes, and with it what was behind it in the bucket: nothing. */
+	put(FAKE_DSQ(2) + DSQ_NR, 40, 4);
+	put(FAKE_DSQ(2) + DSQ_NODE, 1, 8);
+	turn(rounds + 1);
+	put(FAKE_DSQ(2) + DSQ_NR, 1, 4);
+	turn(monitor->rounds + 1);
+	monitor_stop(monitor);
+	json = monitor_json(monitor, true);
+	assert_int_equal(json_array_size(
+				 json_object_get(json_object_get(json, "sched_ext"), "queues")),
+			 5);
+	assert_string_equal(json_string_value(json_object_get(dispatch_queue(json, 1), "kind")),
+			    "global");
+	assert_int_equal(number(dispatch_queue(json, 1), "node"), 2);
+	assert_int_equal(number(dispatch_queue(json, 1), "tasks"), FAKE_TASKS(1));
+	assert_int_equal(number(dispatch_queue(json, 2), "id"), 7);
+	assert_int_equal(number(dispatch_queue(json, 2), "tasks"), 1);
+	assert_int_equal(number(dispatch_queue(json, 2), "tasks_max"), 40);
+	assert_int_equal(number(dispatch_queue(json, 2), "looks"), monitor->rounds);
+	assert_int_equal(number(dispatch_queue(json, 3), "id"), 9);
+	assert_int_equal(number(dispatch_queue(json, 3), "tasks"), 0);
+	assert_int_equal(number(dispatch_queue(json, 3), "looks"), rounds);
+	assert_true(json_real_value(json_object_get(dispatch_queue(json, 3), "tasks_mean")) ==
+		    FAKE_TASKS(3));
+	assert_true(
+		json_is_false(json_object_get(json_object_get(json, "sched_ext"), "queues_cut")));
+	json_decref(json);
+}
+
+/* Queues that come and go find no room at last, and that is told. */
+static void too_many_dispatch_queues_are_told_of(void **state)
+{
+	struct dispatch_totals t = {0};
+	struct dispatch_queue q[DISPATCH_QUEUES_MAX] = {0};
+	json_t *json;
+
+	(void)state;
+	for (unsigned look = 0; look < 3; look++) {
+		for (unsigned i = 0; i < ARRAY_SIZE(q); i++)
+			q[i] = (struct dispatch_queue){.id = look * 1000 + i, .tasks = i};
+		assert_int_equal(t.cut, false);
+		dispatch_totals_add(&t, q, ARRAY_SIZE(q), false);
+	}
+	assert_true(t.cut);
+	json = dispatch_totals_json(&t);
+	assert_int_equal(json_array_size(json), DISPATCH_TOTALS_MAX);
+	assert_int_equal(number(json_array_get(json, 5), "id"), 5);
+	assert_int_equal(number(json_array_get(json, 5), "tasks"), 0);
+	assert_int_equal(number(json_array_get(json, 5), "tasks_max"), 5);
+	json_decref(json);
+}
+
 /* ---- a thousand CPUs --------------------------------------------------------------------- */
 
 static int slow_read(const void *arg, uint64_t gpa, void *dst, uint64_t len)
@@ -391,6 +462,8 @@ int main(void)
 		MONITOR_TEST(lines_are_written),
 		MONITOR_TEST(lines_that_do_not_fit_are_counted),
 		MONITOR_TEST(the_report_adds_up),
+		MONITOR_TEST(dispatch_queues_are_added_up),
+		cmocka_unit_test(too_many_dispatch_queues_are_told_of),
 		MONITOR_TEST(a_round_is_spread_over_turns),
 		MONITOR_TEST(a_thousand_cpus_cost_little),
 	};
