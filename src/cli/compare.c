@@ -119,7 +119,7 @@ static json_t *side_json(const char *path, const struct compare_side *side)
 			 (json_int_t)side->length_ns);
 }
 
-static int print_json(char *const path[2], const struct compare_side side[2],
+static int print_json(const char *const path[2], const struct compare_side side[2],
 		      const struct compare_row *rows, size_t n, bool differs, struct error *err)
 {
 	json_t *list = json_array(), *json;
@@ -138,7 +138,7 @@ static int print_json(char *const path[2], const struct compare_side side[2],
 
 /* ---- the command --------------------------------------------------------------------------- */
 
-static int compare(char *const path[2], const struct request *q, bool *ret_differs,
+static int compare(const char *const path[2], const struct request *q, bool *ret_differs,
 		   struct error *err)
 {
 	struct compare_side side[2] = {{0}, {0}};
@@ -172,24 +172,12 @@ int command_compare(int argc, char **argv)
 {
 	struct request q = {.json = false};
 	struct error err = {0};
-	char *path[2];
-	int rest, count = 0, r;
-	bool dashes = false, differs = false;
+	const char *path[2];
+	bool differs = false;
+	int r;
 
-	/* Options may stand behind the runs, too. */
-	do {
-		r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes,
-				  &err);
-		while (r == 0 && rest < argc && (dashes || argv[rest][0] != '-')) {
-			if (count < 2)
-				path[count] = argv[rest];
-			count++;
-			rest++;
-		}
-		argc -= rest - 1;
-		argv += rest - 1;
-	} while (r == 0 && argc > 1);
-	if (r == 0 && q.help) {
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, path, 2, &err);
+	if (r >= 0 && q.help) {
 		printf("usage: stasis compare [OPTIONS] A B\n\n"
 		       "A, B: folders of stasis run --record, reports of runs with --profile, or "
 		       "what\n"
@@ -198,11 +186,11 @@ int command_compare(int argc, char **argv)
 		options_print(options, ARRAY_SIZE(options));
 		return 0;
 	}
-	if (r == 0 && count != 2)
+	if (r >= 0 && r != 2)
 		r = error_usage(&err,
 				"stasis compare takes two runs: folders of --record, reports, or "
 				"profiles");
-	if (r == 0)
+	if (r >= 0)
 		r = compare(path, &q, &differs, &err);
 	if (r == 0)
 		return differs ? DIFFERS : SAME;

@@ -46,27 +46,27 @@ static bool parse(int argc, char **argv, size_t option_count, struct request *q,
 		  const char **ret_name, const char **ret_file, int *ret_status)
 {
 	struct error err = {0};
-	bool dashes;
-	int rest, r;
+	const char *word[2];
+	int r;
 
-	r = options_parse(options, option_count, argc, argv, q, &rest, &dashes, &err);
-	if (r == 0 && q->help) {
+	r = options_parse_words(options, option_count, argc, argv, q, word, 2, &err);
+	if (r >= 0 && q->help) {
 		printf("usage: stasis %s %sNAME%s\n\n", argv[0],
 		       option_count > 1 ? "[--json] " : "", ret_file ? " [FILE]" : "");
 		options_print(options, option_count);
 		*ret_status = 0;
 		return false;
 	}
-	if (r == 0 && argc - rest != 1 && !(ret_file && argc - rest == 2))
+	if (r >= 0 && r != 1 && !(ret_file && r == 2))
 		error_usage(&err, "stasis %s takes the name of one VM%s; stasis list shows them",
 			    argv[0], ret_file ? ", and a file" : "");
 	if (err.code < 0) {
 		*ret_status = command_failed(&err);
 		return false;
 	}
-	*ret_name = argv[rest];
+	*ret_name = word[0];
 	if (ret_file)
-		*ret_file = argv[rest + 1]; /* NULL behind the last */
+		*ret_file = word[1];
 	return true;
 }
 
@@ -207,30 +207,6 @@ int snapshot_here(const char *name, const char *path, const struct snapshot_opti
 	return ask_with(name, "x-stasis-snapshot", arguments, CORE_LIMIT_NS, NULL, err);
 }
 
-/* Options may stand before, between and behind the two words. */
-static int parse_snapshot(int argc, char **argv, struct request *q, const char *words[2],
-			  struct error *err)
-{
-	unsigned count = 0;
-	int at = 0;
-
-	while (at < argc) {
-		bool dashes;
-		int rest, r = options_parse(snapshot_options, ARRAY_SIZE(snapshot_options),
-					    argc - at, argv + at, q, &rest, &dashes, err);
-
-		if (r < 0 || q->help)
-			return r;
-		at += rest;
-		if (at < argc && count < 2)
-			words[count] = argv[at];
-		count += at < argc;
-	}
-	return count == 2 ? 0
-			  : error_usage(err, "stasis snapshot takes the name of one VM, and a "
-					     "folder");
-}
-
 /* What a restore would take away from the snapshot. */
 static void tell_of_disks(const char *path)
 {
@@ -258,14 +234,18 @@ int command_snapshot(int argc, char **argv)
 	const char *words[2];
 	struct request q = {0};
 	struct error err = {0};
-	int status = 0, r = parse_snapshot(argc, argv, &q, words, &err);
+	int status = 0, r;
 
-	if (r == 0 && q.help) {
+	r = options_parse_words(snapshot_options, ARRAY_SIZE(snapshot_options), argc, argv, &q,
+				words, 2, &err);
+	if (r >= 0 && q.help) {
 		printf("usage: stasis snapshot NAME DIR [OPTIONS]\n\n");
 		options_print(snapshot_options, ARRAY_SIZE(snapshot_options));
 		return 0;
 	}
-	if (r == 0) {
+	if (r >= 0 && r != 2)
+		r = error_usage(&err, "stasis snapshot takes the name of one VM, and a folder");
+	if (r >= 0) {
 		path = absolute(words[1]);
 		r = path ? lab_snapshot_save(words[0], path, &q.snapshot, &status, &err)
 			 : error_set(&err, -errno, "%s", words[1]);

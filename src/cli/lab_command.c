@@ -112,22 +112,16 @@ static int lab_command(const char *verb, const struct lab_words *w, struct error
 int command_lab(int argc, char **argv)
 {
 	struct lab_words words = {.kind = arch_kind_own()};
-	char *verb = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
+	const char *word[2];
 	struct error err = {0};
-	bool dashes;
-	int rest, r;
+	int r;
 
-	if (verb) {
-		argv[1] = argv[0];
-		argc--;
-		argv++;
-	}
-	r = options_parse(lab_options, ARRAY_SIZE(lab_options), argc, argv, &words, &rest, &dashes,
-			  &err);
-	if (r == 0 && rest < argc)
-		r = error_usage(&err, "stasis lab: %s is one word too many", argv[rest]);
-	if (r == 0)
-		r = lab_command(verb, &words, &err);
+	r = options_parse_words(lab_options, ARRAY_SIZE(lab_options), argc, argv, &words, word, 2,
+				&err);
+	if (r > 1)
+		r = error_usage(&err, "stasis lab: %s is one word too many", word[1]);
+	if (r >= 0)
+		r = lab_command(word[0], &words, &err);
 	while (words.disk_count > 0)
 		vm_disk_done(&words.disk[--words.disk_count]);
 	return r < 0 ? command_failed(&err) : r;

@@ -139,6 +139,31 @@ int options_parse(const struct cli_option *options, size_t n, int argc, char **a
 	return 0;
 }
 
+int options_parse_words(const struct cli_option *options, size_t n, int argc, char **argv,
+			void *target, const char **ret_word, int max, struct error *err)
+{
+	bool dashes = false;
+	int rest, count = 0;
+
+	for (int i = 0; i < max; i++)
+		ret_word[i] = NULL;
+	while (argc > 1) {
+		int r = options_parse(options, n, argc, argv, target, &rest, &dashes, err);
+
+		if (r < 0)
+			return r;
+		for (int end = dashes ? argc : MIN(rest + 1, argc); rest < end; rest++) {
+			if (count < max)
+				ret_word[count] = argv[rest];
+			count++;
+		}
+		/* The last word stands where a command's name does. */
+		argc -= rest - 1;
+		argv += rest - 1;
+	}
+	return count;
+}
+
 void options_print(const struct cli_option *options, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

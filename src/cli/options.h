@@ -35,6 +35,11 @@ struct cli_option {
  * *ret_rest (argc if none; after "--" the word behind it, and *ret_dashes is set). */
 int options_parse(const struct cli_option *options, size_t n, int argc, char **argv, void *target,
 		  int *ret_rest, bool *ret_dashes, struct error *err) MUST_CHECK;
+/* The same of a command whose words may stand before, between and behind its options; behind "--"
+ * all are words. Returns how many there are, of which the first max are in ret_word (the rest of it
+ * is NULL), or the usage error. */
+int options_parse_words(const struct cli_option *options, size_t n, int argc, char **argv,
+			void *target, const char **ret_word, int max, struct error *err) MUST_CHECK;
 /* A line for each option that has help. */
 void options_print(const struct cli_option *options, size_t n);
 

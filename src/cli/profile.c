@@ -99,30 +99,21 @@ int command_profile(int argc, char **argv)
 {
 	struct request q = {.duration_ns = SECONDS_USUAL * NS_PER_S};
 	struct error err = {0};
-	const char *name = NULL;
+	const char *name;
 	json_t *answer = NULL;
-	bool dashes;
-	int rest, r;
+	int r;
 
-	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
-	/* Options may stand behind the name, too. */
-	if (r == 0 && rest < argc) {
-		name = argv[rest];
-		argc -= rest;
-		argv += rest;
-		r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes,
-				  &err);
-	}
-	if (r == 0 && q.help) {
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, &name, 1, &err);
+	if (r >= 0 && q.help) {
 		printf("usage: stasis profile [OPTIONS] NAME\n\n"
 		       "Samples each vCPU at random times, from outside the guest.\n\n");
 		options_print(options, ARRAY_SIZE(options));
 		return 0;
 	}
-	if (r == 0 && (!name || rest != argc))
+	if (r >= 0 && r != 1)
 		r = error_usage(&err, "stasis profile takes the name of one VM; stasis list shows "
 				      "them");
-	if (r == 0)
+	if (r >= 0)
 		r = ask(name, &q, &answer, &err);
 	if (r == 0)
 		r = show(&q, answer, &err);

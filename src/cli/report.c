@@ -9,7 +9,7 @@
 #include "cli/options.h"
 
 struct request {
-	const char *from, *to;
+	const char *to;
 	bool help;
 };
 
@@ -41,25 +41,17 @@ int command_report(int argc, char **argv)
 	struct request q = {0};
 	struct error err = {0};
 	char *page = NULL;
-	bool dashes = false;
-	int rest, r;
+	const char *from;
+	int r;
 
-	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
-	/* Options may stand behind the name, too. */
-	if (r == 0 && rest < argc) {
-		q.from = argv[rest];
-		argc -= rest;
-		argv += rest;
-		r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes,
-				  &err);
-	}
-	if (r == 0 && q.help)
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, &from, 1, &err);
+	if (r >= 0 && q.help)
 		return print_help();
-	if (r == 0 && (!q.from || rest != argc))
+	if (r >= 0 && r != 1)
 		r = error_usage(&err, "stasis report takes one folder that a run left behind, or "
 				      "one report");
-	if (r == 0)
-		r = report_write(q.from, q.to, &page, &err);
+	if (r >= 0)
+		r = report_write(from, q.to, &page, &err);
 	if (r < 0)
 		return command_failed(&err);
 	printf("%s\n", page);

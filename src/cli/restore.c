@@ -177,23 +177,12 @@ static int restore(struct request *q, const char *path)
 int command_restore(int argc, char **argv)
 {
 	struct request q = {.config.kind = arch_kind_own()};
-	const char *path = argc > 1 ? argv[1] : NULL;
+	const char *path;
 	struct error err = {0};
-	bool dashes;
-	int rest, status = 0, r;
+	int r, status = 0;
 
-	/* CLI.md has DIR before the options. */
-	if (path && path[0] != '-') {
-		argv[1] = argv[0];
-		argc--;
-		argv++;
-	} else {
-		path = NULL;
-	}
-	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
-	if (r == 0 && !path && rest < argc)
-		path = argv[rest++];
-	if (r == 0 && !q.help && (!path || rest < argc))
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, &path, 1, &err);
+	if (r >= 0 && r != 1 && !q.help)
 		r = error_usage(&err, "stasis restore takes one folder");
 	if (r < 0) {
 		status = command_failed(&err);

@@ -54,12 +54,12 @@ int command_stats(int argc, char **argv)
 {
 	struct request q = {0};
 	struct error err = {0};
-	int rest, r, status = 0;
+	const char *name;
+	int r, status = 0;
 	json_t *stats;
-	bool dashes;
 
-	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
-	if (r == 0 && q.help) {
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, &name, 1, &err);
+	if (r >= 0 && q.help) {
 		printf("usage: stasis stats [--json] NAME\n\n"
 		       "Times are since the VM's start. TIME: the share of all vCPUs' time that "
 		       "these "
@@ -67,11 +67,11 @@ int command_stats(int argc, char **argv)
 		options_print(options, ARRAY_SIZE(options));
 		return 0;
 	}
-	if (r == 0 && argc - rest != 1)
+	if (r >= 0 && r != 1)
 		r = error_usage(&err, "stasis stats takes the name of one VM; stasis list shows "
 				      "them");
-	if (r == 0)
-		r = ask(argv[rest], &stats, &err);
+	if (r >= 0)
+		r = ask(name, &stats, &err);
 	if (r < 0)
 		return command_failed(&err);
 	if (!q.json) {

@@ -189,22 +189,22 @@ int command_top(int argc, char **argv)
 	struct request q = {.delay_ns = NS_PER_S};
 	struct qmp_client client;
 	struct error err = {0};
-	bool dashes;
-	int rest, r;
+	const char *name;
+	int r;
 
-	r = options_parse(options, ARRAY_SIZE(options), argc, argv, &q, &rest, &dashes, &err);
-	if (r == 0 && q.help) {
+	r = options_parse_words(options, ARRAY_SIZE(options), argc, argv, &q, &name, 1, &err);
+	if (r >= 0 && q.help) {
 		printf("usage: stasis top [OPTIONS] NAME\n\n"
 		       "The first block is since the VM's start, each other since the one before; "
 		       "WAITING and\nSERVED are since the start. q ends it.\n\n");
 		options_print(options, ARRAY_SIZE(options));
 		return 0;
 	}
-	if (r == 0 && argc - rest != 1)
+	if (r >= 0 && r != 1)
 		r = error_usage(&err,
 				"stasis top takes the name of one VM; stasis list shows them");
-	if (r == 0)
-		r = find_vm_open(argv[rest], FIND_VM_LIMIT_NS, &client, &err);
+	if (r >= 0)
+		r = find_vm_open(name, FIND_VM_LIMIT_NS, &client, &err);
 	if (r < 0)
 		return command_failed(&err);
 	r = watch(&client, &q, &err);

@@ -92,21 +92,16 @@ static int print_help(void)
 	return 0;
 }
 
-/* SPEC stands before, after or among the options. */
 static int parse(int argc, char **argv, struct request *q, struct error *err)
 {
-	bool dashes = false;
-	int rest, r = 0;
+	const char *spec[2];
+	int count, r = 0;
 
-	while (r == 0 && argc > 1) {
-		r = options_parse(options, ARRAY_SIZE(options), argc, argv, q, &rest, &dashes, err);
-		if (r < 0 || rest >= argc)
-			break;
-		r = set_spec(q, argv[rest], err);
-		argc -= rest;
-		argv += rest;
-	}
-	return r;
+	count = options_parse_words(options, ARRAY_SIZE(options), argc, argv, q, spec,
+				    ARRAY_SIZE(spec), err);
+	for (int i = 0; r == 0 && i < MIN(count, 2); i++)
+		r = set_spec(q, spec[i], err);
+	return count < 0 ? count : r;
 }
 
 static unsigned columns(void)

@@ -155,13 +155,55 @@ static void test_errors(void **state UNUSED)
 	expect_error("no such option; --help", "--internel", "x");
 }
 
+/* Up to two words, among options. */
+static int parse_words(struct target *t, struct error *err, const char *word[2], ...)
+{
+	char *argv[17] = {(char *)"run"};
+	int argc = 1;
+	va_list ap;
+
+	va_start(ap, word);
+	while (argc < 16 && (argv[argc] = va_arg(ap, char *)))
+		argc++;
+	va_end(ap);
+	*t = (struct target){0};
+	*err = (struct error){0};
+	return options_parse_words(options, ARRAY_SIZE(options), argc, argv, t, word, 2, err);
+}
+
+static void test_words(void **state UNUSED)
+{
+	const char *word[2];
+	struct target t;
+	struct error err;
+
+	assert_int_equal(parse_words(&t, &err, word, NULL), 0);
+	assert_null(word[0]);
+	assert_int_equal(parse_words(&t, &err, word, "a", "-v", NULL), 1);
+	assert_string_equal(word[0], "a");
+	assert_null(word[1]);
+	assert_int_equal(t.verbose, 1);
+	assert_int_equal(parse_words(&t, &err, word, "-v", "a", "--memory", "1G", "b", "-v", NULL),
+			 2);
+	assert_string_equal(word[0], "a");
+	assert_string_equal(word[1], "b");
+	assert_string_equal(t.memory, "1G");
+	assert_int_equal(t.verbose, 2);
+	/* Behind two dashes all are words, and those that are too many are counted. */
+	assert_int_equal(parse_words(&t, &err, word, "a", "--", "-v", "c", NULL), 3);
+	assert_string_equal(word[1], "-v");
+	assert_int_equal(t.verbose, 0);
+	assert_int_equal(parse_words(&t, &err, word, "-", NULL), 1);
+	assert_string_equal(word[0], "-");
+	assert_int_equal(parse_words(&t, &err, word, "a", "--zzzzzzzz", NULL), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_flags),
-		cmocka_unit_test(test_optional_value),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_forms),	       cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_optional_value), cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
