@@ -32,7 +32,9 @@ static const struct row {
 		       "find_user_dsq find_global_dsq find_dsq_for_dispatch "
 		       "move_task_between_dsqs move_remote_task_to_local_dsq "
 		       "move_local_task_to_local_dsq task_unlink_from_dsq touch_core_sched* "
-		       "process_ddsp_deferred_locals set_task_runnable clr_task_runnable "
+		       "process_ddsp_deferred_locals kick_cpus_irq_workfn kick_one_cpu* "
+		       "deferred_irq_workfn deferred_bal_cb_workfn free_dsq_irq_workfn ops_dequeue "
+		       "local_dsq_post_enq set_task_runnable clr_task_runnable "
 		       "run_deferred update_locked_rq bpf__sched_ext_ops_*"},
 	{SCHED_IS_BPF, "bpf_trampoline_* bpf_dispatcher_*"}, /* and programs */
 
@@ -48,12 +50,15 @@ static const struct row {
 	 "trigger_load_balance balance_fair balance_rt balance_dl balance_stop balance_idle "
 	 "pull_rt_task push_rt_task* pull_dl_task push_dl_task* rto_push_irq_work_func "
 	 "migration_cpu_stop move_queued_task __migrate_task set_task_cpu migrate_task_rq_* "
-	 "migrate_swap_stop __migrate_swap_task task_numa_* update_group_capacity "
+	 "migrate_swap_stop __migrate_swap_task task_numa_migrate task_numa_find_cpu "
+	 "task_numa_assign task_numa_compare "
+	 "update_group_capacity nohz_run_idle_balance "
 	 "push_cpu_stop need_active_balance"},
 
 	/* Where a woken task goes (core.c, fair.c, rt.c, deadline.c). */
 	{SCHED_IS_WAKE_UP,
-	 "try_to_wake_up wake_up_process wake_up_state wake_up_q default_wake_function ttwu_* "
+	 "try_to_wake_up wake_up_process wake_up_state wake_up_q wake_q_add* default_wake_function "
+	 "ttwu_* "
 	 "select_task_rq* select_idle_* select_fallback_rq sched_ttwu_pending "
 	 "wake_up_new_task wakeup_preempt* check_preempt_* resched_curr* __resched_curr "
 	 "find_idlest_* find_energy_efficient_cpu "
@@ -72,14 +77,14 @@ static const struct row {
 	{SCHED_IS_TICK, "sched_tick scheduler_tick sched_tick_remote task_tick_* entity_tick "
 			"hrtick* calc_global_load_tick sched_slice* check_cfs_rq_runtime "
 			"__account_cfs_rq_runtime sched_rt_period_timer sched_cfs_period_timer "
-			"sched_cfs_slack_timer"},
+			"sched_cfs_slack_timer dl_task_timer inactive_task_timer"},
 
 	/* Run times, loads, pressure (pelt.c, psi.c, stats.c). */
 	{SCHED_IS_LOAD,
 	 "update_load_avg __update_load_avg_* ___update_load_* accumulate_sum decay_load "
 	 "update_cfs_group update_curr* update_rt_rq_load_avg update_dl_rq_load_avg "
 	 "update_irq_load_avg update_hw_load_avg update_rq_clock* attach_entity_* "
-	 "detach_entity_* propagate_* reweight_entity reweight_task* update_min_vruntime "
+	 "detach_entity_* propagate_entity_* reweight_entity reweight_task* update_min_vruntime "
 	 "__update_min_vruntime avg_vruntime update_entity_lag update_deadline util_est_* "
 	 "update_tg_load_avg calc_group_* cpuacct_charge psi_* update_stats_* "
 	 "__update_stats_* sched_info_* sched_core_account_* update_other_load_avgs "
@@ -90,7 +95,8 @@ static const struct row {
 	 "enqueue_task* enqueue_entity __enqueue_entity enqueue_dl_* enqueue_rt_* "
 	 "enqueue_top_rt_rq dequeue_task* dequeue_entity dequeue_entities __dequeue_entity "
 	 "dequeue_dl_* dequeue_rt_* dequeue_top_rt_rq activate_task deactivate_task "
-	 "block_task try_to_block_task place_entity requeue_* yield_task* do_sched_yield "
+	 "block_task try_to_block_task place_entity requeue_delayed_entity requeue_task_rt "
+	 "requeue_rt_entity yield_task* do_sched_yield "
 	 "__x64_sys_sched_yield __arm64_sys_sched_yield __do_sys_sched_yield yield_to "
 	 "finish_delayed_dequeue_* "
 	 "set_delayed clear_delayed throttle_cfs_rq unthrottle_cfs_rq* tg_throttle_* "
@@ -148,6 +154,14 @@ const char *sched_program(const char *name, size_t *ret_len)
 	return name;
 }
 
+/* Trampolines have an owner, too: " [bpf]". */
+static bool is_module(const char *name)
+{
+	const char *owner = strstr(name, " [");
+
+	return owner && strcmp(owner, " [bpf]") != 0;
+}
+
 enum sched_class sched_class_of(const char *name)
 {
 	size_t len = strcspn(name, ". ");
@@ -156,7 +170,9 @@ enum sched_class sched_class_of(const char *name)
 		return SCHED_IS_BPF;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (in_row(rows[i].names, name, len))
-			return rows[i].class;
+			/* The scheduler is no module; drivers that wait for work may be. */
+			return rows[i].class < SCHED_CLASSES && is_module(name) ? SCHED_IS_NONE
+										: rows[i].class;
 	return SCHED_IS_NONE;
 }
 

@@ -54,6 +54,21 @@ static void functions_have_classes(void **state)
 		{"_raw_spin_lock", SCHED_IS_NONE},
 		{"raw_spin_rq_lock_nested", SCHED_IS_NONE},
 		{"vfs_read", SCHED_IS_NONE},
+		/* Their names begin as the scheduler's do. */
+		{"propagate_entity_cfs_rq", SCHED_IS_LOAD},
+		{"propagate_protected_usage", SCHED_IS_NONE}, /* memory cgroups */
+		{"propagate_precision", SCHED_IS_NONE},	      /* the verifier */
+		{"propagate_mnt", SCHED_IS_NONE},
+		{"requeue_delayed_entity", SCHED_IS_QUEUE},
+		{"requeue_io", SCHED_IS_NONE}, /* write-back */
+		{"task_numa_migrate.isra.0", SCHED_IS_BALANCE},
+		{"task_numa_work", SCHED_IS_NONE}, /* goes through page tables */
+		{"kick_cpus_irq_workfn", SCHED_IS_EXT},
+		{"deferred_irq_workfn", SCHED_IS_EXT},
+		/* Modules are drivers. */
+		{"scx_init_board [scx200]", SCHED_IS_NONE},
+		{"set_next_entity [some_module]", SCHED_IS_NONE},
+		{"haltpoll_enter [cpuidle_haltpoll]", SCHED_IS_IDLE},
 		{"0xffffffff81000000", SCHED_IS_NONE},
 		{"", SCHED_IS_NONE},
 	};
