@@ -31,6 +31,9 @@ enum sched_class {
 
 /* "pick", "queue", …: as JSON has it; of the classes of samples, and "entry". */
 const char *sched_class_name(enum sched_class c);
+/* Whether it is part of what a context switch takes: pick, queue, sched_ext's two and the switch.
+ * "queue" has a woken task's way in besides. The others come by time, or by wake-ups. */
+bool sched_class_of_switches(enum sched_class c);
 /* name: as symbols have it, also with a compiler's suffix (".isra.0") or an owner (" [bpf]"). */
 enum sched_class sched_class_of(const char *name);
 /* The bare name of a BPF program in a symbol of one, "simple_enqueue" in

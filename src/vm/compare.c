@@ -43,6 +43,8 @@ static bool load_window(const json_t *window, double v[COMPARE_FIELDS], uint32_t
 		}
 		if (c != SCHED_IS_NONE)
 			v[COMPARE_SCHEDULING] += v[COMPARE_CLASS + c];
+		if (sched_class_of_switches(c))
+			v[COMPARE_SWITCHING] += v[COMPARE_CLASS + c];
 	}
 	if (!number(window, "exits", &v[COMPARE_EXITS]))
 		*has &= ~(1u << COMPARE_EXITS);
@@ -146,7 +148,7 @@ static const struct metric metrics[] = {
 #undef CLASS
 	{"kernel_share", "kernel", COMPARE_SHARE, true, COMPARE_KERNEL, COMPARE_BUSY},
 	{"idle_share", "idle", COMPARE_SHARE, false, COMPARE_IDLE, COMPARE_ALL},
-	{"switch_ns", "scheduling a switch", COMPARE_NS, true, COMPARE_SCHEDULING,
+	{"switch_ns", "a context switch", COMPARE_NS, true, COMPARE_SWITCHING,
 	 COMPARE_SWITCHES},
 	{"switches_per_s", "switches", COMPARE_PER_S, false, COMPARE_SWITCHES, COMPARE_LENGTH},
 	{"wakeups_per_s", "wake-ups", COMPARE_PER_S, false, COMPARE_WAKEUPS, COMPARE_LENGTH},

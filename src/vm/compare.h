@@ -23,6 +23,7 @@ enum compare_field {
 	COMPARE_IDLE,
 	COMPARE_KERNEL,
 	COMPARE_SCHEDULING,
+	COMPARE_SWITCHING, /* of it: sched_class_of_switches */
 	COMPARE_EXITS,
 	COMPARE_OUT,
 	COMPARE_SWITCHES, /* where the monitor counted … */

@@ -231,20 +231,17 @@ static json_t *programs_json(const struct profile *p, const struct profile_run *
 	return list;
 }
 
-/* What grows with the number of switches, not with time or wake-ups. */
 static void add_switches(json_t *json, const struct profile *p, const struct profile_vcpu *sum,
 			 unsigned hz)
 {
-	static const enum sched_class of_switches[] = {SCHED_IS_PICK, SCHED_IS_QUEUE, SCHED_IS_EXT,
-						       SCHED_IS_BPF, SCHED_IS_SWITCH};
 	uint64_t switches = 0, weight = 0;
 
 	if (!p->windows->has_queues)
 		return;
 	for (unsigned i = 0; i < p->windows->used; i++)
 		switches += windows_counted(p->windows, i, WINDOWS_SWITCHES);
-	for (size_t i = 0; i < ARRAY_SIZE(of_switches); i++)
-		weight += sum->class[of_switches[i]];
+	for (enum sched_class c = SCHED_IS_NONE; c < SCHED_CLASSES; c++)
+		weight += sched_class_of_switches(c) ? sum->class[c] : 0;
 	json_object_set_new(json, "switches", json_integer((json_int_t)switches));
 	if (switches)
 		json_object_set_new(json, "switch_ns",

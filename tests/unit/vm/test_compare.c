@@ -141,7 +141,7 @@ static void planted_differences_are_found(void **state UNUSED)
 	assert_int_equal(find("wakeups_per_s")->verdict, COMPARE_SAME);
 	assert_int_equal(find("kernel_share")->verdict, COMPARE_SAME);
 	assert_true(fabs(find("wakeups_per_s")->value[0] - 6000) < 300);
-	assert_true(fabs(find("switch_ns")->value[0] - 4000) < 300);
+	assert_true(fabs(find("switch_ns")->value[0] - 1000) < 75);
 	/* The other way round. */
 	run(side_of(report_of(&dear, 100, 2)), side_of(report_of(&usual, 100, 1)), 0);
 	row = find("scheduling_share");
