@@ -34,6 +34,8 @@ equal "a record: it ran, and the guest ends 0" "0 simple" "$status $out"
 sed -n '/^profile:/,$p' "$work/err" | sed 's/^/# /'
 jq .profile "$work/record/report.json" >"$work/simple.json"
 has "$work/simple.json" simple_dispatch simple_enqueue
+check "a record: tasks wait in the queue that the scheduler made" test "$(jq '[.monitor.sched_ext.queues[] |
+	select(.kind == "user" and .id == 0)][0].tasks_max >= 2' "$work/record/report.json")" = true
 check "a record: the summary tells programs" grep -q "^  programs .* simple_dispatch [0-9.]*%.*, with what they call$" "$work/err"
 check "a record: their frames are called by sched_ext's" grep -q \
 	";balance_.*;bpf__sched_ext_ops_dispatch \[bpf\];bpf_prog_[0-9a-f]*_simple_dispatch \[bpf\]" "$work/record/profile.folded"
