@@ -148,8 +148,7 @@ static const struct metric metrics[] = {
 #undef CLASS
 	{"kernel_share", "kernel", COMPARE_SHARE, true, COMPARE_KERNEL, COMPARE_BUSY},
 	{"idle_share", "idle", COMPARE_SHARE, false, COMPARE_IDLE, COMPARE_ALL},
-	{"switch_ns", "a context switch", COMPARE_NS, true, COMPARE_SWITCHING,
-	 COMPARE_SWITCHES},
+	{"switch_ns", "a context switch", COMPARE_NS, true, COMPARE_SWITCHING, COMPARE_SWITCHES},
 	{"switches_per_s", "switches", COMPARE_PER_S, false, COMPARE_SWITCHES, COMPARE_LENGTH},
 	{"wakeups_per_s", "wake-ups", COMPARE_PER_S, false, COMPARE_WAKEUPS, COMPARE_LENGTH},
 	{"exits_per_s", "exits", COMPARE_PER_S, true, COMPARE_EXITS, COMPARE_LENGTH},
