@@ -2,6 +2,7 @@
 #include "vm/compare.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -228,6 +229,18 @@ static struct bootstrap_interval widened(struct bootstrap_interval ci, double va
 					   value + (ci.high - value) * factor};
 }
 
+/* By how much more the one is: as a ratio, for which twice and half are alike far. So nothing is
+ * less than none, however small one side is. */
+static struct bootstrap_interval widened_ratio(struct bootstrap_interval ci, double more,
+					       double factor)
+{
+	struct bootstrap_interval logs =
+		widened((struct bootstrap_interval){log1p(ci.low), log1p(ci.high)}, log1p(more),
+			factor);
+
+	return (struct bootstrap_interval){expm1(logs.low), expm1(logs.high)};
+}
+
 /* Of the windows that have the figure; room for as many. */
 static double median(const struct metric *m, const struct compare_side *side, double *room)
 {
@@ -259,7 +272,7 @@ static void judge(struct compare_row *row, double (*value)[2], double tail, doub
 	row->more = more_than(row->value[larger], row->value[!larger]);
 	row->more_ci = bootstrap_interval(more, COMPARE_RESAMPLES, tail);
 	if (!__builtin_isinf(row->more))
-		row->more_ci = widened(row->more_ci, row->more, factor);
+		row->more_ci = widened_ratio(row->more_ci, row->more, factor);
 	if (row->more_ci.low > least && (row->difference.low > 0 || row->difference.high < 0))
 		row->verdict = larger ? COMPARE_B_MORE : COMPARE_A_MORE;
 }

@@ -153,6 +153,39 @@ static void planted_differences_are_found(void **state UNUSED)
 	assert_int_equal(find("exit_ns")->verdict, COMPARE_A_MORE);
 }
 
+static json_t *list_of(const json_t *report)
+{
+	return json_object_get(json_object_get(json_object_get(report, "profile"), "windows"),
+			       "list");
+}
+
+/* A run that schedules as it begins, and then hardly, against one that always does: how many times
+ * as much is quite unsure, but it is more. */
+static void what_is_many_times_as_much_is_found(void **state UNUSED)
+{
+	struct like little = usual, much = usual;
+	const struct compare_row *row;
+
+	little.scheduling = 0.00001;
+	little.noise = 0.6;
+	much.scheduling = 0.06;
+	for (uint64_t seed = 1; seed < 20; seed++) {
+		json_t *begins = report_of(&much, 3, seed), *both = report_of(&little, 81, seed);
+
+		for (size_t i = 0; i < 3; i++)
+			json_array_insert(list_of(both), i, json_array_get(list_of(begins), i));
+		json_object_set_new(json_object_get(both, "profile"), "duration_ns",
+				    json_integer((json_int_t)(84 * 100 * MS)));
+		json_decref(begins);
+		run(side_of(both), side_of(report_of(&much, 130, 99 + seed)), 0);
+		row = find("scheduling_share");
+		assert_true(row->value[1] > 20 * row->value[0]);
+		assert_true(row->difference.low > 0);
+		assert_true(row->more_ci.low > 1);
+		assert_int_equal(row->verdict, COMPARE_B_MORE);
+	}
+}
+
 static void itself_is_no_difference(void **state UNUSED)
 {
 	struct like wild = usual, even = usual;
@@ -327,6 +360,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(planted_differences_are_found),
+		cmocka_unit_test(what_is_many_times_as_much_is_found),
 		cmocka_unit_test(itself_is_no_difference),
 		cmocka_unit_test(chance_is_no_difference),
 		cmocka_unit_test(what_only_one_has_is_told),
