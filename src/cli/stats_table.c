@@ -9,7 +9,8 @@
 #define NS_PER_MS 1000000
 #define NS_PER_S  1e9
 
-static const char *const phases[] = {"guest", "idle", "hand_off", "waiting", "served", "parked"};
+static const char *const phases[] = {"guest",  "idle",	  "hand_off", "waiting",
+				     "served", "sampled", "parked"};
 
 static json_t *member(const json_t *object, const char *key)
 {

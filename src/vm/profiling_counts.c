@@ -17,7 +17,8 @@ static uint64_t get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* Ticks that a vCPU was kept from its guest. */
+/* Ticks that exits kept a vCPU from its guest. What the profile took is its own cost, and would
+ * make the run with fewer exits seem the dearer one. */
 static uint64_t out_ticks(const struct vcpu *vcpu)
 {
 	struct account_times t;

@@ -206,7 +206,8 @@ static json_t *times_json(const struct account_times *t, double ns_per_tick)
 	static const char *const names[] = {
 		[ACCOUNT_GUEST] = "guest",     [ACCOUNT_HAND_OFF] = "hand_off",
 		[ACCOUNT_WAITING] = "waiting", [ACCOUNT_SERVED] = "served",
-		[ACCOUNT_PARKED] = "parked",   [ACCOUNT_IDLE] = "idle",
+		[ACCOUNT_SAMPLED] = "sampled", [ACCOUNT_PARKED] = "parked",
+		[ACCOUNT_IDLE] = "idle",
 	};
 	json_t *json = json_pack("{s:I}", "wall", ns_of((double)t->wall, ns_per_tick));
 

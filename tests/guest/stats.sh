@@ -10,7 +10,7 @@ command -v jq >/dev/null || {
 	exit 0
 }
 # Each vCPU's times, their sum within 1 % of its wall time.
-sums='.exits.vcpus | all(.time_ns | ([.guest, .hand_off, .waiting, .served, .parked, .idle] | add) as $sum
+sums='.exits.vcpus | all(.time_ns | ([.guest, .hand_off, .waiting, .served, .sampled, .parked, .idle] | add) as $sum
 	| .wall > 0 and ($sum - .wall | fabs) <= 0.01 * .wall)'
 # … and the sum of all vCPUs is theirs, time by time.
 total='.exits | .time_ns as $all | [.vcpus[].time_ns] | all(("guest", "idle") as $t | (map(.[$t]) | add) - $all[$t];
