@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "base/util.h"
 #include "vm/host.h"
@@ -342,43 +343,75 @@ void stats_add_counters(json_t *exits, const struct counters *counters)
 	json_object_set_new(exits, "counters", sum);
 }
 
-void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host)
+static bool is_halted(const json_t *stats)
 {
-	json_int_t on_cpu = json_integer_value(json_object_get(host, "run_ns")) +
-			    json_integer_value(json_object_get(host, "run_delay_ns"));
+	return json_integer_value(json_object_get(stats, "blocking")) != 0;
+}
+
+void stats_bound(json_t *times, json_t *all, const json_t *stats, uint64_t most_ns)
+{
 	json_int_t guest = json_integer_value(json_object_get(times, "guest"));
 
-	if (!json_integer_value(json_object_get(stats, "blocking")) ||
-	    !json_object_get(host, "run_ns") || guest <= on_cpu)
+	if (!is_halted(stats) || (uint64_t)guest <= most_ns)
 		return;
-	move(times, "guest", "idle", guest - on_cpu);
-	move(all, "guest", "idle", guest - on_cpu);
+	move(times, "guest", "idle", guest - (json_int_t)most_ns);
+	move(all, "guest", "idle", guest - (json_int_t)most_ns);
 }
 
 /* ---- the host's ------------------------------------------------------------------------ */
 
-void stats_add_host(json_t *exits, struct vcpu_pool *pool)
+/* How long the thread of one that is halted, and so is there, can have been in the guest: one call,
+ * for what it ran; host, or NULL, knows what it waited, too. */
+static bool on_cpu(const struct vcpu *vcpu, const json_t *host, uint64_t *ret_ns)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (json_object_get(host, "run_ns")) {
+		*ret_ns = (uint64_t)(json_integer_value(json_object_get(host, "run_ns")) +
+				     json_integer_value(json_object_get(host, "run_delay_ns")));
+		return true;
+	}
+	if (pthread_getcpuclockid(vcpu->thread, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return false;
+	*ret_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return true;
+}
+
+static void bound(json_t *exits, json_t *row, const struct vcpu *vcpu, const json_t *host)
+{
+	const json_t *stats = json_object_get(row, "kvm");
+	uint64_t most_ns;
+
+	if (is_halted(stats) && on_cpu(vcpu, host, &most_ns))
+		stats_bound(json_object_get(row, "time_ns"), json_object_get(exits, "time_ns"),
+			    stats, most_ns);
+}
+
+static json_t *host_json(const struct vcpu *vcpu)
 {
 	static const struct evidence_thread began = {0};
+	struct evidence_thread now;
+
+	return evidence_read_thread("/proc/self", vcpu->tid, &now) < 0
+		       ? NULL
+		       : evidence_thread_json(&began, &now);
+}
+
+void stats_add_host(json_t *exits, struct vcpu_pool *pool)
+{
 	json_t *rows = json_object_get(exits, "vcpus"), *sum;
+	bool few = vcpu_pool_count(pool) <= STATS_HOST_MAX;
 
-	if (vcpu_pool_count(pool) > STATS_HOST_MAX) {
-		json_object_set_new(exits, "host",
-				    json_pack("{s:s}", "unavailable", "for so many vCPUs"));
-		return;
-	}
-	sum = json_object();
+	sum = few ? json_object() : json_pack("{s:s}", "unavailable", "for so many vCPUs");
 	for (unsigned i = 0; i < vcpu_pool_count(pool); i++) {
-		struct evidence_thread now;
-		json_t *host, *row;
+		const struct vcpu *vcpu = vcpu_pool_get(pool, i);
+		json_t *host = few ? host_json(vcpu) : NULL, *row = json_array_get(rows, i);
 
-		if (evidence_read_thread("/proc/self", vcpu_pool_get(pool, i)->tid, &now) < 0)
+		bound(exits, row, vcpu, host);
+		if (!host)
 			continue;
-		host = evidence_thread_json(&began, &now);
 		add_numbers(sum, host);
-		row = json_array_get(rows, i);
-		stats_bound(json_object_get(row, "time_ns"), json_object_get(exits, "time_ns"),
-			    json_object_get(row, "kvm"), host);
 		json_object_set_new(row, "host", host);
 	}
 	json_object_del(sum, "cpu");

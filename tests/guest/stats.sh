@@ -112,6 +112,20 @@ fi
 kill $pid
 wait $pid
 
+# More than the host's part is read of. Nothing ends the halt.
+run many halt -c 65
+sleep 2
+"$STASIS" stats --json many >"$work/many.json" 2>"$work/err"
+if holds "$work/many.json" '.exits.vcpus[0].kvm.blocking == 1'; then
+	ok "of many vCPUs, too, a halt under way is idle" holds "$work/many.json" '.exits.vcpus[0].time_ns | .idle >= 0.8 * .wall'
+	ok "... in the sum of all" holds "$work/many.json" "$total"
+	ok "... though the host's part is not told" holds "$work/many.json" '.exits.host.unavailable and (.exits.vcpus | all(has("host") | not))'
+else
+	skip "a halt under way is idle" "this host's KVM does not tell it"
+fi
+kill $pid
+wait $pid
+
 # ---- vCPUs that compute ------------------------------------------------------------------------
 
 start 160M busy profile -c 2
