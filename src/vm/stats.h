@@ -8,9 +8,6 @@
 #include "vcpu/vcpu.h"
 #include "vm/perf/counters.h"
 
-/* Rows of exits at most, those with most exits; one more has the rest. */
-#define STATS_EXITS_MAX 256u
-
 /* Adds to the object of exits: "time_ns" (of all vCPUs), "accounts" (a row for each thing that they
  * left the guest for) and "vcpus". What there is no memory for is left out. */
 void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
