@@ -168,6 +168,10 @@ static void print_counters(FILE *out, const json_t *now, const json_t *before, d
 	double cycles = number(now, "cycles") - number(before, "cycles");
 	double instructions = number(now, "instructions") - number(before, "instructions");
 
+	if (!member(now, "cycles") || !member(now, "instructions")) {
+		fprintf(out, "counters   unknown: the PMU lacks cycles or instructions, or room\n");
+		return;
+	}
 	fprintf(out, "counters   cycles/s %.4g instructions/s %.4g, %.2f a cycle\n",
 		seconds > 0 ? cycles / seconds : 0, seconds > 0 ? instructions / seconds : 0,
 		cycles > 0 ? instructions / cycles : 0);
