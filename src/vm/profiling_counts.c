@@ -125,6 +125,7 @@ void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 			      grown(&q->last, s, RUNQUEUES_SWITCHES));
 		windows_count(w, WINDOWS_WAKEUPS, from, to, grown(&q->last, s, RUNQUEUES_WAKEUPS));
 		w->has_queues = true;
+		w->has_wakeups |= (q->last.have & s->have & 1u << RUNQUEUES_WAKEUPS) != 0;
 	}
 	q->last = *s;
 	q->at_ns = at_ns;
