@@ -120,12 +120,12 @@ static void add_numbers(json_t *sum, json_t *stats)
 }
 
 /* Of a vCPU that has been in KVM_RUN once. */
-static int read_vcpu(struct vcpu *vcpu, json_t **ret_stats)
+static int read_vcpu(struct vcpu *vcpu, struct kvm_stats_like *like, json_t **ret_stats)
 {
 	/* Relaxed: as its store. */
 	int fd = atomic_load_explicit(&vcpu->stats_fd, memory_order_relaxed);
 
-	return fd < 0 ? -ENODATA : kvm_stats_read(fd, ret_stats);
+	return fd < 0 ? -ENODATA : kvm_stats_read_like(like, fd, ret_stats);
 }
 
 static int read_vm(int vm_fd, json_t **ret_stats)
@@ -138,6 +138,7 @@ static int read_vm(int vm_fd, json_t **ret_stats)
 void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 {
 	json_t *rows = json_object_get(exits, "vcpus"), *all = json_object_get(exits, "time_ns");
+	struct kvm_stats_like like = {0};
 	json_t *sum, *stats = NULL;
 	int r = read_vm(vm_fd, &stats);
 
@@ -154,12 +155,13 @@ void stats_add_kvm(json_t *exits, int vm_fd, struct vcpu_pool *pool)
 	for (unsigned i = 0; i < vcpu_pool_count(pool); i++) {
 		json_t *row = json_array_get(rows, i);
 
-		if (read_vcpu(vcpu_pool_get(pool, i), &stats) < 0)
+		if (read_vcpu(vcpu_pool_get(pool, i), &like, &stats) < 0)
 			continue;
 		add_numbers(sum, stats);
 		stats_correct(json_object_get(row, "time_ns"), all, stats);
 		json_object_set_new(row, "kvm", stats);
 	}
+	kvm_stats_like_done(&like);
 }
 
 void stats_add_counters(json_t *exits, const struct counters *counters)
