@@ -57,8 +57,9 @@ struct runqueues {
 		uint32_t span;
 		bool known;
 	} domain;
-	bool full_dynticks;	/* some CPU may do without a tick while a task runs */
-	uint32_t can_stop_tick; /* of scx flags; 0: none */
+	uint64_t schedstats_gpa; /* its static key's count; UINT64_MAX: the kernel has none */
+	bool full_dynticks;	 /* some CPU may do without a tick while a task runs */
+	uint32_t can_stop_tick;	 /* of scx flags; 0: none */
 };
 
 /* ---- finding ----------------------------------------------------------------------------- */
@@ -137,6 +138,16 @@ static void find_domain(struct runqueues *q, struct lacks *lacks)
 		q->domain.name.size = 0;
 }
 
+/* Where the kernel says whether it counts. That may change while it is looked at. */
+static void find_schedstats(struct runqueues *q)
+{
+	uint64_t gva = kallsyms_address_or_0(&q->in->symbols, "sched_schedstats");
+
+	/* A static key: its count comes first. */
+	if (!gva || space_translate(&q->in->space, gva, &q->schedstats_gpa))
+		q->schedstats_gpa = UINT64_MAX;
+}
+
 /* Which queues may do without a tick while tasks wait: see tickless(). */
 static void find_tick(struct runqueues *q)
 {
@@ -197,6 +208,7 @@ int runqueues_open(const struct inspect *in, unsigned cpus, struct lacks *lacks,
 		find_task(q, lacks);
 		find_domain(q, lacks);
 		find_tick(q);
+		find_schedstats(q);
 		if (!q->field[RUNQUEUES_RUNNING].size || !q->field[RUNQUEUES_CLOCK].size)
 			r = error_set(err, -ENODATA,
 				      "the guest's kernel has no type for its run queues");
@@ -224,10 +236,10 @@ unsigned runqueues_cpus(const struct runqueues *q)
 
 bool runqueues_schedstats(const struct runqueues *q)
 {
-	uint64_t gva = kallsyms_address_or_0(&q->in->symbols, "sched_schedstats"), on = 0;
+	uint32_t on = 0;
 
-	/* A static key: its count comes first. */
-	return gva && !space_read_uint(&q->in->space, gva, 4, &on) && on;
+	return q->schedstats_gpa != UINT64_MAX &&
+	       !guest_reader_read(&q->in->mem, q->schedstats_gpa, &on, sizeof(on)) && on;
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */
@@ -309,9 +321,18 @@ static bool tickless(const struct runqueues *q, const struct runqueues_sample *s
 				    (s->value[RUNQUEUES_SCX_FLAGS] & q->can_stop_tick));
 }
 
+/* What the kernel has and doesn't count is no zero. Delays are counted by newer kernels whatever is
+ * on, and by some that account for delays. */
+static bool is_counted(unsigned field, uint64_t value, bool schedstats)
+{
+	return fields[field].when != WITH_SCHEDSTATS || schedstats ||
+	       (field == RUNQUEUES_RUN_DELAY && value);
+}
+
 static bool load_all(const struct runqueues *q, struct cpu *c, uint64_t curr,
 		     struct runqueues_sample *s)
 {
+	bool schedstats = runqueues_schedstats(q);
 	uint64_t idle = 0;
 
 	*s = (struct runqueues_sample){.pid = -1};
@@ -320,7 +341,10 @@ static bool load_all(const struct runqueues *q, struct cpu *c, uint64_t curr,
 
 		if (r < 0)
 			return false;
-		s->have |= (uint32_t)(r > 0) << i;
+		if (!is_counted(i, s->value[i], schedstats))
+			s->value[i] = 0;
+		else
+			s->have |= (uint32_t)(r > 0) << i;
 	}
 	load_task(q, c, curr, s);
 	s->idle = load(q, c, &q->idle, &idle) > 0 ? curr && curr == idle : s->pid == 0;

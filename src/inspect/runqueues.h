@@ -27,7 +27,7 @@ enum runqueues_field {
 
 /* One look at one CPU. */
 struct runqueues_sample {
-	uint32_t have;			  /* 1 << enum runqueues_field of those that are there */
+	uint32_t have; /* 1 << enum runqueues_field of those that are there, and counted */
 	uint64_t value[RUNQUEUES_FIELDS]; /* 0 where not */
 	int64_t pid;			  /* of the task that runs; -1: not known */
 	char comm[RUNQUEUES_COMM];	  /* … or empty */

@@ -296,12 +296,12 @@ void account_return(struct account *a, uint64_t now, uint64_t served_from, uint6
 
 void account_aside(struct account *a)
 {
-	move(a, phase_of(a), ACCOUNT_HAND_OFF, ticks_now());
+	move(a, phase_of(a), ACCOUNT_SAMPLED, ticks_now());
 }
 
 void account_back(struct account *a)
 {
-	move(a, ACCOUNT_HAND_OFF, a->has_run ? ACCOUNT_GUEST : ACCOUNT_IDLE, ticks_now());
+	move(a, ACCOUNT_SAMPLED, a->has_run ? ACCOUNT_GUEST : ACCOUNT_IDLE, ticks_now());
 }
 
 void account_park(struct account *a)

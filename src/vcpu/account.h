@@ -22,6 +22,7 @@ enum account_phase {
 	ACCOUNT_HAND_OFF,
 	ACCOUNT_WAITING,
 	ACCOUNT_SERVED,
+	ACCOUNT_SAMPLED, /* kept from the guest by a profile, not by an exit */
 	ACCOUNT_PARKED,
 	ACCOUNT_IDLE, /* waits in KVM_RUN to be started, as far as is known */
 	ACCOUNT_PHASES,
@@ -42,9 +43,9 @@ struct account_key {
 
 /* Keys of one vCPU: addresses are the guest's choice, so there is an end. Past the first limit new
  * ones have no address; the last key takes what finds no room at all. */
-#define ACCOUNT_KEYS	    128u
-#define ACCOUNT_KEYS_ADDR   96u
-#define ACCOUNT_KEY_SLOTS   (2 * ACCOUNT_KEYS)
+#define ACCOUNT_KEYS	  128u
+#define ACCOUNT_KEYS_ADDR 96u
+#define ACCOUNT_KEY_SLOTS (2 * ACCOUNT_KEYS)
 /* On each side. Linux' boot and a busy minute on a noisy host take some 400 (docs/decisions.md). */
 #define ACCOUNT_POOL_CHUNKS 2048u
 
@@ -124,8 +125,7 @@ void account_put(struct account *a);
 /* It goes back into the guest, at tick now. If it waited, it was served between these ticks; ticks
  * before the post: it was not served, but let go. */
 void account_return(struct account *a, uint64_t now, uint64_t served_from, uint64_t served_to);
-/* Around what is done for somebody else's sake, out of the guest: a sample. It counts as
- * hand-off. */
+/* Around a sample, which is no exit's doing. */
 void account_aside(struct account *a);
 void account_back(struct account *a);
 /* Around a park. */

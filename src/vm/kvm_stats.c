@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <linux/kvm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -179,7 +180,8 @@ int kvm_stats_parse(const uint8_t *file, size_t len, json_t **ret_stats)
 
 /* ---- files ----------------------------------------------------------------------------- */
 
-int kvm_stats_read(int fd, json_t **ret_stats)
+/* All of it, or FILE_MAX; malloc'ed. */
+static int read_file(int fd, uint8_t **ret_file, size_t *ret_len)
 {
 	CLEANUP_FREE uint8_t *file = malloc(FILE_MAX);
 	size_t len = 0;
@@ -193,7 +195,57 @@ int kvm_stats_read(int fd, json_t **ret_stats)
 			return -errno;
 		len += (size_t)n;
 	}
-	return kvm_stats_parse(file, len, ret_stats);
+	*ret_file = file;
+	*ret_len = len;
+	file = NULL;
+	return 0;
+}
+
+int kvm_stats_read(int fd, json_t **ret_stats)
+{
+	struct kvm_stats_like like = {0};
+	int r = kvm_stats_read_like(&like, fd, ret_stats);
+
+	kvm_stats_like_done(&like);
+	return r;
+}
+
+static int read_first(struct kvm_stats_like *like, int fd, json_t **ret_stats)
+{
+	struct kvm_stats_like first = {0};
+	struct kvm_stats_header header;
+	int r = read_file(fd, &first.file, &first.len);
+
+	if (r == 0)
+		r = kvm_stats_parse(first.file, first.len, ret_stats);
+	if (r < 0) {
+		kvm_stats_like_done(&first);
+		return r;
+	}
+	memcpy(&header, first.file, HEADER_BYTES);
+	/* Without statistics, it may lie anywhere. */
+	first.data_offset = MIN((size_t)header.data_offset, first.len);
+	*like = first;
+	return 0;
+}
+
+int kvm_stats_read_like(struct kvm_stats_like *like, int fd, json_t **ret_stats)
+{
+	size_t len = like->len - like->data_offset;
+	ssize_t n;
+
+	if (!like->file)
+		return read_first(like, fd, ret_stats);
+	n = pread(fd, like->file + like->data_offset, len, (off_t)like->data_offset);
+	if (n < 0)
+		return -errno;
+	return (size_t)n < len ? -EBADMSG : kvm_stats_parse(like->file, like->len, ret_stats);
+}
+
+void kvm_stats_like_done(struct kvm_stats_like *like)
+{
+	free(like->file);
+	*like = (struct kvm_stats_like){0};
 }
 
 uint64_t kvm_stats_halted_ns(const json_t *stats)

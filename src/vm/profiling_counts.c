@@ -17,7 +17,8 @@ static uint64_t get(const _Atomic uint64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* Ticks that a vCPU was kept from its guest. */
+/* Ticks that exits kept a vCPU from its guest. What the profile took is its own cost, and would
+ * make the run with fewer exits seem the dearer one. */
 static uint64_t out_ticks(const struct vcpu *vcpu)
 {
 	struct account_times t;
@@ -124,6 +125,7 @@ void machine_profile_looked(struct machine *m, unsigned cpu, uint64_t at_ns,
 			      grown(&q->last, s, RUNQUEUES_SWITCHES));
 		windows_count(w, WINDOWS_WAKEUPS, from, to, grown(&q->last, s, RUNQUEUES_WAKEUPS));
 		w->has_queues = true;
+		w->has_wakeups |= (q->last.have & s->have & 1u << RUNQUEUES_WAKEUPS) != 0;
 	}
 	q->last = *s;
 	q->at_ns = at_ns;

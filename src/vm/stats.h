@@ -8,9 +8,6 @@
 #include "vcpu/vcpu.h"
 #include "vm/perf/counters.h"
 
-/* Rows of exits at most, those with most exits; one more has the rest. */
-#define STATS_EXITS_MAX 256u
-
 /* Adds to the object of exits: "time_ns" (of all vCPUs), "accounts" (a row for each thing that they
  * left the guest for) and "vcpus". What there is no memory for is left out. */
 void stats_add_exits(json_t *exits, struct vcpu_pool *pool);
@@ -25,12 +22,13 @@ void stats_correct(json_t *times, json_t *all, const json_t *stats);
  */
 void stats_add_counters(json_t *exits, const struct counters *counters);
 /* Of a vCPU that is halted now, whose halt KVM counts once it is over: it was in the guest no
- * longer than its thread had a CPU, or waited for one (run_ns, run_delay_ns of host). Pure. */
-void stats_bound(json_t *times, json_t *all, const json_t *stats, const json_t *host);
+ * longer than most_ns. Pure. */
+void stats_bound(json_t *times, json_t *all, const json_t *stats, uint64_t most_ns);
 /* What the host did to each vCPU's thread since it began, into the rows of "vcpus", and added up as
  * "host"; the names are the report's, in "evidence". The threads must still be there. Not of more
  * than STATS_HOST_MAX vCPUs, which would take the control thread long: then it says so. After
- * stats_add_kvm, whose times it bounds. */
+ * stats_add_kvm, whose times it bounds, of any number of vCPUs, by how long their threads had a
+ * CPU, or, where that is read, waited for one. */
 #define STATS_HOST_MAX 64u
 void stats_add_host(json_t *exits, struct vcpu_pool *pool);
 

@@ -162,14 +162,14 @@ static json_t *window_json(const struct windows *w, unsigned i, unsigned hz, uin
 				 (json_int_t)windows_counted(w, i, WINDOWS_EXITS), "out_ns",
 				 (json_int_t)windows_counted(w, i, WINDOWS_OUT_NS));
 
-	if (json && w->has_queues) {
+	if (json && w->has_queues)
 		json_object_set_new(json, "switches",
 				    json_integer(
 					    (json_int_t)windows_counted(w, i, WINDOWS_SWITCHES)));
+	if (json && w->has_wakeups)
 		json_object_set_new(json, "wakeups",
 				    json_integer(
 					    (json_int_t)windows_counted(w, i, WINDOWS_WAKEUPS)));
-	}
 	return json;
 }
 

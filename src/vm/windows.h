@@ -43,7 +43,8 @@ struct windows {
 	struct window *window;
 	struct windows_vcpu *cell; /* of each window, its vCPUs */
 	uint64_t *count;	   /* of each window, its series */
-	bool has_queues;	   /* switches and wake-ups are counted */
+	bool has_queues;	   /* switches are counted */
+	bool has_wakeups;	   /* … and wake-ups */
 };
 
 /* -ENOMEM. */
@@ -60,8 +61,8 @@ void windows_count(struct windows *w, unsigned series, uint64_t from_ns, uint64_
 uint64_t windows_counted(const struct windows *w, unsigned window, unsigned series);
 /* {"length_ns", "begin_ns", "list": [{"begin_ns", "idle_ns", "user_ns", "kernel_ns", "classes",
  * "vcpus": [[user_ns, kernel_ns, scheduling_ns, idle_ns], …], "exits", "out_ns", and where run
- * queues were looked at "switches", "wakeups"}]}, up to duration_ns; times count from begin_ns
- * before the profile's start. NULL when out of memory. */
+ * queues were looked at "switches", and "wakeups" of a kernel that counts them}]}, up to
+ * duration_ns; times count from begin_ns before the profile's start. NULL when out of memory. */
 json_t *windows_json(struct windows *w, unsigned hz, uint64_t duration_ns, uint64_t begin_ns);
 
 #endif

@@ -68,6 +68,11 @@ ok "the CPU that was not started is idle" holds "$work/two.p.json" \
 ok "... and was not kicked at the full rate" holds "$work/two.p.json" '.vcpus[1].samples < 1600'
 ok "... though its time is there" holds "$work/two.p.json" '.vcpus[1].idle_ns | . > 1.4e9 and . < 2.6e9'
 ok "nothing of it is scheduling" holds "$work/two.p.json" '.scheduling_share == 0'
+ok "samples are not taken for exits, of which there are none" holds "$work/two.p.json" \
+	'.sampling_ns > 1e6 and ([.windows.list[].out_ns] | add) < 0.05 * .sampling_ns'
+"$STASIS" stats --json two >"$work/two.s.json" 2>"$work/err"
+ok "... but for what they are" holds "$work/two.s.json" \
+	".exits.time_ns | .sampled >= $(jq .sampling_ns "$work/two.p.json") and .hand_off < 0.05 * .sampled"
 ok "caches and nodes add up" holds "$work/two.p.json" \
 	'([.caches[].kernel_ns] | add) == .kernel_ns and ([.nodes[].kernel_ns] | add) == .kernel_ns'
 ok "what it could not know is said" holds "$work/two.p.json" '.degraded[0] | test("no Linux kernel")'

@@ -233,7 +233,7 @@ def exits_of(shape, duration_ns, init):
     accounts.sort(key=lambda a: -a["count"])
     wall = (duration_ns + init) * shape["vcpus"]
     parts = {k: sum(a[k].get("sum_ns", 0) for a in accounts) for k in ("hand_off", "waiting", "served")}
-    time = {"wall": wall, "parked": 2 * 11_400_000 * shape["vcpus"], "idle": int(wall * 0.38), **parts}
+    time = {"wall": wall, "parked": 2 * 11_400_000 * shape["vcpus"], "sampled": int(wall * 0.012), "idle": int(wall * 0.38), **parts}
     time["guest"] = wall - sum(v for k, v in time.items() if k != "wall")
     total = sum(a["count"] for a in accounts if a["reason"] != "intr")
     return {"total": total, "by_reason": {"io": 42831, "mmio": 53013, "msr_write": 9120, "hypercall": 812}, "handed_off": 36219, "posted": 69557,

@@ -5,8 +5,8 @@ part("exits", section => {
   const exits = obj(report.exits), time = obj(exits.time_ns), accounts = rows(exits.accounts), wall = num(time.wall);
   if (!accounts.length && !num(exits.total)) return false;
   if (wall) {
-    const names = { guest: "guest", idle: "idle", hand_off: "hand-off", waiting: "waiting", served: "served", parked: "parked" };
-    const colours = { guest: "user", idle: "idle", hand_off: "c-queue", waiting: "c-wake_up", served: "c-balance", parked: "c-tick" };
+    const names = { guest: "guest", idle: "idle", hand_off: "hand-off", waiting: "waiting", served: "served", sampled: "sampled", parked: "parked" };
+    const colours = { guest: "user", idle: "idle", hand_off: "c-queue", waiting: "c-wake_up", served: "c-balance", sampled: "c-load", parked: "c-tick" };
     stack(card(section, "The vCPUs' time", "What it went into, by the accounts that are always kept; " + ns(wall) + " of all vCPUs together."),
       Object.keys(names).map(k => ({ name: names[k], value: num(time[k]), colour: colours[k] })), p => ns(p.value) + ", " + percent(p.value / wall));
   }

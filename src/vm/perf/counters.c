@@ -91,8 +91,11 @@ json_t *counters_json(const struct counters *c, unsigned i)
 
 		if (c->fd[i][k] < 0 || read(c->fd[i][k], &is, sizeof(is)) != sizeof(is))
 			continue;
-		/* Of a thread that has not run yet, all three are 0. */
-		if (is.running_ns && is.running_ns < is.enabled_ns)
+		/* Of a thread that has not run yet, all three are 0, and so it is. One that ran
+		 * while the PMU had no room for this has been seen by nobody. */
+		if (is.enabled_ns && !is.running_ns)
+			continue;
+		if (is.running_ns < is.enabled_ns)
 			is.value = (uint64_t)((double)is.value * (double)is.enabled_ns /
 					      (double)is.running_ns);
 		json_object_set_new(json, kinds[k].name, json_integer((json_int_t)is.value));

@@ -20,7 +20,7 @@ struct counters {
 int counters_open(struct counters *ret, const pid_t *tid, unsigned n, struct error *err) MUST_CHECK;
 /* Since then, of thread i, which may have ended: "cycles", "instructions", "cache_misses",
  * "branch_misses", as far as they are counted; scaled up where the PMU had not the room to count
- * all the time. An object, or NULL when out of memory. */
+ * all the time, left out where it never had. An object, or NULL when out of memory. */
 json_t *counters_json(const struct counters *c, unsigned i);
 void counters_close(struct counters *c); /* accepts a zeroed one */
 

@@ -61,6 +61,48 @@ static void run_queues_have_a_line(void **state)
 	json_decref(now);
 }
 
+/* A halt was guest time until it was known as one. */
+static void time_that_was_taken_back_is_none(void **state)
+{
+	json_t *before = answer(10, 400, 2), *now = answer(12, 1000, 5);
+	char *text;
+
+	(void)state;
+	json_object_set_new(json_object_get(before, "exits"), "time_ns",
+			    json_pack("{s:i, s:i, s:i, s:i}", "wall", 10000, "guest", 6000, "idle",
+				      4000, "sampled", 0));
+	json_object_set_new(json_object_get(now, "exits"), "time_ns",
+			    json_pack("{s:i, s:i, s:i, s:i}", "wall", 12000, "guest", 3000, "idle",
+				      8500, "sampled", 500));
+	text = printed(now, before);
+	assert_non_null(strstr(text, "\nvCPU time  guest 0.00% idle 100.00% "));
+	assert_non_null(strstr(text, " sampled 25.00% parked 0.00%\n"));
+	free(text);
+	json_decref(before);
+	json_decref(now);
+}
+
+static void counters_have_a_line(void **state)
+{
+	json_t *now = answer(2, 0, 0), *exits = json_object_get(now, "exits");
+	char *text;
+
+	(void)state;
+	json_object_set_new(exits, "counters",
+			    json_pack("{s:i, s:i}", "cycles", 4000, "instructions", 6000));
+	text = printed(now, NULL);
+	assert_non_null(strstr(text, "\ncounters   cycles/s 2000 instructions/s 3000, 1.50 a"));
+	assert_int_equal(lines(text), stats_table_head(now));
+	free(text);
+	/* The PMU never had the room. */
+	json_object_set_new(exits, "counters", json_object());
+	text = printed(now, NULL);
+	assert_non_null(strstr(text, "\ncounters   unknown: "));
+	assert_int_equal(lines(text), stats_table_head(now));
+	free(text);
+	json_decref(now);
+}
+
 static void what_the_times_do_not_say_has_a_line(void **state)
 {
 	json_t *now = answer(12, 1000, 5);
@@ -82,6 +124,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(run_queues_have_a_line),
+		cmocka_unit_test(time_that_was_taken_back_is_none),
+		cmocka_unit_test(counters_have_a_line),
 		cmocka_unit_test(what_the_times_do_not_say_has_a_line),
 	};
 

@@ -68,6 +68,34 @@ static void a_look_is_what_the_queue_holds(void **state)
 	inspect_free(in);
 }
 
+/* The kernel has the numbers, and doesn't count. */
+static void what_is_not_counted_is_not_there(void **state)
+{
+	const uint32_t counted = 1u << RUNQUEUES_WAKEUPS | 1u << RUNQUEUES_WAKEUPS_LOCAL;
+	const uint32_t delay = 1u << RUNQUEUES_RUN_DELAY;
+	struct inspect *in = queues_fake_open(&fake);
+	struct runqueues *q = open_queues(in);
+	struct runqueues_sample s;
+
+	(void)state;
+	memset(kernel_fake_at(&fake, FAKE_SCHEDSTATS), 0, 4);
+	assert_true(runqueues_look(q, 0, &s));
+	assert_int_equal(s.have, ((1u << RUNQUEUES_FIELDS) - 1) & ~counted);
+	assert_int_equal(s.value[RUNQUEUES_WAKEUPS], 0);
+	/* Newer kernels count delays all the same. */
+	assert_int_equal(s.value[RUNQUEUES_RUN_DELAY], 123456789);
+	queues_fake_set(&fake, 0, QUEUE_DELAY, 0, 8);
+	assert_true(runqueues_look(q, 0, &s));
+	assert_int_equal(s.have, ((1u << RUNQUEUES_FIELDS) - 1) & ~(counted | delay));
+	/* Somebody turns them on. */
+	*(uint32_t *)kernel_fake_at(&fake, FAKE_SCHEDSTATS) = 1;
+	assert_true(runqueues_look(q, 0, &s));
+	assert_int_equal(s.have, (1u << RUNQUEUES_FIELDS) - 1);
+	assert_int_equal(s.value[RUNQUEUES_WAKEUPS], 60);
+	runqueues_free(q);
+	inspect_free(in);
+}
+
 static void a_tick_may_be_off(void **state)
 {
 	struct inspect *in = queues_fake_open(&fake);
@@ -375,8 +403,9 @@ static void many_cpus_cost_little(void **state)
 	in->mem.read = counting_read;
 	reads = 0;
 	assert_true(runqueues_look(q, 1023, &s));
-	/* Each field, three marks twice, the task and the idle one: nothing is searched for. */
-	assert_int_equal(reads, RUNQUEUES_FIELDS + 6 + 3);
+	/* Each field, three marks twice, the task and the idle one, whether the kernel counts:
+	 * nothing is searched for. */
+	assert_int_equal(reads, RUNQUEUES_FIELDS + 6 + 3 + 1);
 	in->mem.read = fake.mem.read;
 	ns = now_ns();
 	for (unsigned i = 0; i < 100 * 1024; i++)
@@ -391,6 +420,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_look_is_what_the_queue_holds),
+		cmocka_unit_test(what_is_not_counted_is_not_there),
 		cmocka_unit_test(a_tick_may_be_off),
 		cmocka_unit_test(domains_are_read),
 		cmocka_unit_test(a_torn_look_is_repeated),

@@ -208,6 +208,49 @@ static void a_vcpu_that_is_found_running_was_in_the_guest(void **state)
 	assert_true((double)t.spent[ACCOUNT_GUEST] >= 3e6 * ticks_per_ns());
 }
 
+/* Which is no exit's time: neither in its phases nor in a row of it. */
+static void a_sample_is_a_time_of_its_own(void **state)
+{
+	struct kvm_run run = io(0x3f8, true);
+	struct account_times before, t;
+	uint64_t exits;
+
+	(void)state;
+	account_begin(account, true);
+	account_exit(account, &run);
+	account_return(account, ticks_now(), 0, 0);
+	account_interrupted(account, false);
+	account_times(account, &before);
+	account_aside(account);
+	usleep(4 * MS);
+	account_back(account);
+	usleep(2 * MS);
+	account_put(account);
+	account_times(account, &t);
+	sums_to_wall(&t);
+	exits = t.spent[ACCOUNT_HAND_OFF] + t.spent[ACCOUNT_WAITING] + t.spent[ACCOUNT_SERVED];
+	assert_true(exits == before.spent[ACCOUNT_HAND_OFF]);
+	assert_true(read_exit(offsetof(struct account_exit, hand_off), 0)->sum == exits);
+	assert_true((double)t.spent[ACCOUNT_SAMPLED] >= 4e6 * ticks_per_ns());
+	assert_true((double)t.spent[ACCOUNT_GUEST] >= 2e6 * ticks_per_ns());
+	/* Of one that nobody has started. */
+	account_end(account);
+	account_free(account, 1);
+	account = account_new(1);
+	assert_non_null(account);
+	account_begin(account, false);
+	account_interrupted(account, false);
+	account_aside(account);
+	usleep(MS);
+	account_back(account);
+	usleep(MS);
+	account_times(account, &t);
+	sums_to_wall(&t);
+	assert_true((double)t.spent[ACCOUNT_SAMPLED] >= 1e6 * ticks_per_ns());
+	assert_true((double)t.spent[ACCOUNT_IDLE] >= 1e6 * ticks_per_ns());
+	assert_true(t.spent[ACCOUNT_GUEST] == 0 && t.spent[ACCOUNT_HAND_OFF] == 0);
+}
+
 static void one_exit(struct kvm_run run)
 {
 	account_exit(account, &run);
@@ -315,6 +358,7 @@ int main(void)
 						end),
 		cmocka_unit_test_setup_teardown(a_vcpu_that_is_found_running_was_in_the_guest,
 						begin, end),
+		cmocka_unit_test_setup_teardown(a_sample_is_a_time_of_its_own, begin, end),
 		cmocka_unit_test_setup_teardown(keys_are_told_apart, begin, end),
 		cmocka_unit_test_setup_teardown(too_many_keys_share_the_last_ones, begin, end),
 		cmocka_unit_test_setup_teardown(a_reader_never_sees_half_of_a_change, begin, end),

@@ -200,6 +200,57 @@ static void a_file_is_read_to_its_end(void **state)
 	assert_int_equal(kvm_stats_read(-1, &stats), -EBADF);
 }
 
+static FILE *file_of(const uint8_t *bytes, size_t len)
+{
+	FILE *f = tmpfile();
+
+	assert_non_null(f);
+	assert_int_equal(fd_write_all(fileno(f), bytes, len), 0);
+	return f;
+}
+
+/* The second one's descriptors are none: nobody reads them. */
+static void files_alike_are_described_once(void **state)
+{
+	size_t len = recorded_len[0];
+	struct kvm_stats_header header;
+	struct kvm_stats_like like = {0};
+	uint8_t *other = malloc(len);
+	json_t *first, *second;
+	FILE *f = file_of(recorded[0], len), *g, *cut;
+
+	(void)state;
+	assert_non_null(other);
+	memcpy(other, recorded[0], len);
+	memcpy(&header, other, sizeof(header));
+	memset(other, 0xff, header.data_offset);
+	for (size_t at = header.data_offset; at < len; at += 8)
+		memcpy(other + at, &(uint64_t){at}, 8);
+	g = file_of(other, len);
+	cut = file_of(other, len - 8);
+	assert_int_equal(kvm_stats_read_like(&like, -1, &first), -EBADF);
+	assert_int_equal(kvm_stats_read_like(&like, fileno(g), &first), -EBADMSG);
+	assert_int_equal(kvm_stats_read_like(&like, fileno(f), &first), 0);
+	assert_int_equal(number(first, "exits"), 4);
+	assert_int_equal(kvm_stats_read_like(&like, fileno(g), &second), 0);
+	assert_in_range(number(second, "exits"), header.data_offset, len - 8);
+	assert_true(number(second, "exits") != number(second, "signal_exits"));
+	json_decref(second);
+	assert_int_equal(kvm_stats_read_like(&like, fileno(cut), &second), -EBADMSG);
+	assert_int_equal(kvm_stats_read_like(&like, -1, &second), -EBADF);
+	/* Nothing of one is left in the next. */
+	assert_int_equal(kvm_stats_read_like(&like, fileno(f), &second), 0);
+	assert_true(json_equal(first, second));
+	json_decref(first);
+	json_decref(second);
+	kvm_stats_like_done(&like);
+	kvm_stats_like_done(&like);
+	fclose(f);
+	fclose(g);
+	fclose(cut);
+	free(other);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +260,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_file_that_lies_is_refused),
 		cmocka_unit_test(no_change_of_a_file_is_followed_out_of_it),
 		cmocka_unit_test(a_file_is_read_to_its_end),
+		cmocka_unit_test(files_alike_are_described_once),
 	};
 	int failed;
 

@@ -140,7 +140,14 @@ static void counts_are_spread_over_their_time(void **state UNUSED)
 	json_t *row = json_array_get(json_object_get(json, "list"), 0);
 	assert_int_equal(integer(row, "exits"), 207);
 	assert_int_equal(integer(row, "switches"), windows_counted(w, 0, WINDOWS_SWITCHES));
+	/* Of a kernel that doesn't count them there is no figure. */
+	assert_null(json_object_get(row, "wakeups"));
+	json_decref(json);
+	w->has_wakeups = true;
+	json = windows_json(w, HZ, 0, 0);
+	row = json_array_get(json_object_get(json, "list"), 0);
 	assert_int_equal(integer(row, "wakeups"), 0);
+	assert_non_null(json_object_get(row, "wakeups"));
 	json_decref(json);
 	windows_free(w);
 }

@@ -16,12 +16,12 @@
 static int fails;      /* errno of each opening */
 static unsigned lacks; /* bits of kinds that this PMU doesn't count */
 static unsigned openings;
-static uint64_t running_ns;
+static uint64_t enabled_ns, running_ns;
 
 /* A pipe that has one reading in it. */
 static int opened(uint64_t value)
 {
-	const uint64_t reading[3] = {value, 1000, running_ns};
+	const uint64_t reading[3] = {value, enabled_ns, running_ns};
 	int ends[2];
 
 	assert_int_equal(pipe(ends), 0);
@@ -58,7 +58,7 @@ static int begin(void **state UNUSED)
 	fails = 0;
 	lacks = 0;
 	openings = 0;
-	running_ns = 1000;
+	enabled_ns = running_ns = 1000;
 	return 0;
 }
 
@@ -107,6 +107,33 @@ static void a_part_of_the_time_is_scaled(void **state UNUSED)
 	counters_close(&c);
 }
 
+static json_t *one_reading(void)
+{
+	const pid_t tid = 100;
+	struct counters c;
+	json_t *json;
+
+	assert_int_equal(counters_open(&c, &tid, 1, NULL), 0);
+	json = counters_json(&c, 0);
+	counters_close(&c);
+	return json;
+}
+
+static void what_was_never_counted_is_no_zero(void **state UNUSED)
+{
+	json_t *json;
+
+	running_ns = 0;
+	json = one_reading();
+	assert_int_equal(json_object_size(json), 0);
+	json_decref(json);
+	/* It has not run. */
+	enabled_ns = 0;
+	json = one_reading();
+	assert_int_equal(json_object_size(json), COUNTERS);
+	json_decref(json);
+}
+
 static void what_a_pmu_lacks_is_left_out(void **state UNUSED)
 {
 	const pid_t tid = 100;
@@ -152,6 +179,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(each_thread_counts_for_itself, begin),
 		cmocka_unit_test_setup(a_part_of_the_time_is_scaled, begin),
+		cmocka_unit_test_setup(what_was_never_counted_is_no_zero, begin),
 		cmocka_unit_test_setup(what_a_pmu_lacks_is_left_out, begin),
 		cmocka_unit_test_setup(a_host_that_can_t_says_why, begin),
 	};
