@@ -4,6 +4,7 @@
 #define STASIS_INSPECT_GLIMPSE_H
 
 #include "inspect/inspect.h"
+#include "inspect/lacks.h"
 
 #define GLIMPSE_FRAMES 48u
 #define GLIMPSE_USER   32u /* of a user stack */
@@ -19,6 +20,9 @@ struct glimpse_kernel; /* what is known of a kernel; from its opening on only re
  * opening. Milliseconds. -ENOMEM. */
 int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel) MUST_CHECK;
 void glimpse_close(struct glimpse_kernel *kernel); /* accepts NULL */
+/* Of what tasks, stacks and names are read by, what the kernel lacks; without BTF that is told by
+ * inspect's types alone. Its. */
+const struct lacks *glimpse_lacks(const struct glimpse_kernel *kernel);
 
 /* Where a CPU is. */
 struct glimpse_at {

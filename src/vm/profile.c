@@ -313,6 +313,8 @@ static void add_busy(struct profile *p, struct profile_vcpu *v, const struct sam
 		v->user += sample->weight;
 	} else {
 		v->kernel += sample->weight;
+		if (sample->kernel && !sample->complete)
+			v->cut += sample->weight;
 		v->class[class] += sample->weight;
 	}
 	if (task != PROFILE_NONE) {
@@ -369,6 +371,7 @@ void profile_sum(const struct profile *p, struct profile_vcpu *ret_sum)
 		ret_sum->user += v->user;
 		ret_sum->kernel += v->kernel;
 		ret_sum->lock += v->lock;
+		ret_sum->cut += v->cut;
 		for (unsigned c = 0; c < SCHED_CLASSES; c++)
 			ret_sum->class[c] += v->class[c];
 	}

@@ -46,6 +46,7 @@ struct profile_vcpu {
 	uint64_t samples; /* records */
 	uint64_t idle, user, kernel;
 	uint64_t lock;		       /* of kernel: halted until a spin lock is free */
+	uint64_t cut;		       /* of kernel: by a known one, whose stack breaks off */
 	uint64_t class[SCHED_CLASSES]; /* of kernel */
 };
 

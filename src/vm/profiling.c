@@ -13,9 +13,10 @@
 #include "vm/record.h"
 #include "vm/trace.h"
 
-#define NS_PER_S     UINT64_C(1000000000)
-#define DRAIN_MIN_NS UINT64_C(4000000)
-#define DRAIN_MAX_NS UINT64_C(100000000)
+#define NS_PER_S       UINT64_C(1000000000)
+#define DRAIN_MIN_NS   UINT64_C(4000000)
+#define DRAIN_MAX_NS   UINT64_C(100000000)
+#define STACKS_CUT_MAX 0.05 /* of the kernel's time: more is told */
 
 /* ---- vCPU threads ------------------------------------------------------------------------ */
 
@@ -276,12 +277,48 @@ static void stop(struct machine *m)
 	profiling_counts_done(m);
 }
 
+static void say_what_the_kernel_lacks(struct profiling *p, const struct lacks *lacks)
+{
+	char text[400];
+	size_t len;
+
+	if (!lacks->count)
+		return;
+	len = (size_t)snprintf(text, sizeof(text),
+			       "profile: names of tasks, modules and programs, or parts of stacks, "
+			       "may be missing, since the guest's kernel does not tell");
+	for (unsigned i = 0; i < lacks->count && len < sizeof(text); i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s", i ? "," : "",
+					lacks->what[i]);
+	degraded(p, text);
+}
+
+static void say_what_stacks_lack(struct profiling *p)
+{
+	struct profile_vcpu sum;
+	char text[160];
+
+	profile_sum(p->profile, &sum);
+	if ((double)sum.cut <= STACKS_CUT_MAX * (double)sum.kernel)
+		return;
+	snprintf(text, sizeof(text),
+		 "profile: stacks break off in %.0f %% of the kernel's time: classes and callers "
+		 "may be wrong",
+		 100 * (double)sum.cut / (double)sum.kernel);
+	degraded(p, text);
+}
+
 static void say_what_lacks(struct machine *m, uint64_t lost)
 {
 	struct profiling *p = &m->profiling;
+	struct profiling_kernel *kernel = atomic_load(&p->kernel);
 	char text[200];
 
-	if (!atomic_load(&p->kernel)) {
+	if (kernel) {
+		say_what_the_kernel_lacks(p, glimpse_lacks(kernel->glimpse));
+		say_what_stacks_lack(p);
+	}
+	if (!kernel) {
 		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
 			    "names, and there are no tasks");
 		if (m->halts_unseen)

@@ -360,6 +360,41 @@ static json_int_t integer(const json_t *json, const char *key)
 	return json_integer_value(json_object_get(json, key));
 }
 
+/* Of the kernel's time; what idles has no stack that anybody asks for. */
+static void stacks_that_break_off_are_counted(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .duration_ns = 20000000, .topology = &t};
+	struct sample s = sample_of(SAMPLE_KERNEL, 3, 7, "shell");
+	struct profile *p = new_profile(2);
+	char *text = NULL;
+	json_t *json;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	(void)state;
+	add(p, 0, s, FRAMES(1));
+	add(p, 0, s, FRAMES(5)); /* by its place */
+	add(p, 0, sample_of(SAMPLE_USER, 2, 7, "shell"), FRAMES(0x401000));
+	s.complete = true;
+	s.weight = 9;
+	add(p, 1, s, FRAMES(1, 2, 4));
+	/* Where no kernel is known there is no stack at all, and that is told elsewhere. */
+	s.complete = false;
+	s.weight = 1;
+	s.kernel = 0;
+	add(p, 1, s, FRAMES(1));
+	json = profile_json(p, &run);
+	assert_int_equal(integer(json, "kernel_ns"), 13000000);
+	assert_int_equal(integer(json, "stacks_cut_ns"), 3000000);
+	profile_print(json, f);
+	fclose(f);
+	assert_non_null(strstr(text, "stacks        23.1% of the kernel's time"));
+	free(text);
+	json_decref(json);
+	profile_free(p);
+}
+
 static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 {
 	struct topology t = two_nodes();
@@ -538,6 +573,7 @@ int main(void)
 		cmocka_unit_test(files_have_every_stack),
 		cmocka_unit_test(a_file_that_is_none_is_refused),
 		cmocka_unit_test(a_suffix_says_what_is_written),
+		cmocka_unit_test(stacks_that_break_off_are_counted),
 		cmocka_unit_test(the_summary_is_of_cpus_nodes_and_tasks),
 		cmocka_unit_test(a_switch_has_its_share),
 		cmocka_unit_test(a_schedulers_programs_are_told),
