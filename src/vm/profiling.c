@@ -456,10 +456,16 @@ static void finish_client(struct machine *m)
 	json_t *summary, *speedscope;
 
 	m->profiling.client = NULL;
+	loop_timer_clear(m->loop, &m->profiling.end);
 	stop(m);
 	finish(m, &summary, &speedscope);
 	client->ret = json_pack("{s:o, s:o}", "profile", summary, "speedscope", speedscope);
 	client->done(client, NULL);
+}
+
+static void cancel_client(struct qmp_wait *wait)
+{
+	finish_client(wait->arg);
 }
 
 static void on_end(struct loop_timer *t)
@@ -485,6 +491,8 @@ int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 		json_decref(speedscope);
 		return error_set_shortage(err, r, "profiling");
 	}
+	wait->cancel = cancel_client;
+	wait->arg = m;
 	p->client = wait;
 	return 0;
 }
@@ -498,7 +506,6 @@ void machine_profile_done(struct machine *m)
 
 	if (!p->hazard)
 		return;
-	loop_timer_clear(m->loop, &p->end);
 	if (p->client)
 		finish_client(m);
 	else if (p->profile)

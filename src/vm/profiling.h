@@ -70,7 +70,8 @@ void machine_profile_hello(struct machine *m);
 void machine_profile_begin(struct machine *m);
 /* COMMAND has ended. */
 void machine_profile_stop(struct machine *m);
-/* For a client: hz 0 is the default. wait->done runs when it is over, or the machine ends. */
+/* For a client: hz 0 is the default. wait->done runs when it is over, the client has gone, or the
+ * machine ends. */
 int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 			   struct qmp_wait *wait, struct error *err) MUST_CHECK;
 /* The vCPU threads have ended: what there is is told, written and printed. Before the control
