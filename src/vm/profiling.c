@@ -355,7 +355,7 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 		degraded(p, text);
 	}
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
-		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i));
+		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i), p->period);
 
 		if (r == 0)
 			continue;
