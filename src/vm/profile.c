@@ -265,16 +265,11 @@ static uint32_t of_kernel(struct profile *p, uint32_t kernel, uint64_t gva)
 
 	if (!kernel || !p->name || !gva)
 		return by_number(p, gva);
-	if (place->gva == gva)
+	if (place->gva == gva && place->kernel == kernel)
 		return place->function;
 	p->name(kernel, gva, name, sizeof(name), p->arg);
-	*place = (struct profile_place){gva, name[0] ? function_of(p, name) : by_number(p, gva)};
+	*place = (struct profile_place){gva, kernel, name[0] ? function_of(p, name) : by_number(p, gva)};
 	return place->function;
-}
-
-void profile_forget_places(struct profile *p)
-{
-	memset(p->place, 0, PLACES * sizeof(*p->place));
 }
 
 /* Those for whose names there is no memory are left out of a stack. */

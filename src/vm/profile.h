@@ -58,6 +58,7 @@ struct profile_index { /* open addressing: number + 1 by hash; 0: none */
 /* Direct-mapped. */
 struct profile_place {
 	uint64_t gva;
+	uint32_t kernel; /* by which it has that name; 0: none */
 	uint32_t function;
 };
 
@@ -80,7 +81,7 @@ struct profile {
 	/* Weight without a place in a table, or for want of memory. */
 	uint64_t lost_stacks, lost_tasks;
 	uint64_t user_rest; /* weight of user stacks that are PROFILE_USER_REST alone */
-	/* Names an address of the kernel, when it is first seen. kernel: of the sample. NULL: by
+	/* Names an address of the kernel, when it is first seen in a sample of that kernel. NULL: by
 	 * number. */
 	void (*name)(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg);
 	void *arg;
@@ -91,8 +92,6 @@ int profile_new(unsigned vcpus, struct profile **ret_profile) MUST_CHECK;
 void profile_free(struct profile *p); /* accepts NULL */
 /* sample is checked: its frames are bounded. vcpu is below p->vcpus. Whether it is busy. */
 bool profile_add(struct profile *p, unsigned vcpu, const struct sample *sample);
-/* What is known of the kernel's code is another from now on. */
-void profile_forget_places(struct profile *p);
 
 /* All vCPUs added up. */
 void profile_sum(const struct profile *p, struct profile_vcpu *ret_sum);

@@ -32,10 +32,11 @@ static unsigned named;
 
 static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
 {
-	(void)kernel;
 	assert_null(arg);
 	named++;
-	if (gva < ARRAY_SIZE(functions) + 1)
+	if (kernel > 1)
+		snprintf(buf, len, "k%" PRIu32 "_%" PRIu64, kernel, gva);
+	else if (gva < ARRAY_SIZE(functions) + 1)
 		snprintf(buf, len, "%s", functions[gva - 1]);
 	else
 		snprintf(buf, len, "f%" PRIu64, gva);
@@ -141,15 +142,22 @@ static void a_halt_for_a_lock_is_busy(void **state)
 	profile_free(p);
 }
 
-static void a_place_is_named_anew_when_code_changed(void **state)
+/* Samples of two openings come mixed while one takes the other's place. */
+static void a_place_has_a_name_by_its_sample_s_kernel(void **state)
 {
 	struct profile *p = filled();
+	struct sample s = sample_of(SAMPLE_KERNEL, 1, 7, "shell");
 
 	(void)state;
-	profile_forget_places(p);
-	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "shell"), FRAMES(1, 2, 4));
+	s.kernel = 2;
+	add(p, 0, s, FRAMES(1, 2, 4));
 	assert_int_equal(named, 8);
-	assert_int_equal(p->stacks, 4);
+	assert_int_equal(p->stacks, 5);
+	assert_string_equal(p->function[p->frames[p->stack[4].from]].name, "k2_1");
+	s.kernel = 1;
+	add(p, 0, s, FRAMES(1, 2, 4));
+	assert_int_equal(p->stacks, 5);
+	assert_int_equal(p->stack[1].weight, 4);
 	profile_free(p);
 }
 
@@ -566,7 +574,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(samples_add_up),
 		cmocka_unit_test(a_halt_for_a_lock_is_busy),
-		cmocka_unit_test(a_place_is_named_anew_when_code_changed),
+		cmocka_unit_test(a_place_has_a_name_by_its_sample_s_kernel),
 		cmocka_unit_test(what_is_not_known_goes_by_number),
 		cmocka_unit_test(tables_have_an_end),
 		cmocka_unit_test(user_space_leaves_room_for_the_kernel),
