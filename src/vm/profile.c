@@ -268,7 +268,8 @@ static uint32_t of_kernel(struct profile *p, uint32_t kernel, uint64_t gva)
 	if (place->gva == gva && place->kernel == kernel)
 		return place->function;
 	p->name(kernel, gva, name, sizeof(name), p->arg);
-	*place = (struct profile_place){gva, kernel, name[0] ? function_of(p, name) : by_number(p, gva)};
+	*place = (struct profile_place){gva, kernel,
+					name[0] ? function_of(p, name) : by_number(p, gva)};
 	return place->function;
 }
 

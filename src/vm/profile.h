@@ -81,8 +81,8 @@ struct profile {
 	/* Weight without a place in a table, or for want of memory. */
 	uint64_t lost_stacks, lost_tasks;
 	uint64_t user_rest; /* weight of user stacks that are PROFILE_USER_REST alone */
-	/* Names an address of the kernel, when it is first seen in a sample of that kernel. NULL: by
-	 * number. */
+	/* Names an address of the kernel, when it is first seen in a sample of that kernel. NULL:
+	 * by number. */
 	void (*name)(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg);
 	void *arg;
 };

@@ -159,8 +159,7 @@ static int prepare(struct machine *m, struct error *err)
 
 	if (p->prepared)
 		return 0;
-	if (!p->kernels.hazard &&
-	    profiling_kernels_init(&p->kernels, vcpu_pool_count(m->pool)) < 0)
+	if (!p->kernels.hazard && profiling_kernels_init(&p->kernels, vcpu_pool_count(m->pool)) < 0)
 		return error_set_shortage(err, -ENOMEM, "profiling");
 	r = vcpu_pool_sample_init(m->pool, &sampling, err);
 	p->prepared = r == 0;

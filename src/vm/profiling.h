@@ -46,7 +46,7 @@ struct profiling {
 	struct profiling_kernels kernels;
 	bool prepared; /* vCPUs can sample */
 	bool unknown;  /* a sample lay in code that the newest does not know */
-	bool put_off; /* code had come that was not looked for at once, for coming so often */
+	bool put_off;  /* code had come that was not looked for at once, for coming so often */
 	struct profiling_pace pace;
 };
 
