@@ -163,7 +163,7 @@ def profile_of(shape, windows, window_ns):
             groups[what].append(row)
     json_ = times(total)
     json_.update({
-        "hz": HZ, "hz_had": HZ * 0.993, "duration_ns": windows * window_ns, "classes": classes_of(by_class, busy),
+        "hz": HZ, "hz_had": HZ * 0.993, "duration_ns": windows * window_ns - window_ns // 2, "classes": classes_of(by_class, busy),
         "vcpus": [dict(times(row), vcpu=i, classes=classes_of(per_class[i], row["user"] + row["kernel"])) for i, row in enumerate(per)],
         "caches": groups["caches"], "nodes": groups["nodes"],
         "tasks": [{"pid": 400 + i, "name": name, "busy_ns": ns(n), "scheduling_ns": ns(s), "scheduling_share": s / n if n else 0}

@@ -56,10 +56,15 @@ part("time", section => {
 // A plot each: their scales have nothing in common but time.
 function rates(box, names, w, g) {
   const grid = box.append("div").attr("class", "small wide");
-  const list = names.map(name => ({ name, values: d3.range(g.columns).map(i => num(arr(w.counts[name])[i]) / g.column_s), plot: grid.append("div").attr("data-of", name) }));
+  // The last column may have ended early.
+  const all_s = g.columns * g.column_s, ran_s = num(profile.duration_ns) / 1e9;
+  const had_s = ran_s > all_s - g.column_s && ran_s < all_s ? ran_s : all_s;
+  const long_s = i => i < g.columns - 1 ? g.column_s : had_s - i * g.column_s;
+  const list = names.map(name => ({ name, mean: d3.sum(arr(w.counts[name]).map(num)) / had_s,
+    values: d3.range(g.columns).map(i => num(arr(w.counts[name])[i]) / long_s(i)), plot: grid.append("div").attr("data-of", name) }));
   for (const r of list) {
     r.plot.append("div").append("strong").text({ exits: "Exits", switches: "Context switches", wakeups: "Wake-ups" }[r.name] || r.name);
-    r.plot.append("div").attr("class", "muted").text(digits(d3.mean(r.values), 0) + " on average, " + digits(d3.max(r.values), 0) + " at most");
+    r.plot.append("div").attr("class", "muted").text(digits(r.mean, 0) + " on average, " + digits(d3.max(r.values), 0) + " at most");
     r.svg = r.plot.append("div").attr("class", "plot").append("svg").attr("role", "img").attr("aria-label", r.name + " a second over time");
   }
   draws(() => {
