@@ -455,7 +455,7 @@ void profile_print(const json_t *profile, FILE *f)
 	const json_t *functions = json_object_get(profile, "functions");
 	const json_t *degraded = json_object_get(profile, "degraded");
 
-	fprintf(f, "profile: %.0f samples at %.0f Hz of %.0f asked, %.0f dropped\n",
+	fprintf(f, "profile: %.0f samples, which stand for %.0f Hz of %.0f asked, %.0f dropped\n",
 		number(profile, "samples"), number(profile, "hz_had"), number(profile, "hz"),
 		number(profile, "dropped"));
 	if (all > 0) {

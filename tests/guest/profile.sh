@@ -56,7 +56,7 @@ run two profile -c 2
 "$STASIS" profile two --seconds 4 --hz 1000 -o "$work/two.folded" >"$work/two.text" 2>"$work/err"
 status=$?
 ok "profile ends 0 (saw $status)" is $status 0
-ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples at [0-9]+ Hz of 1000 asked' "$work/two.text"
+ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples, which stand for [0-9]+ Hz of 1000 asked' "$work/two.text"
 ok "... in at most ten lines" [ "$(wc -l <"$work/two.text")" -le 10 ]
 read -r most few rest < <(shares "$work/two.folded" profile)
 echo "# three_quarters $most, one_quarter $few, elsewhere $rest"

@@ -3,8 +3,8 @@
 part("scheduling", section => {
   if (!(sampled_ns > 0)) return false;
   const kernel = Math.max(num(profile.kernel_ns) - num(profile.scheduling_ns), 0);
-  const bar = card(section, "vCPU time", many(num(profile.samples), "sample") + " at " + digits(num(profile.hz_had), 0) + " Hz of each vCPU" +
-    (num(profile.dropped) ? ", " + count(profile.dropped) + " dropped" : "") + ". Time in which the host ran something else is not in it.");
+  const bar = card(section, "vCPU time", many(num(profile.samples), "sample") + ", which stand for " + digits(num(profile.hz_had), 0) + " a second of each vCPU (one of a halted vCPU for up to eight)" +
+    (num(profile.dropped) ? "; " + count(profile.dropped) + " dropped" : "") + ". Time in which the host ran something else is not in it.");
   stack(bar, [
     { name: "scheduling", value: num(profile.scheduling_ns), colour: "b3" },
     { name: "kernel, but for scheduling", value: kernel, colour: "kernel" },
