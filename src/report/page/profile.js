@@ -4,7 +4,7 @@ part("scheduling", section => {
   if (!(sampled_ns > 0)) return false;
   const kernel = Math.max(num(profile.kernel_ns) - num(profile.scheduling_ns), 0);
   const bar = card(section, "vCPU time", many(num(profile.samples), "sample") + ", which stand for " + digits(num(profile.hz_had), 0) + " a second of each vCPU (one of a halted vCPU for up to eight)" +
-    (num(profile.dropped) ? "; " + count(profile.dropped) + " dropped" : "") + ". Time in which the host ran something else is not in it.");
+    (num(profile.dropped) ? "; " + count(profile.dropped) + " dropped" : "") + ". None is taken while the guest is frozen; one that came due while its vCPU waited for a host CPU is taken where the guest goes on.");
   stack(bar, [
     { name: "scheduling", value: num(profile.scheduling_ns), colour: "b3" },
     { name: "kernel, but for scheduling", value: kernel, colour: "kernel" },
@@ -46,12 +46,17 @@ part("time", section => {
   const w = data.windows && obj(data.windows);
   if (!w) return false;
   const g = { rows: num(w.rows), columns: num(w.columns), per_row: num(w.per_row), cpus: num(w.vcpus), begin_s: num(w.begin_ns) / 1e9, column_s: num(w.column_ns) / 1e9 };
-  classesOverTime(card(section, "The scheduler's share", "Of the busy time of all vCPUs, by class, from COMMAND's start."), w, g);
+  classesOverTime(card(section, "The scheduler's share", "Of the busy time of all vCPUs, by class, from " + timeZero() + "."), w, g);
   cpusOverTime(card(section, "Each vCPU", "A row for " + (g.per_row > 1 ? "each " + g.per_row + " vCPUs" : "each vCPU") +
     ", a column for each " + ns(num(w.column_ns)) + ". Arrow keys move from cell to cell."), w, g);
   const counted = Object.keys(obj(w.counts)).filter(n => d3.sum(arr(w.counts[n])) > 0);
   if (counted.length) rates(card(section, "Rates", "Of all vCPUs together, a second.").attr("id", "rates"), counted, w, g);
 });
+
+// What times over the run count from: there may have been no COMMAND, or one whose start nobody saw.
+function timeZero() {
+  return num(obj(data.windows).begin_ns) || num(timing.command) || obj(report.evidence).since === "command" ? "COMMAND's start" : "the profile's start";
+}
 
 // A plot each: their scales have nothing in common but time.
 function rates(box, names, w, g) {
