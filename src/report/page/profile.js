@@ -12,8 +12,10 @@ part("scheduling", section => {
     { name: "idle", value: num(profile.idle_ns), colour: "idle" },
   ], p => ns(p.value) + ", " + percent(p.value / sampled_ns));
   const pair = section.append("div").attr("class", "columns");
-  classBars(card(pair, "The scheduler, by class", "Shares of the busy time; " + percent(profile.scheduling_share) + " in all."));
-  places(card(pair, "Caches", "How busy the vCPUs of each last-level cache were, and how much of that was scheduling."));
+  classBars(card(pair, "The scheduler, by class", "Shares of the busy time; " + percent(profile.scheduling_share) + " in all." + switchText()));
+  places(card(pair, "Caches", "How busy the vCPUs of each last-level cache were, and how much of that was scheduling."), rows(profile.caches), "cache", true);
+  const nodes = rows(profile.nodes);
+  if (nodes.length > 1) places(card(pair, "NUMA nodes", "The same of each node.").attr("id", "nodes"), nodes, "node", false);
 });
 
 function classBars(box) {
@@ -31,15 +33,20 @@ function classBars(box) {
   if (none.length) box.append("p").attr("class", "caption below").text(list.length ? "No sample was in " + listed(none) + "." : "No sample was the scheduler's.");
 }
 
-function places(box) {
-  const list = rows(profile.caches);
+// Where run queues were looked at.
+function switchText() {
+  return num(profile.switch_ns) ? " A context switch took " + ns(num(profile.switch_ns)) + " of pick, queue, sched_ext, bpf_scheduler and switch; there were " +
+    count(profile.switches) + "." : "";
+}
+
+function places(box, list, what, has_node) {
   const most = d3.max(list, r => num(r.scheduling_share)) || 1;
   table(box, [
-    { name: "cache", left: true, of: r => num(r.cache), text: r => "cache " + num(r.cache) },
-    { name: "node", of: r => num(r.node) },
+    { name: what, left: true, of: r => num(r[what]), text: r => what + " " + num(r[what]) },
+    ...(has_node ? [{ name: "node", of: r => num(r.node) }] : []),
     { name: "busy", of: ratioBusy, draw: withBar(r => percent(ratioBusy(r)), ratioBusy, 1) },
     { name: "scheduling", of: r => num(r.scheduling_share), draw: withBar(r => percent(r.scheduling_share), r => num(r.scheduling_share), most, () => "b3") },
-  ], list, { by: 0, caption: "Caches", most: 4096, first: 12 });
+  ], list, { by: 0, caption: what === "cache" ? "Caches" : "NUMA nodes", most: 4096, first: 12 });
 }
 
 part("time", section => {
