@@ -25,6 +25,7 @@ struct product {
 	struct profile *profile;
 	clockid_t clock; /* of the vCPU's thread */
 	enum step step;
+	uint32_t period; /* of its sampling */
 	uint64_t from_ns, from_taken;
 	uint64_t plain_ns, sampled_ns, samples;
 	uint64_t shallow; /* samples that don't have the guest's stack */
@@ -87,7 +88,7 @@ static void next_step(struct kvm_run *run UNUSED, const struct arch_exit *exit U
 	case PLAIN:
 		p->plain_ns = cpu_ns(p) - p->from_ns;
 		work(p, SETTLE);
-		vcpu_pool_sample_start(p->rig.pool, MEAN_NS);
+		p->period = vcpu_pool_sample_start(p->rig.pool, MEAN_NS);
 		break;
 	case SAMPLED_SETTLES:
 		work(p, WORK);
@@ -145,7 +146,7 @@ static int product_run(struct product *p, struct error *err)
 	if (r < 0)
 		return r;
 	drain(p);
-	r = vcpu_sample_error(the_vcpu(p));
+	r = vcpu_sample_error(the_vcpu(p), p->period);
 	return r < 0 ? error_set(err, r, "sampling") : 0;
 }
 

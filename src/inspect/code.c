@@ -177,6 +177,11 @@ static int find_modules(struct code *code, struct lacks *lacks)
 	m.has_init = !init.missing;
 	m.has_orc = !orc.missing;
 	m.has_kallsyms = !names.missing;
+	if (names.missing)
+		lacks_add(lacks, names.missing);
+	/* Where the image has none, modules have none. */
+	if (orc.missing && code->table.count)
+		lacks_add(lacks, orc.missing);
 	if (p.missing) {
 		lacks_add(lacks, p.missing);
 		return 0;
@@ -389,7 +394,7 @@ static uint8_t *copy(const struct code *code, uint64_t gva, size_t len, bool *re
 	return bytes;
 }
 
-int code_prepare(struct code *code)
+int code_prepare(struct code *code, struct lacks *lacks)
 {
 	const struct arch_unwind_table *t = &code->table;
 	bool places = true, entries = true;
@@ -403,8 +408,10 @@ int code_prepare(struct code *code)
 	code->entries = copy(code, t->entry_gva, ENTRY_BYTES * (size_t)t->count, &entries);
 	if (!code->places || !code->entries)
 		return -ENOMEM;
-	if (!places || !entries)
+	if (!places || !entries) {
 		code->table.count = 0; /* no use to anybody */
+		lacks_add(lacks, "__start_orc_unwind");
+	}
 	return 0;
 }
 

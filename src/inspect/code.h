@@ -16,8 +16,9 @@ int code_open(const struct inspect *in, struct lacks *lacks, struct code **ret_c
 void code_free(struct code *code); /* accepts NULL */
 
 /* Reads all that questions would read later but names: from then on code_is_known, code_function,
- * code_table and code_read change nothing, for many threads at once. At most 40 MiB. -ENOMEM. */
-int code_prepare(struct code *code) MUST_CHECK;
+ * code_table and code_read change nothing, for many threads at once. At most 40 MiB. An unwind
+ * table of the image that can't be read goes to lacks. -ENOMEM. */
+int code_prepare(struct code *code, struct lacks *lacks) MUST_CHECK;
 /* The guest's memory, with the image's unwind table as code_prepare found it. -EFAULT. */
 int code_read(const struct code *code, uint64_t gva, void *dst, size_t len) MUST_CHECK;
 

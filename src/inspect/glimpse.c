@@ -24,6 +24,7 @@ struct glimpse_kernel {
 	struct sched *sched;
 	uint64_t modules, programs; /* heads of their lists, or 0 */
 	struct newest newest;	    /* before they were read */
+	struct lacks lacks;
 };
 
 /* ---- what comes and goes ----------------------------------------------------------------- */
@@ -58,7 +59,6 @@ bool glimpse_is_stale(const struct glimpse_kernel *kernel)
 int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel)
 {
 	struct glimpse_kernel *k = calloc(1, sizeof(*k));
-	struct lacks lacks = {0};
 	int r;
 
 	if (!k)
@@ -67,11 +67,11 @@ int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel)
 	k->modules = kallsyms_address_or_0(&in->symbols, "modules");
 	k->programs = kallsyms_address_or_0(&in->symbols, "bpf_kallsyms");
 	k->newest = newest(k);
-	r = code_open(in, &lacks, &k->code);
+	r = code_open(in, &k->lacks, &k->code);
 	if (r == 0)
-		r = code_prepare(k->code);
+		r = code_prepare(k->code, &k->lacks);
 	if (r == 0)
-		r = sched_open(in, &lacks, &k->sched);
+		r = sched_open_tasks(in, &k->lacks, &k->sched);
 	if (r < 0) {
 		glimpse_close(k);
 		return r;
@@ -87,6 +87,11 @@ void glimpse_close(struct glimpse_kernel *kernel)
 	sched_free(kernel->sched);
 	code_free(kernel->code);
 	free(kernel);
+}
+
+const struct lacks *glimpse_lacks(const struct glimpse_kernel *kernel)
+{
+	return &kernel->lacks;
 }
 
 /* ---- the task ---------------------------------------------------------------------------- */

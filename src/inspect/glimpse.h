@@ -4,6 +4,7 @@
 #define STASIS_INSPECT_GLIMPSE_H
 
 #include "inspect/inspect.h"
+#include "inspect/lacks.h"
 
 #define GLIMPSE_FRAMES 48u
 #define GLIMPSE_USER   32u /* of a user stack */
@@ -16,9 +17,14 @@
 struct glimpse_kernel; /* what is known of a kernel; from its opening on only read */
 
 /* in outlives it. What was loaded then has frames; later modules and programs are for the next
- * opening. Milliseconds. -ENOMEM. */
+ * opening. Milliseconds for a usual kernel; for one that lies, as long as the bounds in
+ * code.c take: lists of 16,384, 2^20 symbols that are sorted, 2^21 entries that are copied.
+ * -ENOMEM. */
 int glimpse_open(const struct inspect *in, struct glimpse_kernel **ret_kernel) MUST_CHECK;
 void glimpse_close(struct glimpse_kernel *kernel); /* accepts NULL */
+/* Of what tasks, stacks and names are read by, what the kernel lacks; without BTF that is told by
+ * inspect's types alone. Its. */
+const struct lacks *glimpse_lacks(const struct glimpse_kernel *kernel);
 
 /* Where a CPU is. */
 struct glimpse_at {

@@ -157,7 +157,7 @@ static void find_current(struct sched *s, struct lacks *lacks)
 		lacks_add(lacks, "current_task");
 }
 
-int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret_s)
+int sched_open_tasks(const struct inspect *in, struct lacks *lacks, struct sched **ret_s)
 {
 	struct sched *s = calloc(1, sizeof(*s));
 	int r;
@@ -165,17 +165,30 @@ int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret
 	if (!s)
 		return -ENOMEM;
 	s->in = in;
+	if (in->types) {
+		r = find_cpus(s, lacks);
+		if (r < 0) {
+			sched_free(s);
+			return r;
+		}
+		find_current(s, lacks);
+		find_members(s, task_members, ARRAY_SIZE(task_members), s->task, lacks);
+		find_member(s, "task_struct.comm", NULL, &s->comm, lacks);
+	}
+	*ret_s = s;
+	return 0;
+}
+
+int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret_s)
+{
+	struct sched *s;
+	int r = sched_open_tasks(in, lacks, &s);
+
+	if (r < 0)
+		return r;
 	*ret_s = s;
 	if (!in->types)
 		return 0;
-	r = find_cpus(s, lacks);
-	if (r < 0) {
-		sched_free(s);
-		return r;
-	}
-	find_current(s, lacks);
-	find_members(s, task_members, ARRAY_SIZE(task_members), s->task, lacks);
-	find_member(s, "task_struct.comm", NULL, &s->comm, lacks);
 	find_member(s, "task_struct.sched_class", NULL, &s->class, lacks);
 	s->runqueues = kallsyms_address_or_0(&in->symbols, "runqueues");
 	if (s->runqueues)

@@ -19,6 +19,9 @@ struct sched_sink {
 /* Finds what there is to find. in outlives it. What isn't there goes to lacks; without BTF there is
  * nothing, which types_lack tells. -ENOMEM. */
 int sched_open(const struct inspect *in, struct lacks *lacks, struct sched **ret_s) MUST_CHECK;
+/* As that, for sched_task alone. */
+int sched_open_tasks(const struct inspect *in, struct lacks *lacks,
+		     struct sched **ret_s) MUST_CHECK;
 void sched_free(struct sched *s); /* accepts NULL */
 
 /* The task that runs on a CPU: "name", "pid", "tgid". task_gva: from its registers, or 0. False:

@@ -133,36 +133,96 @@ static json_t *windows_of(struct source *s)
 	return part;
 }
 
-/* What no page shows, and what grows with the vCPUs. */
-static void drop_details(json_t *report)
+/* What the page shows of a report, and nothing else: a page is passed on, and a report says more of
+ * where it was made than that (paths, disks, sockets). members: NULL-terminated; NULL: all. */
+struct shown {
+	const char *key;
+	const char *const *members;
+};
+
+static const char *const of_kernel[] = {"release", NULL};
+static const char *const of_exits[] = {"total", "time_ns", "accounts", NULL};
+static const char *const of_monitor[] = {"cpus",	"interval_ns", "lacks",
+					 "stall_count", "stalls",      NULL};
+static const char *const of_profile[] = {"caches",
+					 "classes",
+					 "degraded",
+					 "dropped",
+					 "duration_ns",
+					 "functions",
+					 "hz_had",
+					 "idle_ns",
+					 "kernel_ns",
+					 "nodes",
+					 "programs",
+					 "samples",
+					 "scheduling_ns",
+					 "scheduling_share",
+					 "switch_ns",
+					 "switches",
+					 "tasks",
+					 "user_ns",
+					 NULL};
+static const char *const of_evidence[] =
+	{"host_load_after", "host_load_before", "host_stolen_ticks",  "noisy", "since",
+	 "vcpus",	    "wall_ns",		"worst_stolen_ticks", NULL};
+static const struct shown shown[] = {
+	{"arch", NULL},		 {"command", NULL},
+	{"degraded", NULL},	 {"evidence", of_evidence},
+	{"exit_status", NULL},	 {"exits", of_exits},
+	{"freezes", NULL},	 {"host", NULL},
+	{"kernel", of_kernel},	 {"lab", NULL},
+	{"memory_bytes", NULL},	 {"monitor", of_monitor},
+	{"name", NULL},		 {"outcome", NULL},
+	{"profile", of_profile}, {"stasis", NULL},
+	{"text", NULL},		 {"timing_ns", NULL},
+	{"topology", NULL},	 {"vcpus", NULL},
+	{"watches", NULL},
+};
+
+/* NULL where it should have members and has none. */
+static json_t *members_of(json_t *json, const char *const *members)
 {
-	const struct {
-		const char *of, *list, *key;
-	} rows[] = {
-		{"exits", "vcpus", "kvm"},
-		{"exits", "vcpus", "host"},
-		{"profile", "vcpus", "classes"},
-		{"monitor", "cpus", "last"},
-	};
+	json_t *kept, *value;
 
-	json_object_del(json_object_get(report, "profile"), "windows");
-	json_object_del(json_object_get(report, "exits"), "kvm");
-	for (size_t r = 0; r < ARRAY_SIZE(rows); r++) {
-		json_t *list = json_object_get(json_object_get(report, rows[r].of), rows[r].list);
+	if (!members)
+		return json_incref(json);
+	kept = json_is_object(json) ? json_object() : NULL;
+	for (; kept && *members; members++)
+		if ((value = json_object_get(json, *members)))
+			json_object_set(kept, *members, value);
+	return kept;
+}
 
-		for (size_t i = 0; i < json_array_size(list); i++)
-			json_object_del(json_array_get(list, i), rows[r].key);
-	}
+static json_t *what_is_shown(const json_t *report)
+{
+	json_t *kept = json_object(), *value, *cpus;
+
+	for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
+		if ((value = json_object_get(report, shown[i].key)))
+			json_object_set_new(kept, shown[i].key,
+					    members_of(value, shown[i].members));
+	/* Without a release, the page has the name of the kernel's file. */
+	value = json_object_get(report, "kernel");
+	if (value && !json_string_length(json_object_get(value, "release")))
+		json_object_set(kept, "kernel", value);
+	/* Grows with the vCPUs. */
+	cpus = json_object_get(json_object_get(kept, "monitor"), "cpus");
+	for (size_t i = 0; i < json_array_size(cpus); i++)
+		json_object_del(json_array_get(cpus, i), "last");
+	return kept;
 }
 
 /* The page's data, whose parts may be null. Takes the report apart. */
 static json_t *data_of(struct source *s)
 {
-	json_t *stacks = stacks_of(s), *windows = windows_of(s), *queues = queues_of(s), *report;
+	json_t *stacks = stacks_of(s), *windows = windows_of(s), *queues = queues_of(s), *report,
+	       *kept;
 	uint64_t cut = 0;
 
-	drop_details(s->report);
-	report = report_bounded(s->report, &cut);
+	kept = what_is_shown(s->report);
+	report = report_bounded(kept, &cut);
+	json_decref(kept);
 	if (cut)
 		lack(s, "report.json",
 		     "values that are too many, too long or too deep are left out");

@@ -92,7 +92,8 @@ void vcpu_sample_signal(void)
 
 static void note_error(struct sampler *s, int r)
 {
-	atomic_store_explicit(&s->error, r, memory_order_relaxed);
+	atomic_store_explicit(&s->failure, (uint64_t)s->period << 32 | (uint32_t)-r,
+			      memory_order_relaxed);
 }
 
 void vcpu_sampler_set(struct vcpu *vcpu)
@@ -311,10 +312,13 @@ uint64_t vcpu_samples_dropped(const struct vcpu *vcpu)
 			     : 0;
 }
 
-int vcpu_sample_error(const struct vcpu *vcpu)
+int vcpu_sample_error(const struct vcpu *vcpu, uint32_t period)
 {
-	return vcpu->sampler ? atomic_load_explicit(&vcpu->sampler->error, memory_order_relaxed)
-			     : 0;
+	uint64_t failure =
+		vcpu->sampler ? atomic_load_explicit(&vcpu->sampler->failure, memory_order_relaxed)
+			      : 0;
+
+	return failure >> 32 == period ? -(int)(uint32_t)failure : 0;
 }
 
 void vcpu_sample_cost(const struct vcpu *vcpu, uint64_t *ret_all_ns, uint64_t *ret_longest_ns)

@@ -70,7 +70,8 @@ struct sampler {
 	/* vCPU thread writes; any reads, relaxed. */
 	_Atomic uint64_t taken, dropped;
 	_Atomic uint64_t took_ns, longest_ns; /* on this thread, since it began to sample last */
-	_Atomic int error; /* the last that a sample was not taken for, a negative errno */
+	_Atomic uint64_t failure; /* the last that a sample was not taken for: period << 32 | errno;
+				   * 0: none */
 	struct sample slot[SAMPLE_RING];
 };
 
@@ -90,7 +91,9 @@ const struct sample *vcpu_sample_peek(struct vcpu *vcpu);
 void vcpu_sample_release(struct vcpu *vcpu);
 /* Since the pool was made. */
 uint64_t vcpu_samples_dropped(const struct vcpu *vcpu);
-int vcpu_sample_error(const struct vcpu *vcpu);
+/* The last that a sample of that period was not taken for, a negative errno; 0: none, or it is of a
+ * later one. */
+int vcpu_sample_error(const struct vcpu *vcpu, uint32_t period);
 /* What samples took on the vCPU's thread since the last start, without the way out of the guest and
  * back: all, and the longest, with what the host's scheduler did meanwhile. */
 void vcpu_sample_cost(const struct vcpu *vcpu, uint64_t *ret_all_ns, uint64_t *ret_longest_ns);

@@ -265,16 +265,12 @@ static uint32_t of_kernel(struct profile *p, uint32_t kernel, uint64_t gva)
 
 	if (!kernel || !p->name || !gva)
 		return by_number(p, gva);
-	if (place->gva == gva)
+	if (place->gva == gva && place->kernel == kernel)
 		return place->function;
 	p->name(kernel, gva, name, sizeof(name), p->arg);
-	*place = (struct profile_place){gva, name[0] ? function_of(p, name) : by_number(p, gva)};
+	*place = (struct profile_place){gva, kernel,
+					name[0] ? function_of(p, name) : by_number(p, gva)};
 	return place->function;
-}
-
-void profile_forget_places(struct profile *p)
-{
-	memset(p->place, 0, PLACES * sizeof(*p->place));
 }
 
 /* Those for whose names there is no memory are left out of a stack. */
@@ -313,6 +309,8 @@ static void add_busy(struct profile *p, struct profile_vcpu *v, const struct sam
 		v->user += sample->weight;
 	} else {
 		v->kernel += sample->weight;
+		if (sample->kernel && !sample->complete)
+			v->cut += sample->weight;
 		v->class[class] += sample->weight;
 	}
 	if (task != PROFILE_NONE) {
@@ -369,6 +367,7 @@ void profile_sum(const struct profile *p, struct profile_vcpu *ret_sum)
 		ret_sum->user += v->user;
 		ret_sum->kernel += v->kernel;
 		ret_sum->lock += v->lock;
+		ret_sum->cut += v->cut;
 		for (unsigned c = 0; c < SCHED_CLASSES; c++)
 			ret_sum->class[c] += v->class[c];
 	}

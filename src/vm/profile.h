@@ -46,6 +46,7 @@ struct profile_vcpu {
 	uint64_t samples; /* records */
 	uint64_t idle, user, kernel;
 	uint64_t lock;		       /* of kernel: halted until a spin lock is free */
+	uint64_t cut;		       /* of kernel: by a known one, whose stack breaks off */
 	uint64_t class[SCHED_CLASSES]; /* of kernel */
 };
 
@@ -57,6 +58,7 @@ struct profile_index { /* open addressing: number + 1 by hash; 0: none */
 /* Direct-mapped. */
 struct profile_place {
 	uint64_t gva;
+	uint32_t kernel; /* by which it has that name; 0: none */
 	uint32_t function;
 };
 
@@ -79,8 +81,8 @@ struct profile {
 	/* Weight without a place in a table, or for want of memory. */
 	uint64_t lost_stacks, lost_tasks;
 	uint64_t user_rest; /* weight of user stacks that are PROFILE_USER_REST alone */
-	/* Names an address of the kernel, when it is first seen. kernel: of the sample. NULL: by
-	 * number. */
+	/* Names an address of the kernel, when it is first seen in a sample of that kernel. NULL:
+	 * by number. */
 	void (*name)(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg);
 	void *arg;
 };
@@ -90,8 +92,6 @@ int profile_new(unsigned vcpus, struct profile **ret_profile) MUST_CHECK;
 void profile_free(struct profile *p); /* accepts NULL */
 /* sample is checked: its frames are bounded. vcpu is below p->vcpus. Whether it is busy. */
 bool profile_add(struct profile *p, unsigned vcpu, const struct sample *sample);
-/* What is known of the kernel's code is another from now on. */
-void profile_forget_places(struct profile *p);
 
 /* All vCPUs added up. */
 void profile_sum(const struct profile *p, struct profile_vcpu *ret_sum);

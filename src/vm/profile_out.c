@@ -260,6 +260,7 @@ json_t *profile_json(const struct profile *p, const struct profile_run *run)
 	json = times_json(&sum, run->hz);
 	if (!json)
 		return NULL;
+	json_object_set_new(json, "stacks_cut_ns", json_integer(ns_of(sum.cut, run->hz)));
 	json_object_set_new(json, "hz", json_integer(run->hz));
 	json_object_set_new(json, "hz_had",
 			    json_real(run->duration_ns ? (double)all * NS_PER_S /
@@ -451,7 +452,7 @@ void profile_print(const json_t *profile, FILE *f)
 	const json_t *functions = json_object_get(profile, "functions");
 	const json_t *degraded = json_object_get(profile, "degraded");
 
-	fprintf(f, "profile: %.0f samples at %.0f Hz of %.0f asked, %.0f dropped\n",
+	fprintf(f, "profile: %.0f samples, which stand for %.0f Hz of %.0f asked, %.0f dropped\n",
 		number(profile, "samples"), number(profile, "hz_had"), number(profile, "hz"),
 		number(profile, "dropped"));
 	if (all > 0) {
@@ -465,6 +466,9 @@ void profile_print(const json_t *profile, FILE *f)
 	fprintf(f, "  scheduling    %.1f%% of busy time\n",
 		100 * number(profile, "scheduling_share"));
 	print_classes(profile, f);
+	if (number(profile, "stacks_cut_ns") > 0)
+		fprintf(f, "  stacks        %.1f%% of the kernel's time has one that breaks off\n",
+			100 * number(profile, "stacks_cut_ns") / kernel);
 	if (json_object_get(profile, "switch_ns"))
 		fprintf(f,
 			"  a switch      %.0f ns of pick, queue, sched_ext and switch; %.0f of "

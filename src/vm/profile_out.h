@@ -25,7 +25,8 @@ struct profile_run {
 };
 
 /* "hz", "hz_had", "samples", "idle_ns", "user_ns", "kernel_ns", "lock_wait_ns" (of it,
- * halted until a spin lock is free), "scheduling_ns", "scheduling_share" (of what is busy),
+ * halted until a spin lock is free), "stacks_cut_ns" (of it, with stacks that break off before
+ * their end), "scheduling_ns", "scheduling_share" (of what is busy),
  * "classes", "vcpus", "caches", "nodes", "tasks", "switches" and "switch_ns" (of the classes that
  * go by their number) where run queues were looked at, "functions" (the kernel's), "programs" (of a
  * BPF scheduler), "windows" (vm/windows.h), "dropped", "sampling_ns" and "sampling_longest_ns"

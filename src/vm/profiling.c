@@ -13,67 +13,26 @@
 #include "vm/record.h"
 #include "vm/trace.h"
 
-#define NS_PER_S     UINT64_C(1000000000)
-#define DRAIN_MIN_NS UINT64_C(4000000)
-#define DRAIN_MAX_NS UINT64_C(100000000)
+#define NS_PER_S       UINT64_C(1000000000)
+#define DRAIN_MIN_NS   UINT64_C(4000000)
+#define DRAIN_MAX_NS   UINT64_C(100000000)
+#define STACKS_CUT_MAX 0.05 /* of the kernel's time: more is told */
 
 /* ---- vCPU threads ------------------------------------------------------------------------ */
-
-static struct profiling_kernel *hold(struct profiling *p, unsigned vcpu)
-{
-	struct profiling_kernel *kernel, *now = atomic_load(&p->kernel);
-
-	/* Sequentially consistent, as the exchange and the loads in free_replaced: either it is
-	 * seen there, or a newer one is seen here. */
-	do {
-		kernel = now;
-		atomic_store(&p->hazard[vcpu].kernel, kernel);
-		now = atomic_load(&p->kernel);
-	} while (kernel != now);
-	return kernel;
-}
-
-static void let_go(struct profiling *p, unsigned vcpu)
-{
-	/* Release: pairs with the load in free_replaced. */
-	atomic_store_explicit(&p->hazard[vcpu].kernel, NULL, memory_order_release);
-}
 
 static void capture(unsigned vcpu, const struct arch_vcpu_state *state, struct sample *sample,
 		    void *arg)
 {
 	struct machine *m = arg;
-	struct profiling_kernel *kernel = hold(&m->profiling, vcpu);
+	struct profiling_kernels *kernels = &m->profiling.kernels;
+	struct profiling_kernel *kernel = profiling_kernels_hold(kernels, vcpu);
 
 	sample->kernel = kernel ? kernel->id : 0;
 	profiling_sample(kernel ? kernel->glimpse : NULL, &m->mem, vcpu, state, sample);
-	let_go(&m->profiling, vcpu);
+	profiling_kernels_let_go(kernels, vcpu);
 }
 
 /* ---- the kernel -------------------------------------------------------------------------- */
-
-static bool is_held(const struct machine *m, const struct profiling_kernel *kernel)
-{
-	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++)
-		if (atomic_load(&m->profiling.hazard[i].kernel) == kernel)
-			return true;
-	return false;
-}
-
-static void free_replaced(struct machine *m)
-{
-	struct profiling_kernel **link = &m->profiling.replaced, *kernel;
-
-	while ((kernel = *link)) {
-		if (is_held(m, kernel)) {
-			link = &kernel->next;
-			continue;
-		}
-		*link = kernel->next;
-		glimpse_close(kernel->glimpse);
-		free(kernel);
-	}
-}
 
 static void degraded(struct profiling *p, const char *text)
 {
@@ -86,31 +45,25 @@ static void degraded(struct profiling *p, const char *text)
 
 static int open_kernel(struct machine *m, struct error *err)
 {
-	struct profiling *p = &m->profiling;
+	struct glimpse_kernel *glimpse = NULL;
 	const struct inspect *in;
-	struct profiling_kernel *kernel, *old;
 	int r = machine_inspect(m, &in, err);
 
 	if (r < 0)
 		return r;
-	kernel = calloc(1, sizeof(*kernel));
-	r = kernel ? glimpse_open(in, &kernel->glimpse) : -ENOMEM;
+	r = glimpse_open(in, &glimpse);
+	if (r == 0)
+		r = profiling_kernels_add(&m->profiling.kernels, glimpse);
 	if (r < 0) {
-		free(kernel);
+		glimpse_close(glimpse);
 		return error_set_shortage(err, r, "reading the guest's code");
-	}
-	kernel->id = ++p->kernels;
-	old = atomic_exchange(&p->kernel, kernel);
-	if (old) {
-		old->next = p->replaced;
-		p->replaced = old;
 	}
 	return 0;
 }
 
 static enum profiling_reason reason_to_look(const struct profiling *p)
 {
-	const struct profiling_kernel *kernel = atomic_load(&p->kernel);
+	const struct profiling_kernel *kernel = atomic_load(&p->kernels.newest);
 
 	if (kernel && glimpse_is_stale(kernel->glimpse))
 		return PROFILING_COME;
@@ -121,7 +74,7 @@ static enum profiling_reason reason_to_look(const struct profiling *p)
 static void look(struct machine *m, uint64_t now)
 {
 	struct profiling *p = &m->profiling;
-	bool had = atomic_load(&p->kernel) != NULL;
+	bool had = atomic_load(&p->kernels.newest) != NULL;
 	enum profiling_reason why = reason_to_look(p);
 	struct error err = {0};
 	int r;
@@ -133,18 +86,13 @@ static void look(struct machine *m, uint64_t now)
 	r = open_kernel(m, &err);
 	profiling_pace_read(&p->pace, why, r == 0 && (!had || why == PROFILING_COME), now_ns());
 	p->unknown = false;
-	if (r == 0 && p->profile)
-		profile_forget_places(p->profile);
 }
 
-static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, void *arg)
+static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
 {
-	struct machine *m = arg;
-	struct profiling_kernel *newest = atomic_load(&m->profiling.kernel);
-	bool known;
+	struct profiling *p = arg;
 
-	glimpse_name(newest->glimpse, gva, buf, len, &known);
-	m->profiling.unknown |= !known;
+	p->unknown |= !profiling_kernels_name(&p->kernels, kernel, gva, buf, len);
 }
 
 /* ---- samples ----------------------------------------------------------------------------- */
@@ -192,8 +140,8 @@ static void on_drain(struct loop_timer *t)
 
 	take(m);
 	profiling_counts_take(m, false);
+	profiling_kernels_tidy(&p->kernels);
 	look(m, now);
-	free_replaced(m);
 	/* Half a ring at the asked rate, for what a burst needs. */
 	(void)!loop_timer_set(m->loop, t,
 			      now_ns() +
@@ -207,20 +155,14 @@ static int prepare(struct machine *m, struct error *err)
 {
 	const struct sampling sampling = {.capture = capture, .arg = m};
 	struct profiling *p = &m->profiling;
-	size_t bytes = vcpu_pool_count(m->pool) * sizeof(*p->hazard);
 	int r;
 
-	if (p->hazard)
+	if (p->prepared)
 		return 0;
-	p->hazard = aligned_alloc(CACHE_LINE, bytes);
-	if (!p->hazard)
+	if (!p->kernels.hazard && profiling_kernels_init(&p->kernels, vcpu_pool_count(m->pool)) < 0)
 		return error_set_shortage(err, -ENOMEM, "profiling");
-	memset(p->hazard, 0, bytes);
 	r = vcpu_pool_sample_init(m->pool, &sampling, err);
-	if (r < 0) {
-		free(p->hazard);
-		p->hazard = NULL;
-	}
+	p->prepared = r == 0;
 	return r;
 }
 
@@ -239,7 +181,7 @@ static int start(struct machine *m, unsigned hz, struct error *err)
 	if (profile_new(vcpu_pool_count(m->pool), &p->profile) < 0)
 		return error_set_shortage(err, -ENOMEM, "profiling");
 	p->profile->name = name;
-	p->profile->arg = m;
+	p->profile->arg = p;
 	p->hz = hz;
 	p->degraded = json_array();
 	p->dropped_before = dropped(m);
@@ -276,12 +218,48 @@ static void stop(struct machine *m)
 	profiling_counts_done(m);
 }
 
+static void say_what_the_kernel_lacks(struct profiling *p, const struct lacks *lacks)
+{
+	char text[400];
+	size_t len;
+
+	if (!lacks->count)
+		return;
+	len = (size_t)snprintf(text, sizeof(text),
+			       "profile: names of tasks, modules and programs, or parts of stacks, "
+			       "may be missing, since the guest's kernel does not tell");
+	for (unsigned i = 0; i < lacks->count && len < sizeof(text); i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s", i ? "," : "",
+					lacks->what[i]);
+	degraded(p, text);
+}
+
+static void say_what_stacks_lack(struct profiling *p)
+{
+	struct profile_vcpu sum;
+	char text[160];
+
+	profile_sum(p->profile, &sum);
+	if ((double)sum.cut <= STACKS_CUT_MAX * (double)sum.kernel)
+		return;
+	snprintf(text, sizeof(text),
+		 "profile: stacks break off in %.0f %% of the kernel's time: classes and callers "
+		 "may be wrong",
+		 100 * (double)sum.cut / (double)sum.kernel);
+	degraded(p, text);
+}
+
 static void say_what_lacks(struct machine *m, uint64_t lost)
 {
 	struct profiling *p = &m->profiling;
+	struct profiling_kernel *kernel = atomic_load(&p->kernels.newest);
 	char text[200];
 
-	if (!atomic_load(&p->kernel)) {
+	if (kernel) {
+		say_what_the_kernel_lacks(p, glimpse_lacks(kernel->glimpse));
+		say_what_stacks_lack(p);
+	}
+	if (!kernel) {
 		degraded(p, "profile: no Linux kernel was found in the guest; addresses have no "
 			    "names, and there are no tasks");
 		if (m->halts_unseen)
@@ -318,7 +296,7 @@ static void say_what_lacks(struct machine *m, uint64_t lost)
 		degraded(p, text);
 	}
 	for (unsigned i = 0; i < vcpu_pool_count(m->pool); i++) {
-		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i));
+		int r = vcpu_sample_error(vcpu_pool_get(m->pool, i), p->period);
 
 		if (r == 0)
 			continue;
@@ -419,10 +397,16 @@ static void finish_client(struct machine *m)
 	json_t *summary, *speedscope;
 
 	m->profiling.client = NULL;
+	loop_timer_clear(m->loop, &m->profiling.end);
 	stop(m);
 	finish(m, &summary, &speedscope);
 	client->ret = json_pack("{s:o, s:o}", "profile", summary, "speedscope", speedscope);
 	client->done(client, NULL);
+}
+
+static void cancel_client(struct qmp_wait *wait)
+{
+	finish_client(wait->arg);
 }
 
 static void on_end(struct loop_timer *t)
@@ -448,6 +432,8 @@ int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 		json_decref(speedscope);
 		return error_set_shortage(err, r, "profiling");
 	}
+	wait->cancel = cancel_client;
+	wait->arg = m;
 	p->client = wait;
 	return 0;
 }
@@ -457,21 +443,12 @@ int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 void machine_profile_done(struct machine *m)
 {
 	struct profiling *p = &m->profiling;
-	struct profiling_kernel *kernel;
 
-	if (!p->hazard)
-		return;
-	loop_timer_clear(m->loop, &p->end);
 	if (p->client)
 		finish_client(m);
 	else if (p->profile)
 		finish_run(m);
-	kernel = atomic_exchange(&p->kernel, NULL);
-	if (kernel) {
-		kernel->next = p->replaced;
-		p->replaced = kernel;
-	}
-	free_replaced(m); /* no thread is left that holds one */
-	free(p->hazard);
-	p->hazard = NULL;
+	/* Also what was opened for one that did not begin. */
+	profiling_kernels_done(&p->kernels);
+	p->prepared = false;
 }

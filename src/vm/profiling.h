@@ -3,26 +3,14 @@
 #ifndef STASIS_VM_PROFILING_H
 #define STASIS_VM_PROFILING_H
 
-#include "inspect/glimpse.h"
 #include "inspect/runqueues.h"
 #include "loop/loop.h"
 #include "vm/profile.h"
+#include "vm/profiling_kernels.h"
 #include "vm/profiling_pace.h"
 #include "vm/qmp/ops.h"
 
 struct machine;
-
-/* The kernel as one opening of it knows it. */
-struct profiling_kernel {
-	struct glimpse_kernel *glimpse;
-	uint32_t id;
-	struct profiling_kernel *next; /* of those that were replaced */
-};
-
-/* What one vCPU thread looks at now: it is not freed meanwhile. */
-struct profiling_hazard {
-	CACHE_ALIGNED _Atomic(struct profiling_kernel *) kernel;
-};
 
 /* A run queue, when it was last looked at; at_ns 0: never. */
 struct profiling_queue {
@@ -55,12 +43,10 @@ struct profiling {
 	struct loop_timer drain, end;
 	struct qmp_wait *client; /* who waits for it, or NULL */
 
-	_Atomic(struct profiling_kernel *) kernel; /* the newest, or NULL */
-	struct profiling_kernel *replaced;
-	struct profiling_hazard *hazard; /* of each vCPU; NULL: never profiled */
-	uint32_t kernels;
-	bool unknown; /* a sample lay in code that the newest does not know */
-	bool put_off; /* code had come that was not looked for at once, for coming so often */
+	struct profiling_kernels kernels;
+	bool prepared; /* vCPUs can sample */
+	bool unknown;  /* a sample lay in code that the newest does not know */
+	bool put_off;  /* code had come that was not looked for at once, for coming so often */
 	struct profiling_pace pace;
 };
 
@@ -70,7 +56,8 @@ void machine_profile_hello(struct machine *m);
 void machine_profile_begin(struct machine *m);
 /* COMMAND has ended. */
 void machine_profile_stop(struct machine *m);
-/* For a client: hz 0 is the default. wait->done runs when it is over, or the machine ends. */
+/* For a client: hz 0 is the default. wait->done runs when it is over, the client has gone, or the
+ * machine ends. */
 int machine_profile_client(struct machine *m, unsigned hz, uint64_t duration_ns,
 			   struct qmp_wait *wait, struct error *err) MUST_CHECK;
 /* The vCPU threads have ended: what there is is told, written and printed. Before the control

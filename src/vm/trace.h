@@ -80,8 +80,8 @@ void trace_marked(struct trace *t, uint64_t at_ns, int vcpu, const char *fmt, ..
 bool trace_is_cut(const struct trace *t);
 
 /* The file: Chrome's trace-event format, as JSON ("Trace Event Format", 2016). w: exits by window,
- * from since_ns on; or NULL. -ENOMEM. */
+ * from since_ns on for duration_ns, in which the last window may end early; or NULL. -ENOMEM. */
 int trace_write(const struct trace *t, const char *name, const struct windows *w, uint64_t since_ns,
-		FILE *f) MUST_CHECK;
+		uint64_t duration_ns, FILE *f) MUST_CHECK;
 
 #endif

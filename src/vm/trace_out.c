@@ -27,7 +27,8 @@ struct event {
 struct writer {
 	const struct trace *trace;
 	FILE *f;
-	bool any; /* a line came before */
+	uint64_t duration_ns; /* of the windows; 0: each is whole */
+	bool any;	      /* a line came before */
 };
 
 /* Begins an event, of which args and the closing brace are to come. */
@@ -223,10 +224,15 @@ static int put_queues(struct writer *w)
 	return 0;
 }
 
-static unsigned long long per_s(const struct windows *windows, unsigned window, unsigned series)
+static unsigned long long per_s(const struct writer *w, const struct windows *windows,
+				unsigned window, unsigned series)
 {
+	uint64_t from_ns = window * windows->length_ns, ns = windows->length_ns;
+
+	if (w->duration_ns > from_ns)
+		ns = MIN(ns, w->duration_ns - from_ns);
 	return (unsigned long long)((double)windows_counted(windows, window, series) *
-				    (double)NS_PER_S / (double)windows->length_ns);
+				    (double)NS_PER_S / (double)ns);
 }
 
 static void put_reasons(struct writer *w, const struct windows *windows, uint64_t since_ns)
@@ -247,10 +253,10 @@ static void put_reasons(struct writer *w, const struct windows *windows, uint64_
 		for (unsigned r = 0; r < WINDOWS_REASONS; r++) {
 			name = r == WINDOWS_REASONS - 1 ? "other" : host_exit_name(r);
 			if (!strcmp(name, "other"))
-				other += per_s(windows, i, WINDOWS_REASON + r);
+				other += per_s(w, windows, i, WINDOWS_REASON + r);
 			else if (seen[r])
 				fprintf(w->f, "\"%s\":%llu,", name,
-					per_s(windows, i, WINDOWS_REASON + r));
+					per_s(w, windows, i, WINDOWS_REASON + r));
 		}
 		fprintf(w->f, "\"other\":%llu}}", other);
 	}
@@ -264,7 +270,7 @@ static void put_vcpus(struct writer *w, const struct windows *windows, uint64_t 
 		unsigned long long before = 0;
 
 		for (unsigned i = 0; i < windows->used; i++) {
-			unsigned long long now = per_s(windows, i, series + vcpu);
+			unsigned long long now = per_s(w, windows, i, series + vcpu);
 
 			if (now == before)
 				continue;
@@ -298,9 +304,9 @@ static void put_about(struct writer *w)
 }
 
 int trace_write(const struct trace *t, const char *name, const struct windows *windows,
-		uint64_t since_ns, FILE *f)
+		uint64_t since_ns, uint64_t duration_ns, FILE *f)
 {
-	struct writer w = {.trace = t, .f = f};
+	struct writer w = {.trace = t, .f = f, .duration_ns = duration_ns};
 	size_t n = 0;
 	CLEANUP_FREE struct event *list = events(t, &n);
 	int r;

@@ -49,7 +49,7 @@ static int write_trace(FILE *f, void *arg)
 	const struct output *o = arg;
 
 	return trace_write(o->m->trace, o->m->config->name, o->windows, o->m->profiling.since_ns,
-			   f);
+			   o->m->profiling.duration_ns, f);
 }
 
 void machine_trace_done(struct machine *m)

@@ -133,7 +133,6 @@ static void open_kernel(struct subject *s)
 	if (runqueues_open(s->inspect, 16, &lacks, &s->queues, NULL))
 		s->queues = NULL;
 	s->inspect->mem.read = moving_read;
-	profile_forget_places(s->profile);
 }
 
 static void name(uint32_t kernel UNUSED, uint64_t gva, char *buf, size_t len, void *arg)

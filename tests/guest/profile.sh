@@ -56,7 +56,7 @@ run two profile -c 2
 "$STASIS" profile two --seconds 4 --hz 1000 -o "$work/two.folded" >"$work/two.text" 2>"$work/err"
 status=$?
 ok "profile ends 0 (saw $status)" is $status 0
-ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples at [0-9]+ Hz of 1000 asked' "$work/two.text"
+ok "... and says what it saw" grep -Eq '^profile: [0-9]+ samples, which stand for [0-9]+ Hz of 1000 asked' "$work/two.text"
 ok "... in at most ten lines" [ "$(wc -l <"$work/two.text")" -le 10 ]
 read -r most few rest < <(shares "$work/two.folded" profile)
 echo "# three_quarters $most, one_quarter $few, elsewhere $rest"
@@ -76,13 +76,24 @@ ok "... but for what they are" holds "$work/two.s.json" \
 ok "caches and nodes add up" holds "$work/two.p.json" \
 	'([.caches[].kernel_ns] | add) == .kernel_ns and ([.nodes[].kernel_ns] | add) == .kernel_ns'
 ok "what it could not know is said" holds "$work/two.p.json" '.degraded[0] | test("no Linux kernel")'
-"$STASIS" profile two --seconds 5 >"$work/first" 2>&1 &
+"$STASIS" profile two --seconds 3600 >"$work/first" 2>&1 &
 first=$!
 sleep 1
 "$STASIS" profile two --seconds 1 >"$work/second" 2>&1
 status=$?
 ok "a second profile at once is refused (saw $status)" is $status 125
 ok "... and says why" grep -q 'is being profiled already' "$work/second"
+# Nobody is told "already" for an hour, as whoever asked for that has gone.
+kill $first
+wait $first 2>/dev/null
+for i in $(seq 50); do
+	"$STASIS" profile two --json --seconds 1 >"$work/third.json" 2>"$work/err" && break
+	sleep 0.1
+done
+ok "a profile ends with its client" holds "$work/third.json" '.duration_ns < 2e9 and .samples > 0'
+"$STASIS" profile two --seconds 5 >"$work/first" 2>&1 &
+first=$!
+sleep 1
 kill $pid
 wait $pid
 wait $first

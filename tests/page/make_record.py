@@ -163,7 +163,7 @@ def profile_of(shape, windows, window_ns):
             groups[what].append(row)
     json_ = times(total)
     json_.update({
-        "hz": HZ, "hz_had": HZ * 0.993, "duration_ns": windows * window_ns, "classes": classes_of(by_class, busy),
+        "hz": HZ, "hz_had": HZ * 0.993, "duration_ns": windows * window_ns - window_ns // 2, "classes": classes_of(by_class, busy),
         "vcpus": [dict(times(row), vcpu=i, classes=classes_of(per_class[i], row["user"] + row["kernel"])) for i, row in enumerate(per)],
         "caches": groups["caches"], "nodes": groups["nodes"],
         "tasks": [{"pid": 400 + i, "name": name, "busy_ns": ns(n), "scheduling_ns": ns(s), "scheduling_share": s / n if n else 0}
@@ -172,7 +172,7 @@ def profile_of(shape, windows, window_ns):
                       for name, (n, c) in sorted(functions.items(), key=lambda f: -f[1][0])[:40]],
         "programs": [{"program": name, "name": f"bpf_prog_{tag}_{name} [bpf]", "ns": ns(n), "share": n / busy, "self_ns": ns(own), "self_share": own / busy}
                      for name, tag, n, own in (("qmap_dispatch", "89c9ea3d857e0ae9", 310, 45), ("qmap_enqueue", "5937137a7888a15d", 120, 80))],
-        "dropped": 0, "windows": over_time, "degraded": [],
+        "switches": 41_337, "switch_ns": 2346.4, "dropped": 0, "windows": over_time, "degraded": [],
     })
     return json_, stacks
 

@@ -69,7 +69,15 @@ def numbers(b, folder):
     shown = {e.get_attribute("data-class"): e.text for e in b.all("#classes .figure")}
     want = {c: percent(v["share"]) for c, v in p["classes"].items() if c != "other" and v["ns"]}
     ok("every class that has samples is there with its share", shown == want, shown, want)
+    text = b.text("#scheduling")
+    ok("... and what a context switch takes", "A context switch took 2.35\u202fµs of pick" in text and "41,337" in text, text[:600])
+    shown = b.js("return [...document.querySelectorAll('#nodes tbody tr')].map(r => [...r.cells].map(c => c.textContent.trim()))")
+    nodes = [["node %d" % n["node"], percent((n["user_ns"] + n["kernel_ns"]) / (n["user_ns"] + n["kernel_ns"] + n["idle_ns"])), percent(n["scheduling_share"])]
+             for n in p["nodes"]]
+    ok("each node has its shares", shown == nodes, shown, nodes)
+    ok("samples are not called a rate", "%s samples, which stand for " % "{:,}".format(p["samples"]) in text, text[:300])
     words = b.text("#words")
+    ok("a stall is counted as one, not as a queue", "that a queue stood still was seen once" in words, words)
     ok("the words tell the outcome, the shape and the dearest class", all(w in words for w in (
         "exited with status\u00a00", "16 vCPUs in 2 nodes and 4 caches", max((c for c in want), key=lambda c: p["classes"][c]["ns"]))), words)
     first = b.all("#function-rows tr")[0].text
@@ -106,10 +114,13 @@ def over_time(b, folder):
             return
     ok("the heat map's cells add up", data["rows"] == len(windows[0]["vcpus"]) and data["columns"] == len(windows))
     ok("... and lie where they were", abs(cells["kernel_us"][3 * len(windows) + 70] * 1000 - windows[70]["vcpus"][3][1]) <= 500)
+    ok("times count from COMMAND where there was one", "by class, from COMMAND's start." in b.text("#time"), b.text("#time")[:200])
     ok("what is counted beside samples is there", data["counts"] == {n: [w[n] for w in windows] for n in ("exits", "switches")} and
        len(b.all("#rates [data-of]")) == 2, list(data["counts"]))
-    mean = sum(w["exits"] for w in windows) / len(windows) * 10
-    ok("... as a rate", b.text("#rates [data-of=exits] .muted").startswith("{:,.0f} on average".format(mean)), b.text("#rates"), mean)
+    # The last window has ended half way.
+    mean = sum(w["exits"] for w in windows) / (len(windows) - 0.5) * 10
+    most = max([w["exits"] for w in windows[:-1]] + [2 * windows[-1]["exits"]]) * 10
+    ok("... as a rate", b.text("#rates [data-of=exits] .muted") == "{:,.0f} on average, {:,.0f} at most".format(mean, most), b.text("#rates"), mean, most)
 
 
 # ---- hands
@@ -292,6 +303,7 @@ def real(b, work, payloads):
     total = sum(w for _, w in stacks_of(folder))
     shown = int(b.one("#graph g").get_attribute("data-ns"))
     ok("... and has what its profile has", shown == total, shown, total)
+    ok("... from its start, as there was no COMMAND", "by class, from the profile's start." in b.text("#time"), b.text("#time")[:300])
 
 
 def command(b, work, payloads):

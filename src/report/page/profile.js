@@ -3,8 +3,8 @@
 part("scheduling", section => {
   if (!(sampled_ns > 0)) return false;
   const kernel = Math.max(num(profile.kernel_ns) - num(profile.scheduling_ns), 0);
-  const bar = card(section, "vCPU time", many(num(profile.samples), "sample") + " at " + digits(num(profile.hz_had), 0) + " Hz of each vCPU" +
-    (num(profile.dropped) ? ", " + count(profile.dropped) + " dropped" : "") + ". Time in which the host ran something else is not in it.");
+  const bar = card(section, "vCPU time", many(num(profile.samples), "sample") + ", which stand for " + digits(num(profile.hz_had), 0) + " a second of each vCPU (one of a halted vCPU for up to eight)" +
+    (num(profile.dropped) ? "; " + count(profile.dropped) + " dropped" : "") + ". None is taken while the guest is frozen; one that came due while its vCPU waited for a host CPU is taken where the guest goes on.");
   stack(bar, [
     { name: "scheduling", value: num(profile.scheduling_ns), colour: "b3" },
     { name: "kernel, but for scheduling", value: kernel, colour: "kernel" },
@@ -12,8 +12,10 @@ part("scheduling", section => {
     { name: "idle", value: num(profile.idle_ns), colour: "idle" },
   ], p => ns(p.value) + ", " + percent(p.value / sampled_ns));
   const pair = section.append("div").attr("class", "columns");
-  classBars(card(pair, "The scheduler, by class", "Shares of the busy time; " + percent(profile.scheduling_share) + " in all."));
-  places(card(pair, "Caches", "How busy the vCPUs of each last-level cache were, and how much of that was scheduling."));
+  classBars(card(pair, "The scheduler, by class", "Shares of the busy time; " + percent(profile.scheduling_share) + " in all." + switchText()));
+  places(card(pair, "Caches", "How busy the vCPUs of each last-level cache were, and how much of that was scheduling."), rows(profile.caches), "cache", true);
+  const nodes = rows(profile.nodes);
+  if (nodes.length > 1) places(card(pair, "NUMA nodes", "The same of each node.").attr("id", "nodes"), nodes, "node", false);
 });
 
 function classBars(box) {
@@ -31,35 +33,50 @@ function classBars(box) {
   if (none.length) box.append("p").attr("class", "caption below").text(list.length ? "No sample was in " + listed(none) + "." : "No sample was the scheduler's.");
 }
 
-function places(box) {
-  const list = rows(profile.caches);
+// Where run queues were looked at.
+function switchText() {
+  return num(profile.switch_ns) ? " A context switch took " + ns(num(profile.switch_ns)) + " of pick, queue, sched_ext, bpf_scheduler and switch; there were " +
+    count(profile.switches) + "." : "";
+}
+
+function places(box, list, what, has_node) {
   const most = d3.max(list, r => num(r.scheduling_share)) || 1;
   table(box, [
-    { name: "cache", left: true, of: r => num(r.cache), text: r => "cache " + num(r.cache) },
-    { name: "node", of: r => num(r.node) },
+    { name: what, left: true, of: r => num(r[what]), text: r => what + " " + num(r[what]) },
+    ...(has_node ? [{ name: "node", of: r => num(r.node) }] : []),
     { name: "busy", of: ratioBusy, draw: withBar(r => percent(ratioBusy(r)), ratioBusy, 1) },
     { name: "scheduling", of: r => num(r.scheduling_share), draw: withBar(r => percent(r.scheduling_share), r => num(r.scheduling_share), most, () => "b3") },
-  ], list, { by: 0, caption: "Caches", most: 4096, first: 12 });
+  ], list, { by: 0, caption: what === "cache" ? "Caches" : "NUMA nodes", most: 4096, first: 12 });
 }
 
 part("time", section => {
   const w = data.windows && obj(data.windows);
   if (!w) return false;
   const g = { rows: num(w.rows), columns: num(w.columns), per_row: num(w.per_row), cpus: num(w.vcpus), begin_s: num(w.begin_ns) / 1e9, column_s: num(w.column_ns) / 1e9 };
-  classesOverTime(card(section, "The scheduler's share", "Of the busy time of all vCPUs, by class, from COMMAND's start."), w, g);
+  classesOverTime(card(section, "The scheduler's share", "Of the busy time of all vCPUs, by class, from " + timeZero() + "."), w, g);
   cpusOverTime(card(section, "Each vCPU", "A row for " + (g.per_row > 1 ? "each " + g.per_row + " vCPUs" : "each vCPU") +
     ", a column for each " + ns(num(w.column_ns)) + ". Arrow keys move from cell to cell."), w, g);
   const counted = Object.keys(obj(w.counts)).filter(n => d3.sum(arr(w.counts[n])) > 0);
   if (counted.length) rates(card(section, "Rates", "Of all vCPUs together, a second.").attr("id", "rates"), counted, w, g);
 });
 
+// What times over the run count from: there may have been no COMMAND, or one whose start nobody saw.
+function timeZero() {
+  return num(obj(data.windows).begin_ns) || num(timing.command) || obj(report.evidence).since === "command" ? "COMMAND's start" : "the profile's start";
+}
+
 // A plot each: their scales have nothing in common but time.
 function rates(box, names, w, g) {
   const grid = box.append("div").attr("class", "small wide");
-  const list = names.map(name => ({ name, values: d3.range(g.columns).map(i => num(arr(w.counts[name])[i]) / g.column_s), plot: grid.append("div").attr("data-of", name) }));
+  // The last column may have ended early.
+  const all_s = g.columns * g.column_s, ran_s = num(profile.duration_ns) / 1e9;
+  const had_s = ran_s > all_s - g.column_s && ran_s < all_s ? ran_s : all_s;
+  const long_s = i => i < g.columns - 1 ? g.column_s : had_s - i * g.column_s;
+  const list = names.map(name => ({ name, mean: d3.sum(arr(w.counts[name]).map(num)) / had_s,
+    values: d3.range(g.columns).map(i => num(arr(w.counts[name])[i]) / long_s(i)), plot: grid.append("div").attr("data-of", name) }));
   for (const r of list) {
     r.plot.append("div").append("strong").text({ exits: "Exits", switches: "Context switches", wakeups: "Wake-ups" }[r.name] || r.name);
-    r.plot.append("div").attr("class", "muted").text(digits(d3.mean(r.values), 0) + " on average, " + digits(d3.max(r.values), 0) + " at most");
+    r.plot.append("div").attr("class", "muted").text(digits(r.mean, 0) + " on average, " + digits(d3.max(r.values), 0) + " at most");
     r.svg = r.plot.append("div").attr("class", "plot").append("svg").attr("role", "img").attr("aria-label", r.name + " a second over time");
   }
   draws(() => {

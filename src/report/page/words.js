@@ -152,7 +152,7 @@ function waits() {
   const idle = d3.sum(cpus, c => num(c.idle_with_work));
   if (!report.monitor && !data.queues) return "";
   return (data.queues ? "The longest run queue had " + many(num(longest.tasks), "task") + ", on CPU " + num(longest.cpu) + "; " : "Run queues: ") +
-    (num(m.stall_count) ? many(num(m.stall_count), "queue stood still", "queues stood still") : "none stood still") +
+    (num(m.stall_count) ? "that a queue stood still was seen " + times(num(m.stall_count)) : "none stood still") +
     (idle ? ", and an idle CPU had tasks waiting " + times(idle) : "") + ".";
 }
 

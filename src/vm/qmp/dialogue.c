@@ -261,10 +261,26 @@ void qmp_dialogue_init(struct qmp_dialogue *d)
 
 void qmp_dialogue_done(struct qmp_dialogue *d)
 {
+	struct qmp_pending *p = d->pending;
+
 	qmp_split_done(&d->split);
-	if (d->pending)
-		d->pending->dialogue = NULL;
 	d->pending = NULL;
+	if (!p)
+		return;
+	p->dialogue = NULL;
+	if (p->wait.cancel)
+		p->wait.cancel(&p->wait);
+}
+
+bool qmp_dialogue_can_end(const struct qmp_dialogue *d)
+{
+	return d->pending && d->pending->wait.cancel;
+}
+
+void qmp_dialogue_hung_up(struct qmp_dialogue *d)
+{
+	if (qmp_dialogue_can_end(d))
+		d->pending->wait.cancel(&d->pending->wait);
 }
 
 size_t qmp_dialogue_input(struct qmp_dialogue *d, const char *data, size_t len)

@@ -29,8 +29,12 @@ struct qmp_dialogue {
 
 /* ops, arg, send and resume are set before; sends the greeting. */
 void qmp_dialogue_init(struct qmp_dialogue *d);
-/* Accepts a zeroed one. An answer to come is forgotten when it comes. */
+/* Accepts a zeroed one. An answer to come is forgotten when it comes; what can end early does. */
 void qmp_dialogue_done(struct qmp_dialogue *d);
+/* The client hears no more: what it waits for ends, if it can. */
+void qmp_dialogue_hung_up(struct qmp_dialogue *d);
+/* Whether qmp_dialogue_hung_up would end anything. */
+bool qmp_dialogue_can_end(const struct qmp_dialogue *d);
 /* Takes bytes up to the end of the first command, and answers it, or will. Returns how many. Not
  * while qmp_dialogue_waits. */
 size_t qmp_dialogue_input(struct qmp_dialogue *d, const char *data, size_t len);

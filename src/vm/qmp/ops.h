@@ -25,6 +25,10 @@ struct qmp_cpu {
 struct qmp_wait {
 	void (*done)(struct qmp_wait *wait, const struct error *err);
 	json_t *ret; /* what it gives, for done() to take; NULL: an empty object */
+	/* Set by whom it is given to, where that may end early: its client has gone, and done() has
+	 * not run. done() still does, perhaps inside. */
+	void (*cancel)(struct qmp_wait *wait);
+	void *arg; /* cancel's */
 };
 
 struct qmp_snapshot {
@@ -67,7 +71,7 @@ struct qmp_ops {
 	int (*snapshot)(void *arg, const struct qmp_snapshot *request, struct qmp_wait *wait,
 			struct error *err);
 	/* Profiles it for so long, at hz (0: the default); wait->ret is {"profile", "speedscope"},
-	 * also where the machine ends before. */
+	 * also where the machine ends before. Ends with its client. */
 	int (*profile)(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,
 		       struct error *err);
 	int (*nmi)(void *arg, struct error *err);

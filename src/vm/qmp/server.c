@@ -16,6 +16,8 @@
 #define CHUNK	  4096
 /* Descriptors ran out: soon, somebody may have closed one. */
 #define ACCEPT_AGAIN_NS 100000000u
+/* Between two looks at whether a client that has ended its side still listens. */
+#define HALF_GONE_NS 200000000u
 
 struct bytes {
 	char *data;
@@ -27,6 +29,7 @@ struct client {
 	struct qmp_dialogue dialogue;
 	int fd;
 	struct loop_op recv, send;
+	struct loop_op hang_up;	 /* while it waits for what can end early */
 	struct loop_timer stall; /* runs while a send does */
 	struct loop_timer soon;	 /* to go on when the stack is unwound */
 	char in[CHUNK];		 /* [in_at, in_len) is still to be taken */
@@ -81,7 +84,7 @@ static struct client *find_dead(struct qmp_server *s)
 	struct client *c;
 
 	LIST_FOREACH (c, &s->list, link)
-		if (c->gone && !c->recv.active && !c->send.active)
+		if (c->gone && !c->recv.active && !c->send.active && !c->hang_up.active)
 			return c;
 	return NULL;
 }
@@ -100,6 +103,7 @@ static void client_drop(struct client *c)
 	c->gone = true;
 	loop_cancel(c->server->loop, &c->recv);
 	loop_cancel(c->server->loop, &c->send);
+	loop_cancel(c->server->loop, &c->hang_up);
 }
 
 /* ---- output ---------------------------------------------------------------------------------
@@ -215,6 +219,14 @@ static bool may_receive(const struct client *c)
 	       unsent(c) < QMP_UNSENT_PAUSE;
 }
 
+/* No receive is under way while it waits, and the end of its own side alone (shutdown(2)) is none
+ * of ours. */
+static bool may_hang_up(const struct client *c)
+{
+	return !c->gone && !c->server->closing && !c->hang_up.active &&
+	       qmp_dialogue_can_end(&c->dialogue);
+}
+
 /* Does what there is to do, whatever has happened, and drops the client if that was its end. */
 static void client_go_on(struct client *c)
 {
@@ -224,6 +236,9 @@ static void client_go_on(struct client *c)
 	take_input(c);
 	send_more(c);
 	if (may_receive(c) && loop_recv(s->loop, &c->recv, c->fd, c->in, sizeof(c->in), 0) < 0)
+		c->gone = true;
+	/* No events: POLLHUP comes unasked, once both sides have ended (and POLLRDHUP, of one). */
+	if (may_hang_up(c) && loop_poll_fd(s->loop, &c->hang_up, c->fd, 0) < 0)
 		c->gone = true;
 	if (c->ended && c->in_at == c->in_len && !qmp_dialogue_waits(&c->dialogue) &&
 	    unsent(c) == 0)
@@ -269,6 +284,21 @@ static void on_sent(struct loop_op *op, int res)
 	client_go_on(c);
 }
 
+static void on_hang_up(struct loop_op *op, int res)
+{
+	struct client *c = container_of(op, struct client, hang_up);
+
+	/* It still listens, as far as one can see: from now on it is looked at now and then. */
+	if (!c->gone && res > 0 && !(res & (POLLHUP | POLLERR)) &&
+	    loop_timer_set(c->server->loop, &c->soon, now_ns() + HALF_GONE_NS) == 0)
+		return;
+	c->server->depth++; /* it is held */
+	if (res > 0)
+		qmp_dialogue_hung_up(&c->dialogue);
+	c->server->depth--;
+	client_go_on(c);
+}
+
 static void on_stall(struct loop_timer *t)
 {
 	struct client *c = container_of(t, struct client, stall);
@@ -293,6 +323,7 @@ static void add_client(struct qmp_server *s, int fd)
 	c->fd = fd;
 	c->recv.done = on_received;
 	c->send.done = on_sent;
+	c->hang_up.done = on_hang_up;
 	c->stall.fire = on_stall;
 	c->soon.fire = on_soon;
 	c->dialogue.ops = s->config.ops;

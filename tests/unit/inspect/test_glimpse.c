@@ -26,16 +26,21 @@ static void put(unsigned word, uint64_t value)
 	memcpy(kernel_fake_at(&fake, slot(word)), &value, sizeof(value));
 }
 
-static struct glimpse_kernel *open_fake(unsigned flags)
+static struct glimpse_kernel *open_built(void)
 {
 	struct glimpse_kernel *kernel;
 	struct error err = {0};
 
-	kernel_fake_build(&fake, flags);
 	if (inspect_new(&fake.mem, FAKE_ROOT_GPA, &in, &err))
 		fail_msg("%s", err.what);
 	assert_int_equal(glimpse_open(in, &kernel), 0);
 	return kernel;
+}
+
+static struct glimpse_kernel *open_fake(unsigned flags)
+{
+	kernel_fake_build(&fake, flags);
+	return open_built();
 }
 
 static void done(struct glimpse_kernel *kernel)
@@ -161,6 +166,59 @@ static void tables_are_those_of_the_opening(void **state)
 	assert_true(before.count > 1);
 	assert_int_equal(after.count, before.count);
 	assert_memory_equal(after.frame, before.frame, before.count * sizeof(before.frame[0]));
+	done(kernel);
+}
+
+/* ---- what it lacks ----------------------------------------------------------------------- */
+
+/* A member of this name has another one. */
+static void rename_member(const char *name)
+{
+	char *types = kernel_fake_at(&fake, FAKE_BTF), text[32];
+	size_t len = strlen(name) + 2;
+	char *at;
+
+	text[0] = '\0';
+	memcpy(text + 1, name, len - 1);
+	at = memmem(types, fake.btf_len, text, len);
+	assert_non_null(at);
+	at[1] = '_';
+}
+
+static void lacks_are(const struct glimpse_kernel *kernel, const char *const *names, unsigned n)
+{
+	const struct lacks *lacks = glimpse_lacks(kernel);
+
+	assert_int_equal(lacks->count, n);
+	for (unsigned i = 0; i < n; i++)
+		assert_string_equal(lacks->what[i], names[i]);
+}
+
+static void what_it_lacks_is_told(void **state)
+{
+	static const char *const tables[] = {"__start_orc_unwind"};
+	static const char *const members[] = {"module.kallsyms", "module.arch.orc_unwind",
+					      "bpf_ksym.lnode", "task_struct.comm"};
+	struct glimpse_kernel *kernel = open_fake(0);
+
+	(void)state;
+	/* Run queues are none of it. */
+	lacks_are(kernel, NULL, 0);
+	done(kernel);
+
+	kernel_fake_build(&fake, 0);
+	rename_member("kallsyms");
+	rename_member("orc_unwind");
+	rename_member("lnode");
+	rename_member("comm");
+	kernel = open_built();
+	lacks_are(kernel, members, ARRAY_SIZE(members));
+	done(kernel);
+
+	kernel_fake_build(&fake, 0);
+	kernel_fake_entry(&fake, 0x6000, (FAKE_ORC_IP >> 12) & 511, 0);
+	kernel = open_built();
+	lacks_are(kernel, tables, ARRAY_SIZE(tables));
 	done(kernel);
 }
 
@@ -350,6 +408,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(without_a_kernel_there_is_the_address),
 		cmocka_unit_test(tables_are_those_of_the_opening),
+		cmocka_unit_test(what_it_lacks_is_told),
 		cmocka_unit_test(a_user_stack_goes_as_far_as_calls_do),
 		cmocka_unit_test(a_glimpse_is_bounded),
 		cmocka_unit_test(an_endless_stack_is_cut),

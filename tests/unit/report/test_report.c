@@ -99,11 +99,15 @@ static int clean(void **state UNUSED)
 static void test_whole(void **state UNUSED)
 {
 	json_t *data, *shown;
+	char *text;
 
 	put(report,
 	    REPORT ",\"profile\":{\"windows\":{\"length_ns\":10,\"list\":[{\"begin_ns\":0,"
 		   "\"vcpus\":[[1000,0,0,0]]}]},\"vcpus\":[{\"vcpu\":0,\"classes\":{}}]},"
-		   "\"exits\":{\"total\":3,\"kvm\":{},\"vcpus\":[{\"kvm\":1,\"exits\":3}]}}");
+		   "\"exits\":{\"total\":3,\"kvm\":{},\"vcpus\":[{\"kvm\":1,\"exits\":3}]},"
+		   "\"monitor\":{\"cpus\":[{\"cpu\":0,\"last\":{}}],\"csv\":\"/home/me/q\"},"
+		   "\"kernel\":{\"path\":\"/home/me/linux\",\"release\":\"6.12\"},"
+		   "\"evidence\":7,\"disks\":[\"/home/me/disk\"],\"what comes\":1}");
 	put(stacks, "{\"shared\":{\"frames\":[{\"name\":\"a\"}]},\"profiles\":[{\"unit\":"
 		    "\"nanoseconds\",\"samples\":[[0]],\"weights\":[5]}]}");
 	put(queues, "time_ns,cpu,running_tasks\n1,0,2\n");
@@ -122,13 +126,30 @@ static void test_whole(void **state UNUSED)
 	shown = json_object_get(data, "report");
 	assert_null(json_object_get(json_object_get(shown, "profile"), "windows"));
 	assert_null(json_object_get(json_object_get(shown, "exits"), "kvm"));
-	assert_null(json_object_get(json_array_get(json_object_get(json_object_get(shown, "exits"),
-								   "vcpus"),
-						   0),
-				    "kvm"));
+	assert_null(json_object_get(json_object_get(shown, "exits"), "vcpus"));
+	assert_null(json_object_get(shown, "disks"));
+	assert_null(json_object_get(shown, "what comes"));
+	assert_null(json_object_get(shown, "evidence"));
+	text = json_dumps(shown, 0);
+	assert_non_null(strstr(text, "6.12"));
+	assert_non_null(strstr(text, "\"cpus\": [{\"cpu\": 0}]"));
+	assert_null(strstr(text, "/home/me"));
+	free(text);
 	assert_int_equal(json_integer_value(
 				 json_object_get(json_object_get(shown, "exits"), "total")),
 			 3);
+	json_decref(data);
+}
+
+/* Whose release nobody knows is called by its file. */
+static void test_a_kernel_without_a_release(void **state UNUSED)
+{
+	json_t *data, *kernel;
+
+	put(report, REPORT ",\"kernel\":{\"path\":\"vmlinux\",\"release\":\"\"}}");
+	data = make(folder, NULL);
+	kernel = json_object_get(json_object_get(data, "report"), "kernel");
+	assert_string_equal(json_string_value(json_object_get(kernel, "path")), "vmlinux");
 	json_decref(data);
 }
 
@@ -244,6 +265,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_whole, clean),
+		cmocka_unit_test_teardown(test_a_kernel_without_a_release, clean),
 		cmocka_unit_test_teardown(test_missing_parts_are_told, clean),
 		cmocka_unit_test_teardown(test_wrong_parts_are_told, clean),
 		cmocka_unit_test_teardown(test_a_report_alone, clean),

@@ -134,7 +134,7 @@ uint64_t arch_run_registers(const struct kvm *kvm)
 
 #ifndef FAKE_ARCH_REAL_FREEZE
 const size_t arch_vcpu_state_size = ALIGN_UP(sizeof(struct arch_vcpu_state), 16);
-int fake_capture_result;
+_Atomic int fake_capture_result;
 bool fake_deaf;
 
 void arch_run_forget(struct kvm_run *run UNUSED)

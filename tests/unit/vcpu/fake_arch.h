@@ -41,7 +41,7 @@ struct arch_vcpu_state {
 	uint64_t resumes;
 };
 /* What captures return. */
-extern int fake_capture_result;
+extern _Atomic int fake_capture_result;
 /* Whether interrupts of a halted vCPU count as off. */
 extern bool fake_deaf;
 #endif

@@ -250,12 +250,18 @@ static void a_failing_capture_is_told(void **state)
 	(void)state;
 	fake_capture_result = -EIO;
 	r->period = vcpu_pool_sample_start(r->pool, MS_NS);
-	while (vcpu_sample_error(vcpu) == 0)
+	while (vcpu_sample_error(vcpu, r->period) == 0)
 		loop_turn(r->loop, MS_NS);
-	assert_int_equal(vcpu_sample_error(vcpu), -EIO);
-	vcpu_pool_stop(r->pool);
-	fake_capture_result = 0;
+	assert_int_equal(vcpu_sample_error(vcpu, r->period), -EIO);
+	assert_int_equal(vcpu_sample_error(vcpu, r->period + 2), 0);
 	assert_int_equal(atomic_load(&r->captures), 0);
+	vcpu_pool_sample_stop(r->pool);
+	turn_for(r, 50 * MS_NS); /* it sees that */
+	fake_capture_result = 0;
+	/* The next has none of it. */
+	r->period = vcpu_pool_sample_start(r->pool, MS_NS);
+	turn_until(r, 5);
+	assert_int_equal(vcpu_sample_error(vcpu, r->period), 0);
 	rig_close(r);
 }
 

@@ -32,10 +32,11 @@ static unsigned named;
 
 static void name(uint32_t kernel, uint64_t gva, char *buf, size_t len, void *arg)
 {
-	(void)kernel;
 	assert_null(arg);
 	named++;
-	if (gva < ARRAY_SIZE(functions) + 1)
+	if (kernel > 1)
+		snprintf(buf, len, "k%" PRIu32 "_%" PRIu64, kernel, gva);
+	else if (gva < ARRAY_SIZE(functions) + 1)
 		snprintf(buf, len, "%s", functions[gva - 1]);
 	else
 		snprintf(buf, len, "f%" PRIu64, gva);
@@ -141,15 +142,22 @@ static void a_halt_for_a_lock_is_busy(void **state)
 	profile_free(p);
 }
 
-static void a_place_is_named_anew_when_code_changed(void **state)
+/* Samples of two openings come mixed while one takes the other's place. */
+static void a_place_has_a_name_by_its_sample_s_kernel(void **state)
 {
 	struct profile *p = filled();
+	struct sample s = sample_of(SAMPLE_KERNEL, 1, 7, "shell");
 
 	(void)state;
-	profile_forget_places(p);
-	add(p, 0, sample_of(SAMPLE_KERNEL, 1, 7, "shell"), FRAMES(1, 2, 4));
+	s.kernel = 2;
+	add(p, 0, s, FRAMES(1, 2, 4));
 	assert_int_equal(named, 8);
-	assert_int_equal(p->stacks, 4);
+	assert_int_equal(p->stacks, 5);
+	assert_string_equal(p->function[p->frames[p->stack[4].from]].name, "k2_1");
+	s.kernel = 1;
+	add(p, 0, s, FRAMES(1, 2, 4));
+	assert_int_equal(p->stacks, 5);
+	assert_int_equal(p->stack[1].weight, 4);
 	profile_free(p);
 }
 
@@ -360,6 +368,41 @@ static json_int_t integer(const json_t *json, const char *key)
 	return json_integer_value(json_object_get(json, key));
 }
 
+/* Of the kernel's time; what idles has no stack that anybody asks for. */
+static void stacks_that_break_off_are_counted(void **state)
+{
+	struct topology t = two_nodes();
+	struct profile_run run = {.hz = HZ, .duration_ns = 20000000, .topology = &t};
+	struct sample s = sample_of(SAMPLE_KERNEL, 3, 7, "shell");
+	struct profile *p = new_profile(2);
+	char *text = NULL;
+	json_t *json;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	(void)state;
+	add(p, 0, s, FRAMES(1));
+	add(p, 0, s, FRAMES(5)); /* by its place */
+	add(p, 0, sample_of(SAMPLE_USER, 2, 7, "shell"), FRAMES(0x401000));
+	s.complete = true;
+	s.weight = 9;
+	add(p, 1, s, FRAMES(1, 2, 4));
+	/* Where no kernel is known there is no stack at all, and that is told elsewhere. */
+	s.complete = false;
+	s.weight = 1;
+	s.kernel = 0;
+	add(p, 1, s, FRAMES(1));
+	json = profile_json(p, &run);
+	assert_int_equal(integer(json, "kernel_ns"), 13000000);
+	assert_int_equal(integer(json, "stacks_cut_ns"), 3000000);
+	profile_print(json, f);
+	fclose(f);
+	assert_non_null(strstr(text, "stacks        23.1% of the kernel's time"));
+	free(text);
+	json_decref(json);
+	profile_free(p);
+}
+
 static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 {
 	struct topology t = two_nodes();
@@ -418,7 +461,7 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	profile_print(json, f);
 	fclose(f);
 	assert_null(strstr(text, "programs"));
-	assert_non_null(strstr(text, "profile: 8 samples at 57 Hz of 1000 asked, 3 dropped\n"));
+	assert_non_null(strstr(text, "profile: 8 samples, which stand for 57 Hz of 1000 asked, 3 dropped\n"));
 	assert_non_null(strstr(text, "scheduling    42.9% of busy time\n"));
 	assert_non_null(strstr(text, "wake_up 42.9%"));
 	assert_non_null(strstr(text, "less\n"));
@@ -531,13 +574,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(samples_add_up),
 		cmocka_unit_test(a_halt_for_a_lock_is_busy),
-		cmocka_unit_test(a_place_is_named_anew_when_code_changed),
+		cmocka_unit_test(a_place_has_a_name_by_its_sample_s_kernel),
 		cmocka_unit_test(what_is_not_known_goes_by_number),
 		cmocka_unit_test(tables_have_an_end),
 		cmocka_unit_test(user_space_leaves_room_for_the_kernel),
 		cmocka_unit_test(files_have_every_stack),
 		cmocka_unit_test(a_file_that_is_none_is_refused),
 		cmocka_unit_test(a_suffix_says_what_is_written),
+		cmocka_unit_test(stacks_that_break_off_are_counted),
 		cmocka_unit_test(the_summary_is_of_cpus_nodes_and_tasks),
 		cmocka_unit_test(a_switch_has_its_share),
 		cmocka_unit_test(a_schedulers_programs_are_told),

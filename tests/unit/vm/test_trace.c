@@ -66,7 +66,7 @@ static void write_to_path(const struct trace *t, const struct windows *w)
 	FILE *f = fopen(path, "w");
 
 	assert_non_null(f);
-	assert_int_equal(trace_write(t, "vm \"1\"", w, BEGAN + 5 * MS, f), 0);
+	assert_int_equal(trace_write(t, "vm \"1\"", w, BEGAN + 5 * MS, 120 * MS, f), 0);
 	assert_int_equal(fclose(f), 0);
 }
 
@@ -219,6 +219,11 @@ static void a_file_has_all_of_it(void **state UNUSED)
 	assert_non_null(event(file, "C", "exits of vCPU 1", 1)); /* to 0 */
 	e = event(file, "C", "hand-off of vCPU 1", 0);
 	is_at(e, 105000, 0, 0);
+	/* The second window ended after 20 ms. */
+	e = json_object_get(e, "args");
+	assert_int_equal(json_integer_value(json_object_get(e, "ns per second")), 450000);
+	e = json_object_get(event(file, "C", "exits per second", 1), "args");
+	assert_int_equal(json_integer_value(json_object_get(e, "io")), 500);
 	json_decref(file);
 	trace_free(t);
 	windows_free(w);
@@ -285,7 +290,7 @@ static void tables_have_an_end(void **state UNUSED)
 	assert_int_equal(t->lost_freezes, 100 - t->freezes);
 	assert_int_equal(t->lost_marks, 10);
 	assert_true(trace_is_cut(t));
-	assert_int_equal(trace_write(t, "x", w, BEGAN, f), 0);
+	assert_int_equal(trace_write(t, "x", w, BEGAN, 0, f), 0);
 	print_message("%ld bytes\n", ftell(f));
 	assert_true(ftell(f) < (long)MIB(64));
 	fclose(f);

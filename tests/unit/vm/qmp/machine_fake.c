@@ -116,11 +116,21 @@ static int snapshot(void *arg, const struct qmp_snapshot *request, struct qmp_wa
 	return begin(m, wait, err);
 }
 
+static void cancel(struct qmp_wait *wait)
+{
+	struct machine_fake *m = wait->arg;
+
+	m->cancels++;
+	machine_fake_finish(m, NULL);
+}
+
 static int profile(void *arg, unsigned hz, uint64_t duration_ns, struct qmp_wait *wait,
 		   struct error *err)
 {
 	wait->ret = json_pack("{s:{s:i, s:I}}", "profile", "hz", (int)hz, "duration_ns",
 			      (json_int_t)duration_ns);
+	wait->cancel = cancel;
+	wait->arg = arg;
 	return begin(arg, wait, err);
 }
 

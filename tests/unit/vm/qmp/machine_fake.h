@@ -12,6 +12,7 @@ struct machine_fake {
 	bool refuse; /* a freeze fails at once */
 	struct qmp_wait *wait;
 	unsigned freezes, thaws, dumps, nmis, quits, resets;
+	unsigned cancels;		  /* of profiles */
 	unsigned snapshots, kept, packed; /* … that it goes on after, that are packed */
 	char base_path[64];
 	char dump_path[64];

@@ -452,6 +452,40 @@ static void test_an_answer_that_comes_late(void **state UNUSED)
 	end(&t);
 }
 
+static void test_what_ends_with_its_client(void **state UNUSED)
+{
+	const char *profile =
+		"{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":5}}";
+	struct talk t = {0};
+
+	begin(&t, &machine_fake_ops);
+	negotiate(&t);
+	t.m.slow = true;
+	/* A freeze can't, and is answered as ever. */
+	say(&t, "{\"execute\":\"stop\"}");
+	assert_false(qmp_dialogue_can_end(&t.d));
+	qmp_dialogue_hung_up(&t.d);
+	assert_true(qmp_dialogue_waits(&t.d));
+	machine_fake_finish(&t.m, NULL);
+	/* A profile does, with its answer. */
+	say(&t, profile);
+	assert_true(qmp_dialogue_can_end(&t.d));
+	assert_int_equal(t.m.cancels, 0);
+	qmp_dialogue_hung_up(&t.d);
+	assert_int_equal(t.m.cancels, 1);
+	assert_false(qmp_dialogue_waits(&t.d));
+	assert_non_null(strstr(t.out, "\"profile\""));
+	qmp_dialogue_hung_up(&t.d);
+	assert_int_equal(t.m.cancels, 1);
+	/* So does one whose dialogue is over, to nobody. */
+	say(&t, profile);
+	qmp_dialogue_done(&t.d);
+	assert_int_equal(t.m.cancels, 2);
+	assert_null(t.m.wait);
+	assert_int_equal(t.out_len, 0);
+	end(&t);
+}
+
 static void test_event_text(void **state UNUSED)
 {
 	char *text = qmp_event_text("SHUTDOWN", json_pack("{s:b}", "guest", 1));
@@ -574,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_bad_commands),
 		cmocka_unit_test(test_a_command_too_long),
 		cmocka_unit_test(test_an_answer_that_comes_late),
+		cmocka_unit_test(test_what_ends_with_its_client),
 		cmocka_unit_test(test_event_text),
 		cmocka_unit_test(test_split_at_every_byte),
 		cmocka_unit_test(test_ten_thousand_mutations),

@@ -214,6 +214,65 @@ static void test_clients_that_vanish(void **state UNUSED)
 	close_scene(&s);
 }
 
+static void wait_begun(struct scene *s)
+{
+	uint64_t end_ns = now_ns() + PATIENCE;
+
+	while (!s->m.wait && now_ns() < end_ns)
+		turn(s);
+	assert_non_null(s->m.wait);
+}
+
+/* What can end early ends with whom it is for; one that has only ended its side still listens. */
+static void test_a_profile_ends_with_its_client(void **state UNUSED)
+{
+	const char *profile =
+		"{\"execute\":\"x-stasis-profile\",\"arguments\":{\"duration-ns\":5}}";
+	uint64_t end_ns = now_ns() + PATIENCE;
+	struct scene s;
+	char buf[4096];
+	int fd;
+
+	open_scene(&s, 0);
+	s.m.slow = true;
+	fd = dial_and_negotiate(&s);
+	say(fd, profile);
+	wait_begun(&s);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	for (int i = 0; i < 10; i++)
+		turn(&s);
+	assert_int_equal(s.m.cancels, 0);
+	machine_fake_finish(&s.m, NULL);
+	assert_true(hear(&s, fd, "\"profile\"", buf, sizeof(buf)));
+	wait_clients(&s, 0);
+	close(fd);
+
+	fd = dial_and_negotiate(&s);
+	say(fd, profile);
+	say(fd, "{\"execute\":\"cont\"}"); /* still done */
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	wait_begun(&s);
+	for (int i = 0; i < 5; i++)
+		turn(&s);
+	assert_int_equal(s.m.cancels, 0);
+	close(fd);
+	while (s.m.cancels == 0 && now_ns() < end_ns)
+		turn(&s);
+	assert_int_equal(s.m.cancels, 1);
+	assert_null(s.m.wait);
+	wait_clients(&s, 0);
+	fd = dial_and_negotiate(&s);
+	say(fd, profile);
+	wait_begun(&s);
+	close(fd);
+	while (s.m.cancels == 1 && now_ns() < end_ns)
+		turn(&s);
+	assert_int_equal(s.m.cancels, 2);
+	wait_clients(&s, 0);
+	assert_int_equal(s.m.thaws, 1);
+	close_scene(&s);
+}
+
 static void test_an_answer_to_come_at_the_end(void **state UNUSED)
 {
 	struct scene s;
@@ -423,6 +482,7 @@ int main(void)
 		cmocka_unit_test(test_two_clients),
 		cmocka_unit_test(test_a_client_that_ends_its_side),
 		cmocka_unit_test(test_clients_that_vanish),
+		cmocka_unit_test(test_a_profile_ends_with_its_client),
 		cmocka_unit_test(test_an_answer_to_come_at_the_end),
 		cmocka_unit_test(test_a_client_that_never_reads),
 		cmocka_unit_test(test_events_to_nobody),
