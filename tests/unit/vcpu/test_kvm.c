@@ -373,6 +373,15 @@ static void accounts_add_up_to_wall_time(void **state)
 	r->vm.program[1] = FAKE_HALT;
 	first_ns = now_ns();
 	rig_start(r);
+	/* A busy host lets their threads run when it can. */
+	for (unsigned i = 0; i < 2; i++) {
+		struct account_times t;
+
+		do {
+			loop_turn(r->loop, SECOND_NS / 1000);
+			account_times(vcpu_pool_get(r->pool, i)->account, &t);
+		} while (t.wall == 0);
+	}
 	begun_ns = now_ns();
 	for (end_ns = begun_ns + SECOND_NS; now_ns() < end_ns;)
 		serve_until(r, r->served + 100);
