@@ -11,9 +11,10 @@ report() { jq -r "$1" "$work/report.json"; }
 # of these is tried once more, never twice.
 # stood_still COUNT: whether the last run was in a lab, and had other than so many stalls.
 stood_still() {
+	local told='"\(.stall_count) stalls: " + ([.stalls[] | "CPU \(.cpu), \(.stood_ns / 1e6 | floor) ms"] | join("; ")) +
+		"; \(.rounds_late) rounds late"'
 	[ "$LAB" = --lab ] && [ "$(report .monitor.stall_count)" -ne "$1" ] &&
-		echo "# once more: $(report '.monitor | "\(.stall_count) stalls, \(.rounds_late) rounds late"'): $(report '[.monitor.stalls[] |
-			"CPU \(.cpu), for \(.stood_ns / 1e6 | floor) ms"] | join(", ")'), in an emulator on a host with load $(cut -d ' ' -f 1 /proc/loadavg)"
+		echo "# once more: $(report ".monitor | $told"), on a host with load $(cut -d ' ' -f 1 /proc/loadavg)"
 }
 
 # ---- values ---------------------------------------------------------------------------------------
