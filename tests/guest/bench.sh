@@ -194,7 +194,10 @@ else
 	ok "a signal ends the wait" is $? 143
 	"$STASIS" bench console.out start.1 --rounds 1 --wait --json "$work/waited.json" >"$work/out" 2>"$work/err" &
 	waiter=$!
-	sleep 1
+	for _ in $(seq 100); do
+		grep -q '^waiting: ' "$work/err" && break
+		sleep 0.1
+	done
 	ok "one that waits says for whom" grep -q '^waiting: .*held by VM first' "$work/err"
 	kill $pid
 	wait $waiter

@@ -66,8 +66,10 @@ killed() {
 	"$STASIS" run --no-lab -q -m 256M -k "$payloads/payload-$1.elf" -i "$work/empty" \
 		--disk "$work/disk.img$2" </dev/null >"$work/counted" 2>"$work/err" &
 	pid=$!
-	for _ in $(seq 200); do
+	# How long ten flushes take is the host's disk's affair.
+	for _ in $(seq 3000); do
 		[ "$(wc -l <"$work/lines")" -ge 10 ] && break
+		kill -0 $pid 2>/dev/null || break
 		sleep 0.02
 	done
 	sleep "0.$(printf %03d $((RANDOM % 500)))"

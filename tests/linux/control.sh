@@ -24,8 +24,8 @@ start() {
 	return 1
 }
 
-came() { # came TEXT: it is in the output, soon
-	for _ in $(seq 100); do
+came() { # came TEXT: it is in the output, within half a minute: the emulator may stand still for some of it
+	for _ in $(seq 300); do
 		grep -q "$1" "$work/out" && return 0
 		sleep 0.1
 	done

@@ -40,21 +40,36 @@ check "... is the same" cmp "$work/in" "$work/back"
 out=$(head -c 3000000 /dev/zero | timeout 120 "$STASIS" exec -i "$name" -- sh -c 'head -c 10 | wc -c')
 equal "input that nobody reads to its end holds nothing up" 0 $?
 
-timeout 120 "$STASIS" exec "$name" -- sh -c 'sleep 2; echo slow' >"$work/slow" &
+# The first ends once the second has, and not before.
+timeout 120 "$STASIS" exec "$name" -- sh -c 'echo begun; until [ -e /tmp/quick ]; do sleep 0.1; done; echo slow' >"$work/slow" &
 slow=$!
-before=$SECONDS
-timeout 120 "$STASIS" exec "$name" -- sh -c 'echo quick' >"$work/quick"
-check "two at once: the second doesn't wait for the first" test $((SECONDS - before)) -le 2
+until grep -q begun "$work/slow" || ! kill -0 $slow 2>/dev/null; do
+	sleep 0.1
+done
+timeout 60 "$STASIS" exec "$name" -- sh -c 'mkdir -p /tmp; : >/tmp/quick; echo quick' >"$work/quick"
+equal "two at once: the second doesn't wait for the first" 0 $?
 wait $slow
-equal "... and both say theirs" "quick slow" "$(cat "$work/quick" "$work/slow" | xargs)"
+equal "... nor the first for ever, and both say theirs" "0 quick begun slow" \
+	"$? $(cat "$work/quick" "$work/slow" | xargs)"
 
 in_guest -t "$name" -- tty
 matches "-t gives a terminal" '/dev/pts/*' "$out"
 
-timeout -s TERM 3 "$STASIS" exec "$name" -- sleep 987 >/dev/null 2>&1
-sleep 1
-in_guest "$name" -- sh -c 'ps | grep -c "[s]leep 987"'
-equal "a signal to exec is COMMAND's" 0 "$out"
+# sleepers WANT: until so many are in the guest, and a minute at most; how many there are.
+sleepers() {
+	for _ in $(seq 60); do
+		in_guest "$name" -- sh -c 'ps | grep -c "[s]leep 987"'
+		[ "$out" = "$1" ] && break
+		sleep 1
+	done
+	echo "$out"
+}
+"$STASIS" exec "$name" -- sleep 987 >/dev/null 2>&1 &
+sleeper=$!
+equal "a COMMAND sleeps" 1 "$(sleepers 1)"
+kill -TERM $sleeper
+wait $sleeper
+equal "a signal to exec is COMMAND's" 0 "$(sleepers 0)"
 
 in_guest no-such-vm -- true
 equal "a name that no VM has is refused" 125 "$status"

@@ -64,6 +64,11 @@ for irq in $(sed -n 's/^ *\([0-9]*\):.*virtio.*/\1/p' /proc/interrupts); do
 		dd if=/dev/hwrng of=/dev/null bs=64 count=8 2>/dev/null
 		echo "moved $irq"
 		sleep 0.3
+		# Where the emulator stands still, what was said is served later.
+		for _ in $(seq 30); do
+			[ "$(count "$irq" "$c")" -gt "${before:-0}" ] && break
+			sleep 0.3
+		done
 		echo "irq $irq cpu $c $before $(count "$irq" "$c")"
 	done
 done

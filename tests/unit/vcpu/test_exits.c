@@ -131,6 +131,7 @@ struct asker {
 	struct vcpu_exits *e;
 	unsigned rounds;
 	unsigned slept;
+	uint32_t most_spin_ns;
 	uint32_t page; /* stands for the run page: passes with post and reply, no atomics */
 	unsigned wrong;
 	pthread_t thread;
@@ -147,6 +148,7 @@ static void *ask(void *arg)
 		memcpy(exit.data, &page, sizeof(page));
 		a->page = i;
 		a->slept += vcpu_exits_post(a->e, &exit) == VCPU_EXITS_SLEPT;
+		a->most_spin_ns = MAX(a->most_spin_ns, a->e->spin_ns);
 		a->wrong += a->page != i * 3 + 1;
 	}
 	return NULL;
@@ -205,8 +207,9 @@ static void late_replies_find_a_sleeper(void **state)
 	serve_until(b, a.rounds);
 	pthread_join(a.thread, NULL);
 	assert_int_equal(a.wrong, 0);
-	/* 2 ms is past the limit of any spin, and the bound has learnt that. */
-	assert_int_equal(a.slept, a.rounds);
+	/* 2 ms is past the limit of any spin, and the bound has learnt that. A few times the host
+	 * may have put the asker off before it slept, for longer than that. */
+	assert_true(a.slept >= a.rounds - a.rounds / 5);
 	assert_true(b->vcpu[0].spin_ns < 5000);
 	bench_stop(b);
 }
@@ -228,9 +231,9 @@ static void a_spin_that_pays_grows(void **state)
 	pthread_join(a.thread, NULL);
 	print_message("slept in %u of %u rounds, bound %u ns\n", a.slept, a.rounds,
 		      b->vcpu[0].spin_ns);
-	/* On a busy machine some replies come late; most do not. */
+	/* On a busy machine some replies come late, maybe the last; most do not. */
 	if (a.slept < a.rounds / 10)
-		assert_true(b->vcpu[0].spin_ns > at_start);
+		assert_true(a.most_spin_ns > at_start);
 	bench_stop(b);
 }
 

@@ -189,19 +189,24 @@ static void take(struct rig *r, const struct lab_frame *f)
 	}
 }
 
-/* Until the session ends; gives credit for output as it comes, if it is to. */
+/* Until the session ends; gives credit for output as it comes, if it is to. Else until the window
+ * is full, and nothing comes for a while. */
 static void run(struct rig *r, bool credit)
 {
 	uint64_t limit = now_ns() + 20000000000u;
 
 	while (!r->ended && now_ns() < limit) {
+		bool is_full = !credit && r->in_flight >= LAB_WINDOW;
 		struct pollfd fd = {.fd = r->conn.in_fd, .events = POLLIN};
 		struct lab_frame f;
 		int n;
 
 		assert_int_equal(lab_conn_flush(&r->conn), 0);
-		if (poll(&fd, 1, credit ? 1000 : 300) == 0 && !credit)
-			return;
+		if (poll(&fd, 1, is_full ? 300 : 1000) == 0) {
+			if (is_full)
+				return;
+			continue;
+		}
 		n = lab_conn_read(&r->conn);
 		assert_true(n == 0 || n == -EAGAIN);
 		while (!r->ended && lab_conn_next(&r->conn, &f) == 1)
