@@ -153,7 +153,7 @@ static void planted_differences_are_found(void **state UNUSED)
 	assert_int_equal(find("exit_ns")->verdict, COMPARE_A_MORE);
 }
 
-static json_t *list_of(const json_t *report)
+static json_t *list_of(json_t *report)
 {
 	return json_object_get(json_object_get(json_object_get(report, "profile"), "windows"),
 			       "list");
@@ -272,12 +272,6 @@ static void is_refused(json_t *report, int code, const char *why)
 		fail_msg("%s", err.what);
 	assert_null(side.value);
 	json_decref(report);
-}
-
-static json_t *list_of(json_t *report)
-{
-	return json_object_get(json_object_get(json_object_get(report, "profile"), "windows"),
-			       "list");
 }
 
 static json_t *with(const char *key, json_t *value)
