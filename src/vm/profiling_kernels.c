@@ -109,5 +109,5 @@ void profiling_kernels_done(struct profiling_kernels *k)
 	k->vcpus = 0;
 	replace(k, NULL);
 	profiling_kernels_tidy(k);
-	*k = (struct profiling_kernels){0};
+	k->opened = 0;
 }

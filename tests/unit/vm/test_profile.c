@@ -461,7 +461,9 @@ static void the_summary_is_of_cpus_nodes_and_tasks(void **state)
 	profile_print(json, f);
 	fclose(f);
 	assert_null(strstr(text, "programs"));
-	assert_non_null(strstr(text, "profile: 8 samples, which stand for 57 Hz of 1000 asked, 3 dropped\n"));
+	assert_non_null(
+		strstr(text,
+		       "profile: 8 samples, which stand for 57 Hz of 1000 asked, 3 dropped\n"));
 	assert_non_null(strstr(text, "scheduling    42.9% of busy time\n"));
 	assert_non_null(strstr(text, "wake_up 42.9%"));
 	assert_non_null(strstr(text, "less\n"));

@@ -21,7 +21,7 @@ static void set_up(struct profiling_kernels *k)
 {
 	struct error err = {0};
 
-	*k = (struct profiling_kernels){0};
+	memset(k, 0, sizeof(*k));
 	kernel_fake_build(&fake, 0);
 	if (inspect_new(&fake.mem, FAKE_ROOT_GPA, &in, &err))
 		fail_msg("%s", err.what);
