@@ -57,7 +57,9 @@ static int finish_monitor(const struct vm_config *c, int fd, int status UNUSED, 
 	int r = 0;
 
 	if (empty)
-		log_warn("%s: nothing came out of the lab; 64 MiB are the most", c->monitor_out);
+		log_warn("%s: no looks at run queues came out of the lab: there were none, or more "
+			 "than 64 MiB of them",
+			 c->monitor_out);
 	if (!c->record)
 		r = copy_in_place(c->monitor_out, fd);
 	else if (!empty)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/beside.h"
 #include "base/parse.h"
 #include "base/util.h"
 #include "cli/commands.h"
@@ -84,14 +85,12 @@ static int show(const struct request *q, json_t *answer, struct error *err)
 	json_t *profile = json_object_get(answer, "profile");
 	int r = 0;
 
-	if (q->out)
-		r = profile_write(json_incref(json_object_get(answer, "speedscope")), q->out, err);
-	if (r < 0)
-		return r;
 	if (!q->json)
 		profile_print(profile, stdout);
 	else if (json_dumpf(profile, stdout, JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
 		r = error_set(err, -EIO, "writing to standard output");
+	if (r == 0 && q->out)
+		r = profile_write(json_incref(json_object_get(answer, "speedscope")), q->out, err);
 	return r;
 }
 
@@ -113,6 +112,12 @@ int command_profile(int argc, char **argv)
 	if (r >= 0 && r != 1)
 		r = error_usage(&err, "stasis profile takes the name of one VM; stasis list shows "
 				      "them");
+	/* Now, and not after an hour of samples. */
+	if (r >= 0 && q.out) {
+		r = beside_check(q.out);
+		if (r < 0)
+			error_set(&err, r, "writing %s", q.out);
+	}
 	if (r >= 0)
 		r = ask(name, &q, &answer, &err);
 	if (r == 0)
