@@ -1,6 +1,7 @@
 /* vCPU threads on real KVM: round trips, order, kicks against entry, stop in every state.
  * With --long: more kicks, more cycles, 1,024 vCPUs. */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -33,6 +34,8 @@ struct rig {
 	uint32_t last_port;
 	struct vcpu *failed;
 	bool stop_in_serve, refuses;
+	unsigned lasts_us; /* what an answer takes, at least */
+	uint64_t answers, lasted_ns;
 };
 
 static struct rig rig;
@@ -42,6 +45,12 @@ static struct rig rig;
 static void serve_echo(struct rig *r, struct kvm_run *run, const struct arch_exit *exit)
 {
 	if (exit->wants_reply) {
+		uint64_t from_ns = now_ns();
+
+		if (r->lasts_us)
+			usleep(r->lasts_us);
+		r->lasted_ns += now_ns() - from_ns;
+		r->answers++;
 		r->value = (uint8_t)r->served;
 		memcpy((uint8_t *)run + run->io.data_offset, &r->value, 1);
 	} else {
@@ -412,6 +421,63 @@ static void accounts_add_up_to_wall_time(void **state)
 	rig_close(r);
 }
 
+/* Until a vCPU waits that has seen the end of all answers, which it may be late to: the last one is
+ * in its account. */
+static void wait_for_wait(const struct rig *r, const struct account *a)
+{
+	uint64_t least_ns = r->lasted_ns - MIN(r->lasted_ns, r->lasts_us * UINT64_C(500));
+	struct account_times t;
+
+	do {
+		sched_yield();
+		account_times(a, &t);
+	} while ((double)t.spent[ACCOUNT_SERVED] < (double)least_ns * ticks_per_ns());
+	while (atomic_load(&a->clock.phase) != ACCOUNT_WAITING)
+		sched_yield();
+}
+
+/* The vCPU is known to wait, is left waiting, and is served, for as long as the test sees it: each
+ * time is at least what it is of, and at most what is not another's. */
+static void a_wait_and_an_answer_last_as_long_as_they_do(void **state)
+{
+	struct rig *r = rig_open(*mode_of(state));
+	uint64_t begin_ns, waited_ns = 0, turns_ns = 0, all_ns, from_ns;
+	struct account_times t;
+	struct account *a;
+	double waiting, served, hand_off;
+
+	rig_make(r, 1, FAKE_ECHO);
+	r->lasts_us = 4000;
+	a = vcpu_pool_get(r->pool, 0)->account;
+	begin_ns = now_ns();
+	rig_start(r);
+	for (uint64_t answers = 0; answers < 25; answers = r->answers) {
+		wait_for_wait(r, a);
+		from_ns = now_ns();
+		usleep(3000);
+		waited_ns += now_ns() - from_ns;
+		from_ns = now_ns();
+		while (r->answers == answers)
+			loop_turn(r->loop, UINT64_MAX);
+		turns_ns += now_ns() - from_ns;
+	}
+	vcpu_pool_stop(r->pool);
+	all_ns = now_ns() - begin_ns;
+	account_times(a, &t);
+	waiting = (double)t.spent[ACCOUNT_WAITING] / ticks_per_ns();
+	served = (double)t.spent[ACCOUNT_SERVED] / ticks_per_ns();
+	hand_off = (double)t.spent[ACCOUNT_HAND_OFF] / ticks_per_ns();
+	print_message("waiting %.3f ms of %.3f, served %.3f of %.3f to %.3f, hand-off %.3f\n",
+		      waiting / 1e6, (double)waited_ns / 1e6, served / 1e6,
+		      (double)r->lasted_ns / 1e6, (double)turns_ns / 1e6, hand_off / 1e6);
+	assert_true(served >= 0.99 * (double)r->lasted_ns);
+	assert_true(served <= 1.01 * (double)turns_ns);
+	assert_true(waiting >= 0.99 * (double)waited_ns);
+	assert_true(waiting <= 1.01 * (double)(all_ns - r->lasted_ns));
+	assert_true(hand_off <= 1.01 * (double)(all_ns - r->lasted_ns - waited_ns));
+	rig_close(r);
+}
+
 /* ---- stop ------------------------------------------------------------------------------ */
 
 static void stop_ends_a(enum fake_program program, bool immediate_exit, unsigned wait_us)
@@ -715,6 +781,7 @@ int main(int argc, char **argv)
 		TEST(writes_arrive_in_order),
 		TEST(order_by_guest_memory_is_kept),
 		TEST(accounts_add_up_to_wall_time),
+		TEST(a_wait_and_an_answer_last_as_long_as_they_do),
 		TEST(stop_ends_a_tight_loop),
 		TEST(stop_ends_a_halt),
 		TEST(stop_ends_a_wait_for_a_reply),
