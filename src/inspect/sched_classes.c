@@ -229,6 +229,6 @@ const char *sched_class_name(enum sched_class c)
 
 bool sched_class_of_switches(enum sched_class c)
 {
-	return c == SCHED_IS_PICK || c == SCHED_IS_QUEUE || c == SCHED_IS_EXT || c == SCHED_IS_BPF ||
-	       c == SCHED_IS_SWITCH;
+	return c == SCHED_IS_PICK || c == SCHED_IS_QUEUE || c == SCHED_IS_EXT ||
+	       c == SCHED_IS_BPF || c == SCHED_IS_SWITCH;
 }
