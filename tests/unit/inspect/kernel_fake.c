@@ -29,7 +29,7 @@ void *kernel_fake_at(struct kernel_fake *f, uint64_t gva)
 	return f->ram + FAKE_IMAGE_GPA + (gva - FAKE_IMAGE);
 }
 
-static void put(struct kernel_fake *f, uint64_t gva, uint64_t value, size_t bytes)
+void kernel_fake_put(struct kernel_fake *f, uint64_t gva, uint64_t value, size_t bytes)
 {
 	memcpy(kernel_fake_at(f, gva), &value, bytes);
 }
@@ -213,10 +213,10 @@ static void build_symbols(struct kernel_fake *f, unsigned flags)
 		if (absolute)
 			offset = all[n].type == 'A' ? (int64_t)all[n].address : -1 - offset;
 		at = put_name(at, all[n].type, all[n].name);
-		put(f, FAKE_OFFSETS + 4 * i, (uint64_t)offset, 4);
+		kernel_fake_put(f, FAKE_OFFSETS + 4 * i, (uint64_t)offset, 4);
 	}
-	put(f, FAKE_NUM_SYMS, f->symbols, 4);
-	put(f, FAKE_BASE, base, 8);
+	kernel_fake_put(f, FAKE_NUM_SYMS, f->symbols, 4);
+	kernel_fake_put(f, FAKE_BASE, base, 8);
 	build_tokens(f);
 }
 
@@ -354,7 +354,7 @@ static void put_orc(struct kernel_fake *f, uint64_t places, uint64_t entries, un
 	uint8_t entry[6] = {(uint8_t)sp_offset, (uint8_t)(sp_offset >> 8), 0, 0, (uint8_t)sp_reg,
 			    (uint8_t)type};
 
-	put(f, places + 4 * i, code - (places + 4 * i), 4);
+	kernel_fake_put(f, places + 4 * i, code - (places + 4 * i), 4);
 	memcpy(kernel_fake_at(f, entries + 6 * i), entry, sizeof(entry));
 }
 
@@ -374,34 +374,34 @@ static void build_code(struct kernel_fake *f)
 	put_orc(f, FAKE_ORC_IP, FAKE_ORC, 3, FAKE_STARTUP, ORC_END, 0, 0);
 	put_orc(f, FAKE_ORC_IP, FAKE_ORC, 4, FAKE_LOST, ORC_UNDEFINED, 0, 0);
 	for (uint64_t at = FAKE_SCHEDULE; at <= FAKE_LOST; at += 0x80)
-		put(f, at + 0x40 - 5, 0xe8, 1);
+		kernel_fake_put(f, at + 0x40 - 5, 0xe8, 1);
 
-	put(f, FAKE_MODULES, FAKE_MODULE, 8);
-	put(f, FAKE_MODULE, FAKE_MODULES, 8);
+	kernel_fake_put(f, FAKE_MODULES, FAKE_MODULE, 8);
+	kernel_fake_put(f, FAKE_MODULE, FAKE_MODULES, 8);
 	memcpy(kernel_fake_at(f, FAKE_MODULE + 8), "virtio_fake", 12);
-	put(f, FAKE_MODULE + 24, FAKE_MOD_TEXT, 8);
-	put(f, FAKE_MODULE + 32, 0x100, 4);
-	put(f, FAKE_MODULE + 104, 1, 4);
-	put(f, FAKE_MODULE + 112, FAKE_MODULE + 0x100, 8);
-	put(f, FAKE_MODULE + 120, FAKE_MODULE + 0x110, 8);
-	put(f, FAKE_MODULE + 128, FAKE_MODULE + 0x180, 8);
+	kernel_fake_put(f, FAKE_MODULE + 24, FAKE_MOD_TEXT, 8);
+	kernel_fake_put(f, FAKE_MODULE + 32, 0x100, 4);
+	kernel_fake_put(f, FAKE_MODULE + 104, 1, 4);
+	kernel_fake_put(f, FAKE_MODULE + 112, FAKE_MODULE + 0x100, 8);
+	kernel_fake_put(f, FAKE_MODULE + 120, FAKE_MODULE + 0x110, 8);
+	kernel_fake_put(f, FAKE_MODULE + 128, FAKE_MODULE + 0x180, 8);
 	put_orc(f, FAKE_MODULE + 0x100, FAKE_MODULE + 0x110, 0, FAKE_MOD_TEXT, ORC_CALL, ORC_BY_SP,
 		8);
-	put(f, FAKE_MODULE + 0x180, sym, 8);
-	put(f, FAKE_MODULE + 0x188, 3, 4);
-	put(f, FAKE_MODULE + 0x190, strings, 8);
+	kernel_fake_put(f, FAKE_MODULE + 0x180, sym, 8);
+	kernel_fake_put(f, FAKE_MODULE + 0x188, 3, 4);
+	kernel_fake_put(f, FAKE_MODULE + 0x190, strings, 8);
 	memcpy(kernel_fake_at(f, strings), names, sizeof(names));
 	for (unsigned i = 1; i < 3; i++) {
-		put(f, sym + 24 * i, i == 1 ? 1 : 10, 4);
-		put(f, sym + 24 * i + 6, 1, 2); /* a section */
-		put(f, sym + 24 * i + 8, FAKE_MOD_TEXT + (i == 1 ? 0 : 0x80), 8);
+		kernel_fake_put(f, sym + 24 * i, i == 1 ? 1 : 10, 4);
+		kernel_fake_put(f, sym + 24 * i + 6, 1, 2); /* a section */
+		kernel_fake_put(f, sym + 24 * i + 8, FAKE_MOD_TEXT + (i == 1 ? 0 : 0x80), 8);
 	}
 
-	put(f, FAKE_BPF_LIST, FAKE_KSYM + 32, 8);
-	put(f, FAKE_KSYM, FAKE_BPF_TEXT, 8);
-	put(f, FAKE_KSYM + 8, FAKE_BPF_TEXT + 0x100, 8);
+	kernel_fake_put(f, FAKE_BPF_LIST, FAKE_KSYM + 32, 8);
+	kernel_fake_put(f, FAKE_KSYM, FAKE_BPF_TEXT, 8);
+	kernel_fake_put(f, FAKE_KSYM + 8, FAKE_BPF_TEXT + 0x100, 8);
 	memcpy(kernel_fake_at(f, FAKE_KSYM + 16), "bpf_prog_1_x", 13);
-	put(f, FAKE_KSYM + 32, FAKE_BPF_LIST, 8);
+	kernel_fake_put(f, FAKE_KSYM + 32, FAKE_BPF_LIST, 8);
 }
 
 /* An exit that is under way, of a scheduler "qmap". */
@@ -409,14 +409,14 @@ static void build_scx(struct kernel_fake *f, uint64_t percpu)
 {
 	uint8_t *sched = f->ram + FAKE_SCHED_GPA;
 
-	put(f, FAKE_STATE, 1, 4);
+	kernel_fake_put(f, FAKE_STATE, 1, 4);
 	memcpy(sched + 4, &(uint32_t){1025}, 4);
 	memcpy(sched + 8, &(uint64_t){FAKE_INFO_SCX}, 8);
 	memcpy(sched + 16, "qmap", 5);
 	memcpy(sched + 32, &(uint64_t){percpu + FAKE_EVENTS_OFFSET}, 8);
-	put(f, FAKE_INFO_SCX, (uint64_t)-7, 8);
-	put(f, FAKE_INFO_SCX + 8, FAKE_INFO_SCX + 32, 8);
-	put(f, FAKE_INFO_SCX + 16, FAKE_INFO_SCX + 64, 8);
+	kernel_fake_put(f, FAKE_INFO_SCX, (uint64_t)-7, 8);
+	kernel_fake_put(f, FAKE_INFO_SCX + 8, FAKE_INFO_SCX + 32, 8);
+	kernel_fake_put(f, FAKE_INFO_SCX + 16, FAKE_INFO_SCX + 64, 8);
 	memcpy(kernel_fake_at(f, FAKE_INFO_SCX + 32), "scx_bpf_error", 14);
 	memcpy(kernel_fake_at(f, FAKE_INFO_SCX + 64), "crash at 300", 13);
 }
@@ -425,18 +425,19 @@ static void build_data(struct kernel_fake *f, unsigned flags)
 {
 	uint64_t percpu = flags & FAKE_PERCPU_IN_IMAGE ? FAKE_RELATIVE : 0;
 
-	put(f, FAKE_INIT_TASK + 8, 0, 4);
+	kernel_fake_put(f, FAKE_INIT_TASK + 8, 0, 4);
 	memcpy(kernel_fake_at(f, FAKE_INIT_TASK + 16), "swapper/0", 10);
-	put(f, FAKE_INIT_TASK + 12, 3, 4);
-	put(f, FAKE_INIT_TASK + 32, FAKE_INIT_TASK, 8);
-	put(f, FAKE_INIT_TASK + 64, FAKE_CLASS, 8);
-	put(f, FAKE_JIFFIES, 4294892945, 8);
-	put(f, FAKE_SCX_ROOT, f->direct + FAKE_SCHED_GPA, 8);
-	put(f, FAKE_CPU_IDS, 2, 4);
+	kernel_fake_put(f, FAKE_INIT_TASK + 12, 3, 4);
+	kernel_fake_put(f, FAKE_INIT_TASK + 32, FAKE_INIT_TASK, 8);
+	kernel_fake_put(f, FAKE_INIT_TASK + 64, FAKE_CLASS, 8);
+	kernel_fake_put(f, FAKE_JIFFIES, 4294892945, 8);
+	kernel_fake_put(f, FAKE_SCX_ROOT, f->direct + FAKE_SCHED_GPA, 8);
+	kernel_fake_put(f, FAKE_CPU_IDS, 2, 4);
 	for (unsigned cpu = 0; cpu < 2; cpu++) {
 		uint8_t *rq = f->ram + FAKE_PERCPU_GPA(cpu) + FAKE_RQ_OFFSET;
 
-		put(f, FAKE_PERCPU + 8 * cpu, f->direct + FAKE_PERCPU_GPA(cpu) - percpu, 8);
+		kernel_fake_put(f, FAKE_PERCPU + 8 * cpu, f->direct + FAKE_PERCPU_GPA(cpu) - percpu,
+				8);
 		memcpy(rq, &(uint32_t){cpu + 5}, 4);
 		memcpy(rq + 16, &(uint64_t){1000 + cpu}, 8);
 		memcpy(rq + 24, &(uint32_t){2 + cpu}, 4);

@@ -85,6 +85,8 @@ struct kernel_fake {
 void kernel_fake_build(struct kernel_fake *f, unsigned flags);
 /* The bytes of the image at gva. */
 void *kernel_fake_at(struct kernel_fake *f, uint64_t gva);
+/* Writes value there, little-endian; at most 8 bytes. */
+void kernel_fake_put(struct kernel_fake *f, uint64_t gva, uint64_t value, size_t bytes);
 /* Writes an entry of a page table; gpa and index within RAM. */
 void kernel_fake_entry(struct kernel_fake *f, uint64_t table_gpa, unsigned index, uint64_t entry);
 

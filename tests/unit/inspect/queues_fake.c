@@ -10,11 +10,6 @@ static void must(bool ok)
 		abort();
 }
 
-static void put(struct kernel_fake *f, uint64_t gva, uint64_t value, size_t bytes)
-{
-	memcpy(kernel_fake_at(f, gva), &value, bytes);
-}
-
 /* Overlaps what is behind it in a run queue, where only its length is looked at. */
 static int types_dispatch(struct btf *b, int u32, int u64, int ptr)
 {
@@ -91,7 +86,7 @@ static struct btf *types(void)
 
 static void lay_tasks(struct kernel_fake *f)
 {
-	put(f, FAKE_WORKER + 8, 77, 4);
+	kernel_fake_put(f, FAKE_WORKER + 8, 77, 4);
 	memcpy(kernel_fake_at(f, FAKE_WORKER + 16), "worker", 7);
 	for (unsigned cpu = 0; cpu < 2; cpu++) {
 		queues_fake_set(f, cpu, QUEUE_RUNNING, cpu ? 0 : 3, 4);
@@ -113,12 +108,13 @@ static void lay_domains(struct kernel_fake *f)
 	static const char *const names[] = {"SD_BALANCE_NEWIDLE", "SD_NUMA"};
 
 	for (unsigned n = 0; n < 2; n++) {
-		put(f, FAKE_DOMAIN(n), n ? 0 : FAKE_DOMAIN(1), 8);
-		put(f, FAKE_DOMAIN(n) + 8, n ? 3 : 5, 4);
-		put(f, FAKE_DOMAIN(n) + 16, FAKE_DOMAIN(n) + 0x30, 8);
-		put(f, FAKE_DOMAIN(n) + 24, n ? 3 : 1, 8);
+		kernel_fake_put(f, FAKE_DOMAIN(n), n ? 0 : FAKE_DOMAIN(1), 8);
+		kernel_fake_put(f, FAKE_DOMAIN(n) + 8, n ? 3 : 5, 4);
+		kernel_fake_put(f, FAKE_DOMAIN(n) + 16, FAKE_DOMAIN(n) + 0x30, 8);
+		kernel_fake_put(f, FAKE_DOMAIN(n) + 24, n ? 3 : 1, 8);
 		memcpy(kernel_fake_at(f, FAKE_DOMAIN(n) + 0x30), n ? "PKG" : "MC", n ? 4 : 3);
-		put(f, FAKE_FLAG_NAMES + 16 * n + 8, FAKE_FLAG_NAMES + 0x80 + 32 * n, 8);
+		kernel_fake_put(f, FAKE_FLAG_NAMES + 16 * n + 8, FAKE_FLAG_NAMES + 0x80 + 32 * n,
+				8);
 		memcpy(kernel_fake_at(f, FAKE_FLAG_NAMES + 0x80 + 32 * n), names[n],
 		       strlen(names[n]) + 1);
 	}
@@ -129,21 +125,22 @@ static void lay_dispatch(struct kernel_fake *f)
 	static const unsigned ids[] = {0, 2, 7, 9, 11};
 
 	for (unsigned n = 0; n < ARRAY_SIZE(ids); n++) {
-		put(f, FAKE_DSQ(n) + DSQ_NR, FAKE_TASKS(n), 4);
-		put(f, FAKE_DSQ(n) + DSQ_ID, ids[n], 8);
-		put(f, FAKE_DSQ(n) + DSQ_NODE, 1, 8); /* the end */
+		kernel_fake_put(f, FAKE_DSQ(n) + DSQ_NR, FAKE_TASKS(n), 4);
+		kernel_fake_put(f, FAKE_DSQ(n) + DSQ_ID, ids[n], 8);
+		kernel_fake_put(f, FAKE_DSQ(n) + DSQ_NODE, 1, 8); /* the end */
 	}
-	put(f, FAKE_NODES, 4, 4);
-	put(f, FAKE_DSQ_GLOBAL, FAKE_DSQ_NODES, 8);
-	put(f, FAKE_DSQ_NODES, FAKE_DSQ(0), 8);
-	put(f, FAKE_DSQ_NODES + 8, 0, 8);
-	put(f, FAKE_DSQ_NODES + 16, FAKE_DSQ(1), 8);
-	put(f, FAKE_DSQ_HASH, FAKE_DSQ_TABLE, 8);
-	put(f, FAKE_DSQ_TABLE + TABLE_SIZE, 4, 4);
-	put(f, FAKE_DSQ_TABLE + TABLE_NEST, 0, 4);
-	put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS, FAKE_DSQ(2) + DSQ_NODE, 8);
-	put(f, FAKE_DSQ(2) + DSQ_NODE, FAKE_DSQ(3) + DSQ_NODE, 8);
-	put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS + 24, FAKE_DSQ(4) + DSQ_NODE + 1, 8); /* locked */
+	kernel_fake_put(f, FAKE_NODES, 4, 4);
+	kernel_fake_put(f, FAKE_DSQ_GLOBAL, FAKE_DSQ_NODES, 8);
+	kernel_fake_put(f, FAKE_DSQ_NODES, FAKE_DSQ(0), 8);
+	kernel_fake_put(f, FAKE_DSQ_NODES + 8, 0, 8);
+	kernel_fake_put(f, FAKE_DSQ_NODES + 16, FAKE_DSQ(1), 8);
+	kernel_fake_put(f, FAKE_DSQ_HASH, FAKE_DSQ_TABLE, 8);
+	kernel_fake_put(f, FAKE_DSQ_TABLE + TABLE_SIZE, 4, 4);
+	kernel_fake_put(f, FAKE_DSQ_TABLE + TABLE_NEST, 0, 4);
+	kernel_fake_put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS, FAKE_DSQ(2) + DSQ_NODE, 8);
+	kernel_fake_put(f, FAKE_DSQ(2) + DSQ_NODE, FAKE_DSQ(3) + DSQ_NODE, 8);
+	kernel_fake_put(f, FAKE_DSQ_TABLE + TABLE_BUCKETS + 24, FAKE_DSQ(4) + DSQ_NODE + 1,
+			8); /* locked */
 }
 
 struct inspect *queues_fake_open(struct kernel_fake *f)
@@ -165,8 +162,8 @@ struct inspect *queues_fake_open(struct kernel_fake *f)
 	lay_tasks(f);
 	lay_domains(f);
 	lay_dispatch(f);
-	put(f, FAKE_SCHEDSTATS, 1, 4);
-	put(f, FAKE_DYNTICKS, 0, 1);
+	kernel_fake_put(f, FAKE_SCHEDSTATS, 1, 4);
+	kernel_fake_put(f, FAKE_DYNTICKS, 0, 1);
 	must(inspect_new(&f->mem, FAKE_ROOT_GPA, &in, NULL) == 0);
 	must(kallsyms_add(&in->symbols, extra, ARRAY_SIZE(extra)) == 0);
 	types_free(in->types);
@@ -186,8 +183,8 @@ void queues_fake_many(struct kernel_fake *f, struct inspect *in, unsigned cpus)
 		if (!strcmp(in->symbols.names + in->symbols.entry[i].name, "__per_cpu_offset"))
 			in->symbols.entry[i].address = FAKE_MANY;
 	for (unsigned cpu = 0; cpu < cpus && cpu < 2048; cpu++)
-		put(f, FAKE_MANY + 8 * (uint64_t)cpu, offset, 8);
-	put(f, FAKE_CPU_IDS, cpus, 4);
+		kernel_fake_put(f, FAKE_MANY + 8 * (uint64_t)cpu, offset, 8);
+	kernel_fake_put(f, FAKE_CPU_IDS, cpus, 4);
 }
 
 uint64_t queues_fake_gpa(unsigned cpu, unsigned offset)

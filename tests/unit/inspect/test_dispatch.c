@@ -34,11 +34,6 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void put(uint64_t gva, uint64_t value, size_t bytes)
-{
-	memcpy(kernel_fake_at(&fake, gva), &value, bytes);
-}
-
 static unsigned look(void)
 {
 	return dispatch_look(&dispatch, queue, ARRAY_SIZE(queue), &cut);
@@ -69,8 +64,8 @@ static void all_queues_are_found(void **state)
 	(void)state;
 	is_all(look());
 	/* What is found once is read anew. */
-	put(FAKE_DSQ(3) + DSQ_NR, 99, 4);
-	put(FAKE_DSQ_NODES, 0, 8);
+	kernel_fake_put(&fake, FAKE_DSQ(3) + DSQ_NR, 99, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_NODES, 0, 8);
 	assert_int_equal(look(), 4);
 	assert_int_equal(queue[2].tasks, 99);
 }
@@ -88,7 +83,7 @@ static void a_scheduler_may_have_its_own(void **state)
 	assert_int_equal(lacks.count, 0);
 	is_all(look());
 	/* It has ended. */
-	put(FAKE_SCX_ROOT, 0, 8);
+	kernel_fake_put(&fake, FAKE_SCX_ROOT, 0, 8);
 	assert_int_equal(look(), 0);
 	assert_false(cut);
 }
@@ -124,7 +119,7 @@ static void more_than_asked_for_is_cut(void **state)
 static void a_loop_ends(void **state)
 {
 	(void)state;
-	put(FAKE_DSQ(3) + DSQ_NODE, FAKE_DSQ(2) + DSQ_NODE, 8);
+	kernel_fake_put(&fake, FAKE_DSQ(3) + DSQ_NODE, FAKE_DSQ(2) + DSQ_NODE, 8);
 	assert_int_equal(look(), DISPATCH_QUEUES_MAX);
 	assert_true(cut);
 }
@@ -132,25 +127,25 @@ static void a_loop_ends(void **state)
 static void a_table_may_lie(void **state)
 {
 	(void)state;
-	put(FAKE_DSQ_TABLE + TABLE_SIZE, UINT32_MAX, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_TABLE + TABLE_SIZE, UINT32_MAX, 4);
 	assert_int_equal(look(), 2);
 	assert_true(cut);
-	put(FAKE_DSQ_TABLE + TABLE_SIZE, 4, 4);
-	put(FAKE_DSQ_TABLE + TABLE_NEST, 1, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_TABLE + TABLE_SIZE, 4, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_TABLE + TABLE_NEST, 1, 4);
 	assert_int_equal(look(), 2);
 	assert_true(cut);
-	put(FAKE_DSQ_TABLE + TABLE_NEST, 0, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_TABLE + TABLE_NEST, 0, 4);
 	/* Links and tables that lead nowhere, or behind the last address. */
-	put(FAKE_DSQ(2) + DSQ_NODE, UINT64_C(0x1000), 8);
+	kernel_fake_put(&fake, FAKE_DSQ(2) + DSQ_NODE, UINT64_C(0x1000), 8);
 	assert_true(look() <= 5);
-	put(FAKE_DSQ_TABLE + TABLE_BUCKETS, UINT64_MAX - 7, 8);
+	kernel_fake_put(&fake, FAKE_DSQ_TABLE + TABLE_BUCKETS, UINT64_MAX - 7, 8);
 	assert_true(look() <= 5);
-	put(FAKE_DSQ_HASH, UINT64_MAX - 16, 8);
+	kernel_fake_put(&fake, FAKE_DSQ_HASH, UINT64_MAX - 16, 8);
 	assert_int_equal(look(), 2);
-	put(FAKE_DSQ_HASH, 0, 8);
+	kernel_fake_put(&fake, FAKE_DSQ_HASH, 0, 8);
 	assert_int_equal(look(), 2);
-	put(FAKE_DSQ_GLOBAL, UINT64_C(0xffff000000000000), 8);
-	put(FAKE_NODES, UINT32_MAX, 4);
+	kernel_fake_put(&fake, FAKE_DSQ_GLOBAL, UINT64_C(0xffff000000000000), 8);
+	kernel_fake_put(&fake, FAKE_NODES, UINT32_MAX, 4);
 	assert_int_equal(look(), 0);
 }
 
@@ -162,8 +157,9 @@ static void anything_at_all_ends(void **state)
 	for (unsigned round = 0; round < 3000; round++) {
 		for (unsigned n = 0; n < 8; n++) {
 			seed = seed * 1664525u + 1013904223u;
-			put(FAKE_DSQ_HASH + (seed >> 8) % 0x280,
-			    seed % 3 ? seed >> 12 : FAKE_DSQ(n % 5) + DSQ_NODE, seed % 5 ? 1 : 8);
+			kernel_fake_put(&fake, FAKE_DSQ_HASH + (seed >> 8) % 0x280,
+					seed % 3 ? seed >> 12 : FAKE_DSQ(n % 5) + DSQ_NODE,
+					seed % 5 ? 1 : 8);
 		}
 		assert_true(look() <= DISPATCH_QUEUES_MAX);
 	}

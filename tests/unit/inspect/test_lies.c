@@ -158,11 +158,6 @@ static void events_that_are_none_are_looked_at_for_a_while(void **state)
 #define MODULE_AT(i)   (FAKE_IMAGE + 0x18000 + 0x400 * (uint64_t)(i))
 #define MODULE_TEXT(i) (FAKE_IMAGE + 0x28000 + 0x100 * (uint64_t)(i))
 
-static void put(uint64_t gva, uint64_t value, size_t bytes)
-{
-	memcpy(kernel_fake_at(&fake, gva), &value, bytes);
-}
-
 /* Modules with one function each, which say that they have as many symbols as any may. Layouts: see
  * build_code_types in kernel_fake.c. */
 static struct inspect *open_modules(void)
@@ -170,22 +165,22 @@ static struct inspect *open_modules(void)
 	struct inspect *in = NULL;
 
 	kernel_fake_build(&fake, 0);
-	put(FAKE_MODULES, MODULE_AT(0), 8);
+	kernel_fake_put(&fake, FAKE_MODULES, MODULE_AT(0), 8);
 	for (unsigned i = 0; i < MODULES; i++) {
 		uint64_t at = MODULE_AT(i), names = at + 0x100, sym = at + 0x140;
 
-		put(at, i + 1 < MODULES ? MODULE_AT(i + 1) : FAKE_MODULES, 8);
+		kernel_fake_put(&fake, at, i + 1 < MODULES ? MODULE_AT(i + 1) : FAKE_MODULES, 8);
 		memcpy(kernel_fake_at(&fake, at + 8), "mod", 4);
-		put(at + 24, MODULE_TEXT(i), 8);
-		put(at + 32, 0x100, 4);
-		put(at + 128, names, 8);
-		put(names, sym, 8);
-		put(names + 8, 65536, 4);
-		put(names + 16, names + 24, 8);
+		kernel_fake_put(&fake, at + 24, MODULE_TEXT(i), 8);
+		kernel_fake_put(&fake, at + 32, 0x100, 4);
+		kernel_fake_put(&fake, at + 128, names, 8);
+		kernel_fake_put(&fake, names, sym, 8);
+		kernel_fake_put(&fake, names + 8, 65536, 4);
+		kernel_fake_put(&fake, names + 16, names + 24, 8);
 		memcpy(kernel_fake_at(&fake, names + 24), "\0f", 3);
-		put(sym, 1, 4);
-		put(sym + 6, 1, 2);
-		put(sym + 8, MODULE_TEXT(i), 8);
+		kernel_fake_put(&fake, sym, 1, 4);
+		kernel_fake_put(&fake, sym + 6, 1, 2);
+		kernel_fake_put(&fake, sym + 8, MODULE_TEXT(i), 8);
 	}
 	assert_int_equal(inspect_new(&fake.mem, FAKE_ROOT_GPA, &in, NULL), 0);
 	return in;
@@ -234,7 +229,7 @@ static void guesses_read_no_symbols(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < MODULES; i++)
-		put(FAKE_STACK + 0x1000 + 8 * i, MODULE_TEXT(i) + 0x20, 8);
+		kernel_fake_put(&fake, FAKE_STACK + 0x1000 + 8 * i, MODULE_TEXT(i) + 0x20, 8);
 	assert_int_equal(code_open(in, &lacks, &code), 0);
 	stack_walk(code, in, &at, &stack);
 	assert_int_equal(stack.count, 1);

@@ -53,7 +53,7 @@ static uint64_t slot(unsigned word)
 
 static void put(unsigned word, uint64_t value)
 {
-	memcpy(kernel_fake_at(&fake, slot(word)), &value, sizeof(value));
+	kernel_fake_put(&fake, slot(word), value, sizeof(value));
 }
 
 /* ---- code -------------------------------------------------------------------------------- */

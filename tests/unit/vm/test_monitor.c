@@ -341,11 +341,6 @@ static const json_t *dispatch_queue(const json_t *json, size_t n)
 	return json_array_get(json_object_get(json_object_get(json, "sched_ext"), "queues"), n);
 }
 
-static void put(uint64_t gva, uint64_t value, size_t bytes)
-{
-	memcpy(kernel_fake_at(&fake, gva), &value, bytes);
-}
-
 static void dispatch_queues_are_added_up(void **state)
 {
 	uint64_t rounds;
@@ -356,10 +351,10 @@ static void dispatch_queues_are_added_up(void **state)
 	turn(1);
 	rounds = monitor->rounds;
 	/* 7 grows, 9 goes, and with it what was behind it in the bucket: nothing. */
-	put(FAKE_DSQ(2) + DSQ_NR, 40, 4);
-	put(FAKE_DSQ(2) + DSQ_NODE, 1, 8);
+	kernel_fake_put(&fake, FAKE_DSQ(2) + DSQ_NR, 40, 4);
+	kernel_fake_put(&fake, FAKE_DSQ(2) + DSQ_NODE, 1, 8);
 	turn(rounds + 1);
-	put(FAKE_DSQ(2) + DSQ_NR, 1, 4);
+	kernel_fake_put(&fake, FAKE_DSQ(2) + DSQ_NR, 1, 4);
 	turn(monitor->rounds + 1);
 	monitor_stop(monitor);
 	json = monitor_json(monitor, true);
