@@ -174,14 +174,19 @@ struct inspect *queues_fake_open(struct kernel_fake *f)
 	return in;
 }
 
+void queues_fake_move(struct inspect *in, const char *name, uint64_t gva)
+{
+	for (unsigned i = 0; i < in->symbols.count; i++)
+		if (!strcmp(in->symbols.names + in->symbols.entry[i].name, name))
+			in->symbols.entry[i].address = gva;
+}
+
 void queues_fake_many(struct kernel_fake *f, struct inspect *in, unsigned cpus)
 {
 	uint64_t offset;
 
 	memcpy(&offset, kernel_fake_at(f, FAKE_PERCPU + 8), sizeof(offset));
-	for (unsigned i = 0; i < in->symbols.count; i++)
-		if (!strcmp(in->symbols.names + in->symbols.entry[i].name, "__per_cpu_offset"))
-			in->symbols.entry[i].address = FAKE_MANY;
+	queues_fake_move(in, "__per_cpu_offset", FAKE_MANY);
 	for (unsigned cpu = 0; cpu < cpus && cpu < 2048; cpu++)
 		kernel_fake_put(f, FAKE_MANY + 8 * (uint64_t)cpu, offset, 8);
 	kernel_fake_put(f, FAKE_CPU_IDS, cpus, 4);

@@ -50,6 +50,8 @@
 
 /* Builds the tiny kernel and opens it. CPU 0 runs the worker, three tasks queued; CPU 1 is idle. */
 struct inspect *queues_fake_open(struct kernel_fake *f);
+/* Has a symbol elsewhere; at 0: the kernel has none of that name. */
+void queues_fake_move(struct inspect *in, const char *name, uint64_t gva);
 /* Says that there are so many CPUs, up to 2048; they share CPU 1's memory. */
 void queues_fake_many(struct kernel_fake *f, struct inspect *in, unsigned cpus);
 /* In the queue of CPU 0 or 1. */

@@ -39,13 +39,6 @@ static unsigned look(void)
 	return dispatch_look(&dispatch, queue, ARRAY_SIZE(queue), &cut);
 }
 
-static void hide_symbol(const char *name)
-{
-	for (unsigned i = 0; i < in->symbols.count; i++)
-		if (!strcmp(in->symbols.names + in->symbols.entry[i].name, name))
-			in->symbols.entry[i].address = 0;
-}
-
 static void is_all(unsigned n)
 {
 	static const unsigned ids[] = {0, 2, 7, 9, 11};
@@ -75,8 +68,8 @@ static void a_scheduler_may_have_its_own(void **state)
 	struct lacks lacks = {0};
 
 	(void)state;
-	hide_symbol("dsq_hash");
-	hide_symbol("global_dsqs");
+	queues_fake_move(in, "dsq_hash", 0);
+	queues_fake_move(in, "global_dsqs", 0);
 	memcpy(fake.ram + FAKE_SCHED_GPA + SCHED_HASH, &(uint64_t){FAKE_DSQ_TABLE}, 8);
 	memcpy(fake.ram + FAKE_SCHED_GPA + SCHED_GLOBAL, &(uint64_t){FAKE_DSQ_NODES}, 8);
 	dispatch_find(in, &lacks, &dispatch);
@@ -93,14 +86,14 @@ static void a_kernel_may_have_none(void **state)
 	struct lacks lacks = {0};
 
 	(void)state;
-	hide_symbol("dsq_hash");
-	hide_symbol("scx_root");
+	queues_fake_move(in, "dsq_hash", 0);
+	queues_fake_move(in, "scx_root", 0);
 	dispatch_find(in, &lacks, &dispatch);
 	assert_int_equal(lacks.count, 1);
 	assert_string_equal(lacks.what[0], "scx_dispatch_q");
 	assert_int_equal(look(), 0);
 	/* Without sched_ext nothing is lacking. */
-	hide_symbol("ext_sched_class");
+	queues_fake_move(in, "ext_sched_class", 0);
 	lacks = (struct lacks){0};
 	dispatch_find(in, &lacks, &dispatch);
 	assert_int_equal(lacks.count, 0);
