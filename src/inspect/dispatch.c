@@ -80,9 +80,7 @@ struct look {
 
 static uint64_t load(const struct dispatch *d, uint64_t gva, unsigned bytes)
 {
-	uint64_t v;
-
-	return space_read_uint(&d->in->space, gva, bytes, &v) ? 0 : v;
+	return space_uint_or_0(&d->in->space, gva, bytes);
 }
 
 static void take(struct look *l, const struct dispatch_queue *q)

@@ -32,9 +32,7 @@ struct glimpse_kernel {
 /* list: its head; end: 0 for the next object, 8 for the previous one (struct list_head). */
 static uint64_t at_end_of(const struct glimpse_kernel *k, uint64_t list, unsigned end)
 {
-	uint64_t object;
-
-	return list && space_read_uint(&k->in->space, list + end, 8, &object) == 0 ? object : 0;
+	return list ? space_uint_or_0(&k->in->space, list + end, 8) : 0;
 }
 
 /* A module comes to the head of its list, a program to the tail (kernel/module/main.c,

@@ -152,9 +152,8 @@ static void find_schedstats(struct runqueues *q)
 static void find_tick(struct runqueues *q)
 {
 	uint64_t gva = kallsyms_address_or_0(&q->in->symbols, "tick_nohz_full_running");
-	uint64_t running = 0;
 
-	q->full_dynticks = gva && !space_read_uint(&q->in->space, gva, 1, &running) && running;
+	q->full_dynticks = gva && space_uint_or_0(&q->in->space, gva, 1);
 	for (unsigned bit = 0; bit < 31; bit++) {
 		const char *name =
 			types_enumerator(q->in->types, "scx_rq_flags", INT64_C(1) << bit);
@@ -393,9 +392,7 @@ bool runqueues_look(struct runqueues *q, unsigned cpu, struct runqueues_sample *
 
 static uint64_t load_pointer(const struct runqueues *q, uint64_t gva)
 {
-	uint64_t v;
-
-	return space_read_uint(&q->in->space, gva, 8, &v) ? 0 : v;
+	return space_uint_or_0(&q->in->space, gva, 8);
 }
 
 unsigned runqueues_domains(const struct runqueues *q, unsigned cpu,

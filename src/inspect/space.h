@@ -35,4 +35,12 @@ static inline MUST_CHECK int space_read_uint(const struct space *s, uint64_t gva
 	return rc;
 }
 
+/* The same where 0 stands for what can't be read, too: pointers, above all. */
+static inline uint64_t space_uint_or_0(const struct space *s, uint64_t gva, unsigned bytes)
+{
+	uint64_t v;
+
+	return space_read_uint(s, gva, bytes, &v) ? 0 : v;
+}
+
 #endif
