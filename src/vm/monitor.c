@@ -192,9 +192,10 @@ static void on_time(struct loop_timer *t)
 			look(m, m->next, freezes);
 		now = now_ns();
 	}
-	if (m->next == m->cpus)
+	if (m->next == m->cpus) {
 		look_dispatch(m);
-	now = now_ns();
+		now = now_ns();
+	}
 	m->slice_max_ns = MAX(m->slice_max_ns, now - from);
 	m->cost_ns += used_ns() - used;
 	if (m->next < m->cpus) {
